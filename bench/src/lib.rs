@@ -1,0 +1,1 @@
+//! Measures each room of raet alone, and the whole in memory.

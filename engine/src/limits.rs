@@ -1,0 +1,93 @@
+//! Every bound of the engine with its reason. A peer, a network or an application can fill each
+//! of these and no more; what happens then is written where the bound is used.
+
+use crate::time::Duration;
+
+// ---- Wire --------------------------------------------------------------------------------
+
+/// Bytes of a head with its terminator (PROTOCOL 2.2). Ours are below 200; the rest is room for
+/// keys that later versions add.
+pub const HEAD_LEN_MAX: usize = 512;
+/// Keys in a head, known and unknown (PROTOCOL 2.2).
+pub const HEAD_KEYS_MAX: usize = 40;
+/// Bytes of an authentication block: the largest kind is an Ed25519 signature.
+pub const AUTH_LEN_MAX: usize = 64;
+/// Bytes of a tail.
+pub const TAIL_LEN_MAX: usize = 64;
+/// Segments of one message: what fits a 16-bit bitmap index, checked before any allocation.
+pub const SEGMENT_COUNT_MAX: u32 = 65_535;
+/// Depth of a JSON body that we parse.
+pub const JSON_DEPTH_MAX: usize = 32;
+
+// ---- Datagrams and buffers ---------------------------------------------------------------
+
+/// Payload bytes that every path is assumed to carry (RFC 8899 base, RFC 9000 14.1).
+pub const DATAGRAM_LEN_BASE: usize = 1200;
+/// Largest UDP payload over IPv4: 65 535 less IP and UDP headers.
+pub const DATAGRAM_LEN_MAX: usize = 65_507;
+/// Room before a body in a send buffer: the head we emit is at most [`HEAD_EMIT_LEN_MAX`], the
+/// authentication block at most [`AUTH_LEN_MAX`].
+pub const HEADROOM: usize = HEAD_EMIT_LEN_MAX + AUTH_LEN_MAX;
+/// Longest head that we emit ourselves: every key of the table at its widest form.
+pub const HEAD_EMIT_LEN_MAX: usize = 320;
+/// Segments of one GSO or GRO train (`UDP_MAX_SEGMENTS` of Linux 6.x).
+pub const TRAIN_SEGMENTS_MAX: usize = 128;
+/// Bytes of one GSO or GRO train: one IP datagram before it is cut.
+pub const TRAIN_LEN_MAX: usize = 65_507;
+
+// ---- Packet plane ------------------------------------------------------------------------
+
+/// Packet numbers that a receiver remembers for data (TRANSPORT 1.3, row 15).
+pub const REPLAY_WINDOW: u64 = 8_192;
+/// Ranges of packet numbers in one acknowledgement.
+pub const ACK_RANGES_MAX: usize = 64;
+/// Ranges of transactions in one acknowledgement.
+pub const TRANSACTION_RANGES_MAX: usize = 32;
+/// Packets in flight on one session: the sent-packet ring. A window that wants more waits.
+pub const PACKETS_IN_FLIGHT_MAX: usize = 16_384;
+/// Lanes of one session. One until a session may span shards.
+pub const LANES_MAX: u16 = 1;
+
+// ---- Transactions ------------------------------------------------------------------------
+
+/// Outstanding transactions to one peer, unless configured.
+pub const TRANSACTIONS_DEFAULT: u32 = 4_096;
+/// Outstanding transactions to one peer at most: one bit each in the duplicate ring (8 KiB).
+pub const TRANSACTIONS_MAX: u32 = 65_536;
+/// Copies of a `repeat` message and tries of a finite-retry message at most.
+pub const TRIES_MAX: u8 = 64;
+
+// ---- Sessions ----------------------------------------------------------------------------
+
+/// Half-open handshakes whose Accept is kept for retransmission.
+pub const HALF_OPEN_MAX: usize = 4_096;
+/// Cookies remembered as used, in each of two epochs.
+pub const COOKIES_USED_MAX: usize = 65_536;
+/// Peers that wait for an operator's decision.
+pub const PENDING_PEERS_MAX: usize = 1_024;
+/// Pending peers from one address prefix (/32 or /64).
+pub const PENDING_PER_PREFIX_MAX: usize = 16;
+/// Bytes of a peer's name, role or enrolment token.
+pub const PEER_TEXT_LEN_MAX: usize = 64;
+/// Hellos answered by one shard in a second; beyond it they are dropped before any hash.
+pub const HELLOS_PER_SECOND: u32 = 100_000;
+/// Initiates that may cost public-key work in a second on one shard: 10 % of a core at 340 us.
+pub const INITIATES_PER_SECOND: u32 = 300;
+/// How long an Accept is kept to answer a repeated Initiate.
+pub const ACCEPT_CACHED: Duration = Duration::from_secs(10);
+
+// ---- Time --------------------------------------------------------------------------------
+
+/// Granularity of every timer.
+pub const GRANULARITY: Duration = Duration::from_micros(100);
+/// A session without an authenticated packet for this long is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
+pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+// How the bounds relate. A wrong pair does not compile.
+const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
+const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);
+const _: () = assert!(PACKETS_IN_FLIGHT_MAX.is_power_of_two());
+const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());
+const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

@@ -1,0 +1,1 @@
+//! Keys, ciphers, hashes and seeded randomness, behind our own small types.

@@ -1,0 +1,1 @@
+//! The packet plane: packet numbers, acknowledgements, round-trip time, loss, congestion.

@@ -1,0 +1,1 @@
+//! One exchange at one service level: retry, duplicates, acknowledgement, reply.

@@ -1,0 +1,1 @@
+//! Bytes to packet and back: the terminator, the head, the split, bundles and control bodies.

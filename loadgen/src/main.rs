@@ -1,0 +1,3 @@
+//! Drives raet nodes on a schedule and reports throughput and latency that can be trusted.
+
+fn main() {}
