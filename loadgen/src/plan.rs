@@ -45,8 +45,13 @@ impl Schedule {
     /// beginning with the one numbered `shard`. `rate` and `shards` are at least 1.
     pub(crate) fn new(start: u64, rate: u64, shard: u64, shards: u64) -> Self {
         assert!(rate > 0 && shards > 0, "the command line allows neither");
-        let mut schedule =
-            Self { next: start, interval: SECOND / rate, remainder: SECOND % rate, carried: 0, rate };
+        let mut schedule = Self {
+            next: start,
+            interval: SECOND / rate,
+            remainder: SECOND % rate,
+            carried: 0,
+            rate,
+        };
         for _ in 0..shard {
             schedule.advance();
         }
