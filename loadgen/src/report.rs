@@ -25,6 +25,14 @@ pub(crate) struct Offered {
     pub(crate) outcomes: Outcomes,
 }
 
+impl Offered {
+    /// Adds another session's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.outcomes.add(&other.outcomes);
+    }
+}
+
 /// What one node did.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct NodeFigures {
