@@ -45,6 +45,20 @@ pub const ACK_RANGES_MAX: usize = 64;
 pub const TRANSACTION_RANGES_MAX: usize = 32;
 /// Packets in flight on one session: the sent-packet ring. A window that wants more waits.
 pub const PACKETS_IN_FLIGHT_MAX: usize = 16_384;
+/// Sent packets that loss detection waits for behind a missing one at most, however much a path
+/// reorders (PROTOCOL 5.11).
+pub const PACKET_THRESHOLD_MAX: u64 = 64;
+/// Acknowledgements that repeat a range of packet numbers below the largest: a range is then
+/// known, or one loss more or less does not matter (PROTOCOL 5.5).
+pub const ACK_REPORTS_MAX: u8 = 16;
+/// Packets after which a receiver acknowledges at most (PROTOCOL 5.3).
+pub const ACK_EVERY_MAX: u32 = 64;
+/// Packets of one pacing quantum, which leaves as one GSO train (PROTOCOL 5.20).
+pub const PACING_QUANTUM_PACKETS_MAX: u64 = 64;
+/// Bytes of one pacing quantum, unless two datagrams are more.
+pub const PACING_QUANTUM_LEN_MAX: u64 = 65_536;
+/// Probes of one datagram length before it is taken for too large (RFC 8899 5.1.2).
+pub const MTU_PROBES_MAX: u8 = 3;
 /// Lanes of one session. One until a session may span shards.
 pub const LANES_MAX: u16 = 1;
 
