@@ -35,6 +35,16 @@ pub const TRAIN_SEGMENTS_MAX: usize = 128;
 /// Bytes of one GSO or GRO train: one IP datagram before it is cut.
 pub const TRAIN_LEN_MAX: usize = 65_507;
 
+// ---- Drivers -----------------------------------------------------------------------------
+
+/// Datagrams queued in a driver between two waits: eight full trains. What waits longer belongs
+/// to the endpoint, which can still change its mind.
+pub const TRANSMIT_QUEUE_MAX: usize = 1_024;
+/// Datagrams under way in a simulated network; what is sent beyond them is dropped and counted.
+pub const SIM_IN_FLIGHT_MAX: usize = 262_144;
+/// Datagrams that wait in one simulated socket, about as many small ones as a kernel keeps.
+pub const SIM_INBOX_MAX: usize = 16_384;
+
 // ---- Packet plane ------------------------------------------------------------------------
 
 /// Packet numbers that a receiver remembers for data (TRANSPORT 1.3, row 15).
@@ -88,6 +98,7 @@ pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 // How the bounds relate. A wrong pair does not compile.
 const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
 const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);
+const _: () = assert!(TRANSMIT_QUEUE_MAX >= TRAIN_SEGMENTS_MAX);
 const _: () = assert!(PACKETS_IN_FLIGHT_MAX.is_power_of_two());
 const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

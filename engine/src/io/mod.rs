@@ -4,6 +4,9 @@
 //! memory; impairments and captures are drivers that wrap a driver, so the data path carries no
 //! test hooks.
 
+pub mod random;
+pub mod sim;
+
 use std::io;
 
 use crate::buffer::{Received, Transmit};
