@@ -22,7 +22,7 @@ use std::rc::Rc;
 pub use faults::{Delay, FaultCounters, Faults};
 
 use super::random::Random;
-use super::{Driver, DriverCounters};
+use super::{Driver, DriverCounters, Waker};
 use crate::buffer::{Lease, Pool, Received, Transmit};
 use crate::limits::{
     SIM_IN_FLIGHT_MAX, SIM_INBOX_MAX, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, TRANSMIT_QUEUE_MAX,
@@ -331,7 +331,8 @@ impl Driver for SimDriver {
             self.counters.datagrams_received += count as u64;
             self.counters.trains_received += 1;
             self.counters.bytes_received += len as u64;
-            return Some(Received { from, lease: lease.view(0..len), segment_len });
+            let segment_len = segment_len.max(1);
+            return Some(Received { from, lease: lease.narrow(0..len), segment_len });
         }
     }
 
@@ -345,6 +346,10 @@ impl Driver for SimDriver {
 
     fn now(&self) -> Instant {
         self.network.now()
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::of_nobody()
     }
 
     fn counters(&self) -> DriverCounters {
