@@ -35,6 +35,38 @@ pub const TRAIN_SEGMENTS_MAX: usize = 128;
 /// Bytes of one GSO or GRO train: one IP datagram before it is cut.
 pub const TRAIN_LEN_MAX: usize = 65_507;
 
+// ---- Drivers -----------------------------------------------------------------------------
+
+/// Trains queued in a kernel driver or in the kernel's hands. 128 are 16 000 datagrams to one
+/// peer, or one to each of 128; what waits longer belongs to the endpoint, which can still change
+/// its mind.
+pub const TRAINS_QUEUED_MAX: usize = 128;
+/// Datagrams queued in a driver that does not build trains, between two waits.
+pub const TRANSMIT_QUEUE_MAX: usize = 1_024;
+/// Receives that one system call of the `mmsg` driver may fill.
+pub const RECEIVE_BATCH_MAX: usize = 32;
+/// Receive buffers that the `uring` driver lends to the kernel at a time: few, so that they stay
+/// in cache as they go round; a datagram that finds none waits in the socket.
+pub const BUFFERS_PROVIDED_MAX: u16 = 64;
+/// How often the `uring` driver asks the kernel to let go before it leaks the memory instead.
+pub const URING_TEARDOWN_TRIES: u32 = 16;
+/// How long the probe of the kernel waits for its own datagrams on loopback.
+pub const PROBE_PATIENCE: Duration = Duration::from_millis(200);
+/// Bytes of a receive buffer for a whole train, with what io_uring writes before the payload
+/// ([`RECEIVE_HEADER_LEN`]); an odd number of cache lines, so that buffers differ in their sets.
+pub const RECEIVE_BUFFER_LEN: usize = 65_600;
+/// Bytes that io_uring writes before a payload: its header, the sender's address, control data.
+pub const RECEIVE_HEADER_LEN: usize = 80;
+/// Bytes asked of the kernel for a socket's send and receive buffer each: 100 full trains.
+pub const SOCKET_BUFFER_LEN: i32 = 8 << 20;
+/// How long a driver naps when no buffer is free to receive into: only its own thread can free
+/// one, so it must come back soon.
+pub const NAP: Duration = Duration::from_millis(1);
+/// Datagrams under way in a simulated network; what is sent beyond them is dropped and counted.
+pub const SIM_IN_FLIGHT_MAX: usize = 262_144;
+/// Datagrams that wait in one simulated socket, about as many small ones as a kernel keeps.
+pub const SIM_INBOX_MAX: usize = 16_384;
+
 // ---- Packet plane ------------------------------------------------------------------------
 
 /// Packet numbers that a receiver remembers for data (TRANSPORT 1.3, row 15).
@@ -102,6 +134,8 @@ pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 // How the bounds relate. A wrong pair does not compile.
 const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
 const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);
+const _: () = assert!(RECEIVE_HEADER_LEN + TRAIN_LEN_MAX <= RECEIVE_BUFFER_LEN);
+const _: () = assert!(RECEIVE_BUFFER_LEN % 128 == 64);
 const _: () = assert!(PACKETS_IN_FLIGHT_MAX.is_power_of_two());
 const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));
