@@ -19,7 +19,7 @@ ensure_cargo_tool() {
     local tool=$1
     cargo "$tool" --version >/dev/null 2>&1 && return
     echo "cargo-$tool is missing: installing it"
-    CARGO_TARGET_DIR='' cargo install --locked --debug "cargo-$tool"
+    env -u CARGO_TARGET_DIR cargo install --locked --debug "cargo-$tool"
 }
 
 # Says whether the nightly toolchain is there. It is never installed: it is the machine's choice.
