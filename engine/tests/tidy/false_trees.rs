@@ -232,6 +232,11 @@ fn limits_that_bound_nothing_are_found() {
     assert_none(&limits(&tree(&[(home, limits_text), user])));
     let unused = format!("{limits_text} pub const IDLE: u8 = 1; const _: () = assert!(IDLE > 0);");
     assert_one(&limits(&tree(&[(home, &unused), user])), "IDLE bounds nothing");
+    let sum = format!(
+        "{limits_text} const fn total() -> usize {{ let a = IDLE; a }} pub const IDLE: u8 = 1;"
+    );
+    let total = ("engine/src/io/mod.rs", "fn f() { crate::limits::total(); }");
+    assert_none(&limits(&tree(&[(home, &sum), user, total])));
     let comment = ("engine/src/buffer/mod.rs", "// USED and SUM");
     assert_eq!(limits(&tree(&[(home, limits_text), comment])).len(), 3);
 }
@@ -272,6 +277,7 @@ fn citations_are_read_as_written() {
         ["2.3", "4.12", "5.1"]
     );
     assert_eq!(citations("// PROTOCOL 2.3. Then 9.9; PROTOCOL 4.1"), ["2.3", "4.1"]);
+    assert_eq!(citations("// PROTOCOL 2.9 to 2.12, 3.1"), ["2.9", "2.10", "2.11", "2.12", "3.1"]);
     assert!(citations("// the PROTOCOL document, 2.3; PROTOCOL 2").is_empty());
 }
 

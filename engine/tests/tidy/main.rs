@@ -353,25 +353,26 @@ fn limits(tree: &Tree) -> Vec<String> {
             used.extend(words(&file.source));
         }
     }
-    let mut names = Vec::new();
-    for item in home.source.tokens.split(|token| token.kind == source::Kind::Mark(';')) {
-        let words: Vec<&str> = item.iter().filter_map(source::Token::word).collect();
-        if let Some(start) = words.iter().position(|word| *word == "const")
-            && let [name, made_from @ ..] = &words[start + 1..]
-            && *name != "_"
-        {
-            names.push((*name, made_from.to_vec()));
+    // Each constant or function with the words of its definition: those up to the next one.
+    let mut items: Vec<(&str, Vec<&str>)> = Vec::new();
+    let words: Vec<&str> = home.source.tokens.iter().filter_map(source::Token::word).collect();
+    for pair in words.windows(2) {
+        match (pair[0], items.last_mut()) {
+            ("const" | "fn", _) if pair[1] != "fn" => items.push((pair[1], Vec::new())),
+            (_, Some((_, made_from))) => made_from.push(pair[1]),
+            _ => {}
         }
     }
-    // A constant may stand before or after those it is made from.
-    for _ in 0..names.len() {
-        for (name, made_from) in &names {
+    items.retain(|(name, _)| *name != "_");
+    // An item may stand before or after those it is made from.
+    for _ in 0..items.len() {
+        for (name, made_from) in &items {
             if used.contains(*name) {
                 used.extend(made_from.iter().map(|word| (*word).to_owned()));
             }
         }
     }
-    let unused = names.iter().filter(|(name, _)| !used.contains(*name));
+    let unused = items.iter().filter(|(name, _)| !used.contains(*name));
     unused.map(|(name, _)| format!("{HOME}: {name} bounds nothing")).collect()
 }
 
@@ -379,17 +380,15 @@ fn limits(tree: &Tree) -> Vec<String> {
 fn rules_in(text: &str) -> Vec<(usize, String)> {
     let mut rules = Vec::new();
     for (line, text) in numbered(text) {
-        let text = text.trim_start().trim_start_matches(['-', '*', ' ']);
-        let begun = numbered_rule_start(text);
-        rules.extend(begun.map(|rule| (line, rule.to_owned())));
+        let text = text.trim_start();
+        let text = text.strip_prefix("- ").or_else(|| text.strip_prefix("* ")).unwrap_or(text);
+        if let Some((number, _)) = text.strip_prefix("**").and_then(|rest| rest.split_once("**"))
+            && is_rule_number(number)
+        {
+            rules.push((line, number.to_owned()));
+        }
     }
     rules
-}
-
-/// The number in `2.3** …`, whose opening asterisks the caller took off with any bullet.
-fn numbered_rule_start(text: &str) -> Option<&str> {
-    let (number, _) = text.split_once("**")?;
-    is_rule_number(number).then_some(number)
 }
 
 /// `2.3`, and deeper; not `2` and not `2.`.
@@ -404,17 +403,22 @@ fn is_rule_number(text: &str) -> bool {
     parts >= 2
 }
 
-/// The numbers after `PROTOCOL` in a comment: `PROTOCOL 2.3`, `PROTOCOL 2.3, 2.4 and 2.7`.
+/// The numbers after `PROTOCOL` in a comment: `PROTOCOL 2.3`, `PROTOCOL 2.3, 2.4 and 2.7`,
+/// `PROTOCOL 2.3 to 2.7`.
 fn citations(comment: &str) -> Vec<String> {
-    let mut cited = Vec::new();
+    let mut cited: Vec<String> = Vec::new();
     for after in comment.split("PROTOCOL ").skip(1) {
+        let mut range = false;
         for word in after.split_whitespace() {
             let number = word.trim_matches(|c: char| !c.is_ascii_digit());
             if is_rule_number(number) {
+                let from = cited.last().filter(|_| range).cloned();
+                cited.extend(from.iter().flat_map(|from| between(from, number)));
                 cited.push(number.to_owned());
             } else if !["and", "to"].contains(&word) {
                 break;
             }
+            range = word == "to";
             // The list goes on after a comma or an `and`; a full stop or a bracket ends it.
             if word.ends_with(['.', ')', ':', ';']) {
                 break;
@@ -422,6 +426,20 @@ fn citations(comment: &str) -> Vec<String> {
         }
     }
     cited
+}
+
+/// The rules after `from` and before `to` of one section.
+fn between(from: &str, to: &str) -> Vec<String> {
+    let last = |rule: &str| {
+        let (section, number) = rule.rsplit_once('.')?;
+        Some((section.to_owned(), number.parse::<u32>().ok()?))
+    };
+    match (last(from), last(to)) {
+        (Some((section, first)), Some((same, end))) if section == same => {
+            (first + 1..end).map(|number| format!("{section}.{number}")).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Every numbered rule has a test that cites it, and every citation a rule.
