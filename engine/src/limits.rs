@@ -30,6 +30,11 @@ pub const DATAGRAM_LEN_MAX: usize = 65_507;
 pub const HEADROOM: usize = HEAD_EMIT_LEN_MAX + AUTH_LEN_MAX;
 /// Longest head that we emit ourselves: every key of the table at its widest form.
 pub const HEAD_EMIT_LEN_MAX: usize = 320;
+/// Buffers for handshake and control packets of one shard: a train of them and what is held by
+/// the kernel meanwhile.
+pub const CONTROL_BUFFERS: u32 = 512;
+/// Bytes of such a buffer: an Initiate is 1200, and an acknowledgement with every list full less.
+pub const CONTROL_BUFFER_LEN: usize = HEADROOM + 1_400;
 /// Segments of one GSO or GRO train (`UDP_MAX_SEGMENTS` of Linux 6.x).
 pub const TRAIN_SEGMENTS_MAX: usize = 128;
 /// Bytes of one GSO or GRO train: one IP datagram before it is cut.
@@ -67,6 +72,21 @@ pub const SIM_IN_FLIGHT_MAX: usize = 262_144;
 /// Datagrams that wait in one simulated socket, about as many small ones as a kernel keeps.
 pub const SIM_INBOX_MAX: usize = 16_384;
 
+// ---- Shards -------------------------------------------------------------------------------
+
+/// Receives, and commands, that one turn takes before it sends: bounds how long a timer waits.
+pub const RECEIVE_BATCH: usize = 64;
+/// Commands that wait for one shard.
+pub const MAILBOX_LEN: usize = 1_024;
+/// Buffers for datagrams that arrived at another shard: roaming peers are few.
+pub const FORWARD_BUFFERS: u32 = 64;
+/// How long a backing-off shard spins after work: about what a park and a wake would cost.
+pub const BACKOFF_SPIN: Duration = Duration::from_micros(200);
+/// How long it then yields before it parks.
+pub const BACKOFF_YIELD: Duration = Duration::from_micros(300);
+/// Longest sleep of a shard: commands and arrivals end it sooner.
+pub const REST_MAX: Duration = Duration::from_secs(1);
+
 // ---- Packet plane ------------------------------------------------------------------------
 
 /// Packet numbers that a receiver remembers for data (TRANSPORT 1.3, row 15).
@@ -91,6 +111,8 @@ pub const PACING_QUANTUM_PACKETS_MAX: u64 = 64;
 pub const PACING_QUANTUM_LEN_MAX: u64 = 65_536;
 /// Probes of one datagram length before it is taken for too large (RFC 8899 5.1.2).
 pub const MTU_PROBES_MAX: u8 = 3;
+/// Ranges in an acknowledgement from which on it asks to be confirmed, so that they can go.
+pub const ACK_CONFIRM_RANGES: usize = 8;
 /// Lanes of one session. One until a session may span shards.
 pub const LANES_MAX: u16 = 1;
 
@@ -102,6 +124,11 @@ pub const TRANSACTIONS_DEFAULT: u32 = 4_096;
 pub const TRANSACTIONS_MAX: u32 = 65_536;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;
+/// Refused transactions remembered for one association until the sender has settled them.
+pub const REFUSALS_MAX: usize = 1_024;
+
+/// Reason reported for a transaction that expired at the receiver.
+pub const REFUSED_EXPIRED: u8 = 255;
 
 // ---- Sessions ----------------------------------------------------------------------------
 
@@ -147,6 +174,10 @@ pub const GENERATION_INTERVAL: Duration = Duration::from_secs(120);
 pub const KEY_RENEWAL_AFTER: Duration = Duration::from_secs(15 * 60);
 /// When a session whose keys no handshake renewed ends.
 pub const KEY_LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// A responder's session whose initiator sent no protected packet is dropped after this.
+pub const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that answered "pending" is asked again no sooner than this, notice or not.
+pub const ASK_AGAIN_MIN: Duration = Duration::from_secs(5);
 
 // ---- Time --------------------------------------------------------------------------------
 

@@ -377,6 +377,11 @@ impl<C: Copy> Recovery<C> {
         self.sent.oldest()
     }
 
+    /// The largest number that the peer acknowledged.
+    pub fn largest_acked(&self) -> Option<u64> {
+        self.largest_acked
+    }
+
     /// What packets in flight carry, oldest first.
     pub fn oldest_in_flight(&self) -> impl Iterator<Item = C> + '_ {
         let end = self.sent.end();
