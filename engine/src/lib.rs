@@ -9,4 +9,6 @@ pub mod io;
 pub mod limits;
 #[doc(hidden)]
 pub mod protocol;
+#[doc(hidden)]
+pub mod shard;
 pub mod time;

@@ -20,6 +20,7 @@ mod waker;
 use std::io;
 use std::net::SocketAddr;
 
+pub use clock::thread_processor_time;
 pub use waker::Waker;
 
 use crate::buffer::{Lease, Pool, Received, Transmit};
