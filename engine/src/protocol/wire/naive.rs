@@ -49,8 +49,8 @@ pub(crate) fn read(datagram: &[u8]) -> Result<[u64; 20], &'static str> {
         return Err("unsupported");
     }
     if value("sn") >= value("sc")
-        || value("nl") != [0, 28, 28, 64, 16][value("nk") as usize]
-        || value("tl") != [0, 4][value("tk") as usize]
+        || !matches!((value("nk"), value("nl")), (0, 0) | (1, 28) | (2, 28) | (3, 64) | (4, 16))
+        || !matches!((value("tk"), value("tl")), (0, 0) | (1, 4))
         || (value("bk") == 0 && value("bl") != 0)
     {
         return Err("head_malformed");

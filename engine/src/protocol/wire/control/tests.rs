@@ -207,7 +207,8 @@ fn close_layout_and_text_bounds() {
     for text in ["\n", "\u{7f}", "\u{e9}", &"x".repeat(CLOSE_TEXT_LEN_MAX + 1)] {
         assert!(!writer.close(Close { reason: 0, text }));
         let value = [&[0], text.as_bytes()].concat();
-        let wire = [&[7, 0x40, value.len() as u8], &value[..]].concat();
+        let len = u8::try_from(value.len()).unwrap();
+        let wire = [&[7, 0x40, len], &value[..]].concat();
         assert_eq!(only_block(&wire), Err(DropReason::BodyMalformed), "{text:?}");
     }
     assert!(writer.close(Close { reason: 0, text: &"~".repeat(CLOSE_TEXT_LEN_MAX) }));
