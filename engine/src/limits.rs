@@ -62,6 +62,11 @@ pub const SOCKET_BUFFER_LEN: i32 = 8 << 20;
 /// How long a driver naps when no buffer is free to receive into: only its own thread can free
 /// one, so it must come back soon.
 pub const NAP: Duration = Duration::from_millis(1);
+/// Datagrams that an impaired driver holds back; the rest are dropped and counted. 8 ms at a
+/// million datagrams in a second.
+pub const IMPAIR_QUEUE_MAX: u32 = 8_192;
+/// How far an impaired driver takes a datagram out of turn at least, without a longer delay.
+pub const IMPAIR_REORDER_DELAY: Duration = Duration::from_millis(1);
 /// Datagrams under way in a simulated network; what is sent beyond them is dropped and counted.
 pub const SIM_IN_FLIGHT_MAX: usize = 262_144;
 /// Datagrams that wait in one simulated socket, about as many small ones as a kernel keeps.
