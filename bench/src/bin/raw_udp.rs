@@ -145,8 +145,8 @@ impl Role<(DriverCounters, u64)> for Sender<'_> {
         let mut moved = driver.now();
         let error = |error: std::io::Error| error.to_string();
         while !shared.stop.load(Ordering::Relaxed) {
-            let mut now = Instant::ZERO;
-            let received = shared.received.load(Ordering::Acquire) + abandoned;
+            // What was given up may yet have arrived.
+            let received = (shared.received.load(Ordering::Acquire) + abandoned).min(sent);
             if received > acknowledged {
                 acknowledged = received;
                 moved = driver.now();
@@ -175,7 +175,7 @@ impl Role<(DriverCounters, u64)> for Sender<'_> {
                     break;
                 }
             }
-            now = now.max(driver.wait(Some(Instant::ZERO)).map_err(error)?);
+            let now = driver.wait(Some(Instant::ZERO)).map_err(error)?;
             while driver.receive().is_some() {}
             if sent > acknowledged && now.saturating_since(moved) > PATIENCE {
                 // What is under way for so long was lost: a socket overflowed.
@@ -279,7 +279,7 @@ fn flood(arguments: &Arguments, probe: &Probe) -> Result<(), String> {
         measured.counters.datagrams_received as f64 / trains,
     );
     println!(
-        "  system calls: sender {:.4}, receiver {:.4} a datagram; lost {abandoned}, out of order {}",
+        "  system calls: sender {:.4}, receiver {:.4} a datagram; given up {abandoned}, out of order {}",
         sent.system_calls as f64 / sent.datagrams_sent.max(1) as f64,
         measured.counters.system_calls as f64 / measured.counters.datagrams_received.max(1) as f64,
         measured.out_of_order,

@@ -237,7 +237,7 @@ impl<D: Driver> Driver for Impaired<D> {
     }
 }
 
-/// `1%`, `0.05%`: a probability, to the hundredth of a percent of a percent.
+/// `1%`, `0.05%`: a probability, to the part per million.
 fn parse_chance(text: &str) -> Result<Chance, String> {
     let error = || format!("'{text}' is not a probability: write a percentage, as 0.5%");
     let number = text.strip_suffix('%').ok_or_else(error)?;
