@@ -4,8 +4,10 @@
 //! memory; impairments and captures are drivers that wrap a driver, so the data path carries no
 //! test hooks.
 
+pub mod capture;
 mod clock;
 mod errors;
+pub mod impair;
 pub mod kernel;
 mod message;
 pub mod mmsg;

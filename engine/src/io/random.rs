@@ -101,6 +101,14 @@ impl Random {
     }
 }
 
+/// The damage of a bad cable or memory cell; a checksum of 16 bits misses some of it.
+pub(super) fn flip_one_to_eight_bits(random: &mut Random, bytes: &mut [u8]) {
+    for _ in 0..=random.below(8) {
+        let at = random.index(bytes.len());
+        bytes[at] ^= 1 << random.below(8);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,7 +68,7 @@ impl MmsgDriver {
 
     /// Sends what is queued, until the socket is full.
     fn send(&mut self) {
-        // Each round lets go of a train at least, or ends.
+        // Each round lets go of a train at least, or ends the loop.
         while self.trains.queued() > 0 {
             let count = self.trains.queued();
             for position in 0..count {
@@ -99,6 +99,9 @@ impl MmsgDriver {
                 }
                 continue;
             };
+            if sent == 0 {
+                return;
+            }
             for _ in 0..sent {
                 let index = self.trains.pop().expect("as many are queued as were sent");
                 let sent = self.trains.finish(index);

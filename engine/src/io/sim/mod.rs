@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 pub use faults::{Delay, FaultCounters, Faults};
 
-use super::random::Random;
+use super::random::{Random, flip_one_to_eight_bits};
 use super::{Driver, DriverCounters, Waker};
 use crate::buffer::{Lease, Pool, Received, Transmit};
 use crate::limits::{
@@ -242,14 +242,6 @@ impl World {
     fn recycle(&mut self, mut bytes: Vec<u8>) {
         bytes.clear();
         self.spare.push(bytes);
-    }
-}
-
-/// The damage of a bad cable or memory cell; a checksum of 16 bits misses some of it.
-pub(super) fn flip_one_to_eight_bits(random: &mut Random, bytes: &mut [u8]) {
-    for _ in 0..=random.below(8) {
-        let at = random.index(bytes.len());
-        bytes[at] ^= 1 << random.below(8);
     }
 }
 

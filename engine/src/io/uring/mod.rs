@@ -111,7 +111,17 @@ impl UringDriver {
     /// # Errors
     /// Which step failed, and the kernel's reason.
     pub fn open(options: &SocketOptions, pool: Pool) -> Result<Self, UringError> {
-        let (ring, defer_taskrun) = open_ring().map_err(UringError::Setup)?;
+        let wanted = UringFeatures { defer_taskrun: true, registered_files: true };
+        Self::open_with(options, pool, wanted)
+    }
+
+    /// Opens a driver with those of the wanted features that the kernel has.
+    fn open_with(
+        options: &SocketOptions,
+        pool: Pool,
+        wanted: UringFeatures,
+    ) -> Result<Self, UringError> {
+        let (ring, defer_taskrun) = open_ring(wanted.defer_taskrun).map_err(UringError::Setup)?;
         let joins_trains = options.joins_trains(&pool);
         let buffers = BufferRing::new(pool).map_err(UringError::BufferRing)?;
         buffers.register(&ring.submitter()).map_err(UringError::BufferRing)?;
@@ -121,7 +131,8 @@ impl UringDriver {
         }
         let waker = Waker::new().map_err(UringError::Socket)?;
 
-        let registered_files = ring.submitter().register_files(&[socket.as_raw_fd()]).is_ok();
+        let registered_files = wanted.registered_files
+            && ring.submitter().register_files(&[socket.as_raw_fd()]).is_ok();
         let file =
             if registered_files { File::Registered } else { File::Plain(socket.as_raw_fd()) };
         let nothing = std::ptr::null_mut();
@@ -383,21 +394,84 @@ impl std::fmt::Debug for UringDriver {
     }
 }
 
-/// Opens a ring with the best set of flags that the kernel takes, and says whether it defers.
-fn open_ring() -> io::Result<(IoUring, bool)> {
-    let mut builder = IoUring::builder();
-    builder.setup_cqsize(COMPLETIONS).setup_submit_all().setup_single_issuer();
-    let deferred = builder.setup_defer_taskrun().setup_taskrun_flag().build(SUBMISSIONS);
-    match deferred {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            let mut builder = IoUring::builder();
-            builder.setup_cqsize(COMPLETIONS).setup_coop_taskrun().setup_taskrun_flag();
-            Ok((builder.build(SUBMISSIONS)?, false))
+/// Opens a ring, deferring if the kernel can and `defer` is set, and says whether it defers.
+fn open_ring(defer: bool) -> io::Result<(IoUring, bool)> {
+    if defer {
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(COMPLETIONS).setup_submit_all().setup_taskrun_flag();
+        match builder.setup_single_issuer().setup_defer_taskrun().build(SUBMISSIONS) {
+            // One of the flags is younger than the kernel.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            built => return Ok((built?, true)),
         }
-        deferred => Ok((deferred?, true)),
     }
+    let mut builder = IoUring::builder();
+    builder.setup_cqsize(COMPLETIONS).setup_coop_taskrun().setup_taskrun_flag();
+    Ok((builder.build(SUBMISSIONS)?, false))
 }
 
 const _: () = assert!(SUBMISSIONS as usize >= TRAINS_QUEUED_MAX + 2);
 const _: () = assert!(COMPLETIONS as usize > TRAINS_QUEUED_MAX + BUFFERS_PROVIDED_MAX as usize + 2);
 const _: () = assert!(RECEIVE_HEADER_LEN == 16 + NAME_LEN + CONTROL_LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::RECEIVE_BUFFER_LEN;
+    use crate::time::Duration;
+
+    #[test]
+    fn every_set_of_features_carries_datagrams() {
+        for (defer_taskrun, registered_files) in
+            [(true, true), (true, false), (false, true), (false, false)]
+        {
+            let wanted = UringFeatures { defer_taskrun, registered_files };
+            let pool = Pool::new(32, RECEIVE_BUFFER_LEN).unwrap();
+            let bind = "127.0.0.1:0".parse().unwrap();
+            let options = SocketOptions { bind, reuse_port: false, segments_max: 1, gro: true };
+            let mut driver = match UringDriver::open_with(&options, pool.clone(), wanted) {
+                Ok(driver) => driver,
+                Err(error) => return eprintln!("SKIPPED: no io_uring here: {error:?}"),
+            };
+            let to = driver.local_address();
+            let send = Pool::new(1, 64).unwrap();
+            // More than the kernel has buffers for at a time.
+            for _ in 0..3 * BUFFERS_PROVIDED_MAX {
+                let lease = send.take().unwrap().view(0..64);
+                driver.transmit(Transmit { to, lease }).unwrap();
+                let deadline = driver.now() + Duration::from_secs(2);
+                let received = loop {
+                    if let Some(received) = driver.receive() {
+                        break received;
+                    }
+                    assert!(driver.wait(Some(deadline)).unwrap() < deadline, "{wanted:?}");
+                };
+                assert_eq!((received.from, received.lease.len()), (to, 64));
+            }
+            drop(driver);
+            assert_eq!(pool.available(), pool.capacity());
+        }
+    }
+
+    #[test]
+    fn turn_with_sends_and_receives_enters_the_kernel_once() {
+        let pool = Pool::new(32, RECEIVE_BUFFER_LEN).unwrap();
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let options = SocketOptions { bind, reuse_port: false, segments_max: 64, gro: true };
+        let Ok(mut driver) = UringDriver::open(&options, pool) else {
+            return eprintln!("SKIPPED: no io_uring here");
+        };
+        let to = driver.local_address();
+        let send = Pool::new(256, 64).unwrap();
+        driver.wait(Some(Instant::ZERO)).unwrap();
+        for turn in 0..100 {
+            for _ in 0..200 {
+                driver.transmit(Transmit { to, lease: send.take().unwrap() }).unwrap();
+            }
+            let before = driver.counters().system_calls;
+            driver.wait(Some(Instant::ZERO)).unwrap();
+            assert_eq!(driver.counters().system_calls, before + 1, "turn {turn}");
+            while driver.receive().is_some() {}
+        }
+    }
+}
