@@ -57,3 +57,38 @@ impl FixedRate {
         self.bytes_per_second
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Instant;
+
+    // PROTOCOL 5.24
+    #[test]
+    fn loss_does_not_move_the_rate_but_a_dead_path_breaks_the_circuit() {
+        let mut fixed = FixedRate::new(100_000_000, 1_200);
+        assert_eq!((fixed.rate(), fixed.window()), (100_000_000, 1_000_000));
+        fixed.on_congestion();
+        assert_eq!((fixed.rate(), fixed.window()), (100_000_000, 1_000_000));
+        fixed.on_persistent_congestion();
+        assert_eq!(fixed.window(), 2_400);
+        fixed.on_ack(AckSample {
+            now: Instant::ZERO,
+            bytes: 0,
+            largest: 0,
+            next: 1,
+            rtt: None,
+            smoothed: Duration::from_millis(10),
+        });
+        assert_eq!(fixed.window(), 2_000_000);
+    }
+
+    // PROTOCOL 5.24
+    #[test]
+    fn any_rate_gives_a_window_within_bounds() {
+        for rate in [0, 1, u64::MAX] {
+            let window = FixedRate::new(rate, 1_200).window();
+            assert!((12_000..=WINDOW_MAX).contains(&window));
+        }
+    }
+}
