@@ -3,7 +3,7 @@
 //! Each figure is for a batch; criterion's throughput line divides it into packets. The answers
 //! are checked while they are timed.
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raet::limits::GRANULARITY;
 use raet::protocol::session::recovery::{
     CongestionConfig, DatagramLen, ReceivedPackets, Recovery, RecoveryConfig, SentKind,
@@ -79,18 +79,6 @@ fn packet_plane(criterion: &mut Criterion) {
     }
 
     group.throughput(Throughput::Elements(64));
-    group.bench_function("on_sent/64", |bencher| {
-        let mut runs = Vec::with_capacity(64);
-        bencher.iter_batched_ref(
-            open_recovery,
-            |(recovery, now)| {
-                runs.clear();
-                send(recovery, *now, 64, &mut runs);
-            },
-            BatchSize::SmallInput,
-        );
-    });
-
     // A range that reaches back over thousands of settled packets, as acknowledgements do when
     // one of them was lost.
     group.bench_function("on_ack/64_new_of_8000_listed", |bencher| {

@@ -213,8 +213,8 @@ impl<C: Copy> Recovery<C> {
     /// Allocates the number of the next packet (PROTOCOL 5.1, 5.2). A number that is then not
     /// recorded counts as sent and must not be used otherwise.
     pub fn next_packet_number(&mut self) -> u64 {
-        let window = self.congestion.window() / self.datagram_len() as u64;
-        self.numbers.next(self.sent.oldest(), window)
+        let (congestion, datagram_len) = (&self.congestion, self.mtu.current() as u64);
+        self.numbers.next(self.sent.oldest(), || congestion.window() / datagram_len)
     }
 
     /// Records a packet that was handed to the driver, in the order of the numbers. `bytes` is its
