@@ -92,7 +92,9 @@ pub struct Recovery<C> {
     pacer: Pacer,
     mtu: MtuProbe,
     largest_acked: Option<u64>,
-    last_sent: Instant,
+    /// When the last eliciting packet was sent, or a probe was asked for.
+    timer_base: Instant,
+    use_of_window: UseOfWindow,
     /// When the oldest packet that is late becomes lost.
     loss_time: Option<Instant>,
     /// Probe time-outs in a row without an acknowledgement.
@@ -192,7 +194,8 @@ impl<C: Copy> Recovery<C> {
             pacer,
             mtu,
             largest_acked: None,
-            last_sent: Instant::ZERO,
+            timer_base: Instant::ZERO,
+            use_of_window: UseOfWindow::default(),
             loss_time: None,
             backoff: 0,
             probe_pulled: None,
@@ -210,8 +213,8 @@ impl<C: Copy> Recovery<C> {
     /// Allocates the number of the next packet (PROTOCOL 5.1, 5.2). A number that is then not
     /// recorded counts as sent and must not be used otherwise.
     pub fn next_packet_number(&mut self) -> u64 {
-        let window = self.congestion.window() / self.datagram_len() as u64;
-        self.numbers.next(self.sent.oldest(), window)
+        let (congestion, datagram_len) = (&self.congestion, self.mtu.current() as u64);
+        self.numbers.next(self.sent.oldest(), || congestion.window() / datagram_len)
     }
 
     /// Records a packet that was handed to the driver, in the order of the numbers. `bytes` is its
@@ -227,20 +230,19 @@ impl<C: Copy> Recovery<C> {
         self.packets_sent += 1;
         if kind == SentKind::AckOnly {
             self.make_room(now, packet_number);
-            self.sent.record(packet_number, Sent::new(now, bytes, kind, false, None));
+            self.sent.record(packet_number, Sent::new(now, bytes, kind, None));
             return;
         }
         if !self.sent.any_in_flight()
-            && now.saturating_since(self.last_sent) > IDLE_RESTART.max(self.probe_timeout())
+            && now.saturating_since(self.timer_base) > IDLE_RESTART.max(self.probe_timeout())
         {
             self.congestion.on_idle();
         }
         self.make_room(now, packet_number);
-        self.last_sent = now;
+        self.timer_base = now;
         self.pacer.on_sent(now, u64::from(bytes));
-        let in_flight = self.sent.bytes_in_flight() + u64::from(bytes);
-        let window_used = in_flight * 2 >= self.congestion.window();
-        self.sent.record(packet_number, Sent::new(now, bytes, kind, window_used, content));
+        self.sent.record(packet_number, Sent::new(now, bytes, kind, content));
+        self.use_of_window.on_sent(self.sent.bytes_in_flight());
     }
 
     /// Takes the packet ranges of an acknowledgement, the largest first, and how long the peer
@@ -290,10 +292,15 @@ impl<C: Copy> Recovery<C> {
             self.rtt.on_sample(now, sample, delay.min(self.config.ack_delay_max));
         }
         let undone = self.judge_spurious(now, &settled);
+        let events = self.events;
         let packets_lost = self.detect_lost(now, lost);
+        // Everything acknowledged here was sent before a cut that was made just now.
+        let grows =
+            self.events == events && self.use_of_window.peak() * 2 >= self.congestion.window();
+        self.use_of_window.on_ack(largest, self.sent.end(), self.sent.bytes_in_flight());
         self.congestion.on_ack(AckSample {
             now,
-            bytes: settled.growth_bytes,
+            bytes: if grows { settled.growth_bytes } else { 0 },
             largest,
             next: self.sent.end(),
             rtt: settled.rtt,
@@ -322,6 +329,8 @@ impl<C: Copy> Recovery<C> {
         }
         if self.probe_deadline().is_some_and(|due| now >= due) {
             self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
+            // Should the probes find no buffer, the next time-out still waits its turn.
+            self.timer_base = now;
             self.probe_pulled = None;
             let single = self.sent.span() == 1;
             return TimeoutOutcome::Probe(if single { 1 } else { PROBES_MAX });
@@ -457,7 +466,7 @@ impl<C: Copy> Recovery<C> {
                 settled.restored += u64::from(sent.loss_event == event_now);
                 let distance = packet_numbers.sent_between(number, largest_before);
                 settled.distance = settled.distance.max(distance);
-            } else if sent.window_used && cut.is_none_or(|cut| sent.at > cut) {
+            } else if cut.is_none_or(|cut| sent.at > cut) {
                 settled.growth_bytes += u64::from(sent.bytes);
             }
         });
@@ -585,7 +594,7 @@ impl<C: Copy> Recovery<C> {
             return None;
         }
         let backed_off = self.probe_timeout().saturating_mul(1 << self.backoff);
-        let due = self.last_sent + backed_off.min(PROBE_TIMEOUT_MAX);
+        let due = self.timer_base + backed_off.min(PROBE_TIMEOUT_MAX);
         Some(self.probe_pulled.map_or(due, |pulled| pulled.min(due)))
     }
 }
@@ -594,7 +603,7 @@ impl<C: Copy> Recovery<C> {
 #[derive(Debug, Default)]
 struct Settled {
     packets: u64,
-    /// Bytes that let the window grow.
+    /// Bytes sent since the last cut: they let the window grow.
     growth_bytes: u64,
     rtt: Option<Duration>,
     spurious: u64,
@@ -604,6 +613,34 @@ struct Settled {
     distance: u64,
 }
 
+/// How much was in flight at most in this round trip and the one before: a window that is not
+/// filled says nothing for a larger one (RFC 9002 7.8).
+#[derive(Debug, Default)]
+struct UseOfWindow {
+    peak: u64,
+    peak_before: u64,
+    /// The round trip ends when this number is acknowledged.
+    round_end: u64,
+}
+
+impl UseOfWindow {
+    fn on_sent(&mut self, in_flight: u64) {
+        self.peak = self.peak.max(in_flight);
+    }
+
+    fn on_ack(&mut self, largest: u64, next: u64, in_flight: u64) {
+        if largest >= self.round_end {
+            self.round_end = next;
+            self.peak_before = self.peak;
+            self.peak = in_flight;
+        }
+    }
+
+    fn peak(&self) -> u64 {
+        self.peak.max(self.peak_before)
+    }
+}
+
 /// Packets lost one after the other with none acknowledged between them.
 #[derive(Debug, Default)]
 struct LostRun {
@@ -611,3 +648,6 @@ struct LostRun {
     started: Instant,
     longest: Duration,
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,3 +157,101 @@ impl MtuProbe {
         self.current
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(secs)
+    }
+
+    fn probed(max: usize) -> MtuProbe {
+        MtuProbe::new(DatagramLen::Probed { max })
+    }
+
+    /// Searches until nothing is left, on a path that carries `limit` bytes.
+    fn search(probe: &mut MtuProbe, now: Instant, limit: usize) -> usize {
+        let mut probes = 0;
+        while let Some(len) = probe.poll_probe(now) {
+            assert_eq!(probe.poll_probe(now), None, "one is outstanding");
+            probes += 1;
+            if len <= limit { probe.on_probe_acked(len) } else { probe.on_probe_lost(now) }
+        }
+        probes
+    }
+
+    // PROTOCOL 5.22
+    #[test]
+    fn search_ends_at_the_longest_datagram_that_passes() {
+        // (configured maximum, what the path carries, what is found, probes)
+        let table = [
+            (DATAGRAM_LEN_MAX, DATAGRAM_LEN_MAX, DATAGRAM_LEN_MAX, 4),
+            (DATAGRAM_LEN_MAX, 8_972, 8_972, 3 + 3),
+            (8_972, 1_472, 1_472, 2 + 3),
+            (1_472, 1_400, 1_200, 3),
+            (1_400, 1_472, 1_400, 1),
+            (1_200, 1_472, 1_200, 0),
+            (0, 1_472, 1_200, 0),
+        ];
+        for (max, limit, found, probes) in table {
+            let mut probe = probed(max);
+            assert_eq!(search(&mut probe, at(0), limit), probes);
+            assert_eq!(probe.current(), found);
+        }
+    }
+
+    // PROTOCOL 5.22
+    #[test]
+    fn failed_search_is_repeated_after_ten_minutes() {
+        let mut probe = probed(1_472);
+        search(&mut probe, at(0), 1_300);
+        assert_eq!(probe.poll_probe(at(599)), None);
+        search(&mut probe, at(600), 1_472);
+        assert_eq!(probe.current(), 1_472);
+    }
+
+    // PROTOCOL 5.22
+    #[test]
+    fn fixed_length_is_never_probed_nor_doubted() {
+        let mut probe = MtuProbe::new(DatagramLen::Fixed(9_000));
+        assert_eq!((probe.current(), probe.poll_probe(at(0))), (9_000, None));
+        for second in 1..100 {
+            assert!(!probe.on_lost(at(second), at(second), 9_000));
+            probe.on_acked(300);
+        }
+        assert_eq!(probe.current(), 9_000);
+    }
+
+    // PROTOCOL 5.23
+    #[test]
+    fn three_bursts_of_large_packets_while_small_ones_pass_are_a_black_hole() {
+        let mut probe = probed(1_472);
+        search(&mut probe, at(0), 1_472);
+        assert!(!probe.on_lost(at(10), at(9), 1_472));
+        assert!(!probe.on_lost(at(10), at(9), 1_472), "the same burst");
+        probe.on_acked(200);
+        assert!(!probe.on_lost(at(12), at(11), 1_472));
+        assert!(probe.on_lost(at(14), at(13), 1_472));
+        assert_eq!((probe.current(), probe.poll_probe(at(73))), (1_200, None));
+        search(&mut probe, at(74), 1_452);
+        assert_eq!(probe.current(), 1_452);
+    }
+
+    // PROTOCOL 5.23
+    #[test]
+    fn loss_alone_never_shortens_datagrams() {
+        let mut probe = probed(1_472);
+        search(&mut probe, at(0), 1_472);
+        for second in 1..100 {
+            assert!(!probe.on_lost(at(second * 2), at(second * 2 - 1), 1_472), "nothing passes");
+        }
+        probe.on_acked(1_472);
+        for second in 100..200 {
+            assert!(!probe.on_lost(at(second * 2), at(second * 2 - 1), 1_472));
+            probe.on_acked(100);
+            probe.on_acked(1_472);
+        }
+        assert_eq!(probe.current(), 1_472);
+    }
+}

@@ -28,14 +28,14 @@ impl PacketNumbers {
     }
 
     /// The next number. `oldest_in_flight` releases the number left out before; `window` is the
-    /// congestion window in packets.
-    pub(super) fn next(&mut self, oldest_in_flight: u64, window: u64) -> u64 {
+    /// congestion window in packets, asked for only when the next number to leave out is chosen.
+    pub(super) fn next(&mut self, oldest_in_flight: u64, window: impl FnOnce() -> u64) -> u64 {
         if self.next == self.skip_at {
             if self.skipped.is_none_or(|skipped| skipped < oldest_in_flight) {
                 self.skipped = Some(self.next);
                 self.next += 1;
             }
-            self.schedule_skip(window);
+            self.schedule_skip(window());
         }
         let number = self.next;
         self.next += 1;
@@ -65,5 +65,61 @@ impl PacketNumbers {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // PROTOCOL 5.1
+    #[test]
+    fn numbers_rise_and_are_never_given_twice() {
+        let mut numbers = PacketNumbers::new(7);
+        let mut last = None;
+        for _ in 0..100_000 {
+            let number = numbers.next(u64::MAX, || 100);
+            assert!(last.is_none_or(|last| number > last && number - last <= 2));
+            last = Some(number);
+        }
+    }
+
+    // PROTOCOL 5.2
+    #[test]
+    fn about_one_number_a_window_is_left_out() {
+        for (seed, window) in [(1, 32), (2, 100), (3, 1_000)] {
+            let mut numbers = PacketNumbers::new(seed);
+            let last = (0..100_000).map(|_| numbers.next(u64::MAX, || window)).last();
+            let skipped = last.expect("some were given") - 99_999;
+            let expected = 100_000 / window;
+            assert!(skipped > expected * 3 / 4 && skipped < expected * 5 / 4, "{skipped}");
+        }
+    }
+
+    // PROTOCOL 5.2
+    #[test]
+    fn no_second_number_is_left_out_while_the_first_can_still_be_claimed() {
+        let mut numbers = PacketNumbers::new(3);
+        let given: Vec<u64> = (0..10_000).map(|_| numbers.next(0, || 50)).collect();
+        assert_eq!(given.last(), Some(&10_000), "one hole, at or above the oldest in flight");
+        let hole = (0..10_000).find(|number| !given.contains(number)).expect("one hole");
+        assert!(numbers.skipped_within(0, 10_000));
+        assert!(!numbers.skipped_within(0, hole - 1) && !numbers.skipped_within(hole + 1, 10_000));
+    }
+
+    // PROTOCOL 5.11
+    #[test]
+    fn distance_counts_packets_sent_not_numbers() {
+        let mut numbers = PacketNumbers::new(3);
+        let hole = loop {
+            let number = numbers.next(0, || 50);
+            if numbers.skipped_within(0, number) {
+                break number - 1;
+            }
+        };
+        assert_eq!(numbers.sent_between(hole - 2, hole - 1), 1);
+        assert_eq!(numbers.sent_between(hole - 1, hole + 1), 1);
+        assert_eq!(numbers.sent_between(hole + 1, hole + 4), 3);
+        assert_eq!(numbers.sent_between(9, 3), 0);
     }
 }

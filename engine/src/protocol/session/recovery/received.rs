@@ -226,3 +226,192 @@ impl Range {
         Self { first: packet_number, last: packet_number, reports: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const T0: Instant = Instant::from_nanos(1_000_000_000);
+
+    fn ranges(received: &ReceivedPackets) -> Vec<RangeInclusive<u64>> {
+        received.ranges().collect()
+    }
+
+    fn with(numbers: impl IntoIterator<Item = u64>) -> ReceivedPackets {
+        let mut received = ReceivedPackets::new(Duration::from_millis(25));
+        for number in numbers {
+            received.on_received(T0, number, true, false);
+        }
+        received
+    }
+
+    // PROTOCOL 5.3
+    #[test]
+    fn acknowledgement_waits_for_packets_a_hole_a_wish_or_the_deadline() {
+        let mut received = ReceivedPackets::new(Duration::from_millis(25));
+        received.tune(Duration::from_millis(8), 4);
+        assert!(!received.end_of_batch(T0), "nothing to say");
+        assert_eq!(received.next_timeout(), None);
+
+        received.on_received(T0, 0, true, false);
+        assert!(!received.end_of_batch(T0));
+        let deadline = T0 + Duration::from_millis(2);
+        assert_eq!(received.next_timeout(), Some(deadline), "a quarter round trip");
+        assert!(received.end_of_batch(deadline));
+        received.on_ack_sent(None);
+        assert!(!received.is_ack_owed() && received.next_timeout().is_none());
+
+        for number in 1..4 {
+            received.on_received(T0, number, true, false);
+            assert!(!received.end_of_batch(T0));
+        }
+        received.on_received(T0, 4, true, false);
+        assert!(received.end_of_batch(T0), "four packets");
+        received.on_ack_sent(None);
+
+        received.on_received(T0, 6, true, false);
+        assert!(received.end_of_batch(T0), "a hole opened");
+        received.on_ack_sent(None);
+        received.on_received(T0, 5, true, false);
+        assert!(received.end_of_batch(T0), "it closed");
+        received.on_ack_sent(None);
+        received.on_received(T0, 7, true, true);
+        assert!(received.end_of_batch(T0), "the packet asks");
+    }
+
+    // PROTOCOL 5.3
+    #[test]
+    fn asked_for_count_stays_within_bounds() {
+        for (asked, used) in [(0, 2), (1, 2), (17, 17), (1_000, 64u64)] {
+            let mut received = ReceivedPackets::new(Duration::from_millis(25));
+            received.tune(Duration::from_millis(1), asked);
+            for number in 0..used {
+                assert!(!received.end_of_batch(T0), "{number} of {used}");
+                received.on_received(T0, number, true, false);
+            }
+            assert!(received.end_of_batch(T0));
+        }
+    }
+
+    // PROTOCOL 5.4
+    #[test]
+    fn acknowledgements_are_not_acknowledged() {
+        let mut received = ReceivedPackets::new(Duration::from_millis(25));
+        for number in [0, 1, 2, 5, 9, 3] {
+            received.on_received(T0, number, false, false);
+            assert!(!received.end_of_batch(T0) && received.next_timeout().is_none());
+        }
+        received.on_received(T0, 10, true, false);
+        assert!(received.end_of_batch(T0), "the holes are reported with the first that wants it");
+        assert_eq!(ranges(&received), [9..=10, 5..=5, 0..=3]);
+    }
+
+    // PROTOCOL 5.5
+    #[test]
+    fn ranges_descend_and_the_oldest_goes_when_there_are_too_many() {
+        let received = with((0..100).map(|index| index * 2));
+        let listed = ranges(&received);
+        assert_eq!(listed.len(), ACK_RANGES_MAX);
+        assert_eq!((&listed[0], &listed[63]), (&(198..=198), &(72..=72)));
+    }
+
+    // PROTOCOL 5.5
+    #[test]
+    fn holes_are_reported_a_bounded_number_of_times() {
+        let mut received = with([0, 1, 3, 4, 6]);
+        for _ in 1..ACK_REPORTS_MAX {
+            received.on_ack_sent(None);
+            assert_eq!(received.ranges().count(), 3);
+        }
+        received.on_received(T0, 5, true, false);
+        received.on_ack_sent(None);
+        assert_eq!(ranges(&received), [3..=6], "reported sixteen times; the other one changed");
+        for _ in 0..100 {
+            received.on_ack_sent(None);
+        }
+        assert_eq!(ranges(&received), [3..=6], "the largest is always reported");
+    }
+
+    // PROTOCOL 5.5
+    #[test]
+    fn confirmed_ranges_are_not_reported_again() {
+        let mut received = with([0, 2, 4]);
+        received.on_ack_sent(Some(77));
+        received.on_received(T0, 6, true, false);
+        received.on_ack_acked(78);
+        assert_eq!(received.ranges().count(), 4, "an unknown packet confirms nothing");
+        received.on_ack_acked(77);
+        assert_eq!(ranges(&received), [6..=6]);
+        received.on_ack_acked(77);
+        assert_eq!(ranges(&received), [6..=6]);
+    }
+
+    #[test]
+    fn delay_counts_from_the_largest_number() {
+        let mut received = with([4]);
+        received.on_received(T0 + Duration::from_millis(3), 2, true, false);
+        assert_eq!(received.largest_delay(T0 + Duration::from_millis(5)), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn the_largest_number_there_is_does_not_overflow() {
+        let mut received = with([u64::MAX - 1, u64::MAX, 0, u64::MAX - 3, u64::MAX - 2, u64::MAX]);
+        assert_eq!(ranges(&received), [u64::MAX - 3..=u64::MAX, 0..=0]);
+        assert!(received.end_of_batch(T0));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_an_ordered_set(numbers in prop::collection::vec(0u64..200, 0..300)) {
+            let received = with(numbers.iter().copied());
+            let mut set: BTreeSet<u64> = BTreeSet::new();
+            let mut twin: Vec<RangeInclusive<u64>> = Vec::new();
+            // The twin forgets the lowest range beyond the bound after every packet, and a number
+            // below the lowest of a full list is not taken up again.
+            for &number in &numbers {
+                let lowest = set.first().copied().unwrap_or(0);
+                let full = twin.len() == ACK_RANGES_MAX;
+                if full && number < lowest && number + 1 != lowest {
+                    continue;
+                }
+                set.insert(number);
+                twin.clear();
+                for &member in &set {
+                    match twin.last_mut() {
+                        Some(range) if range.end() + 1 == member => *range = *range.start()..=member,
+                        _ => twin.push(member..=member),
+                    }
+                }
+                if twin.len() > ACK_RANGES_MAX {
+                    let oldest = twin.remove(0);
+                    set.retain(|member| !oldest.contains(member));
+                }
+            }
+            twin.reverse();
+            prop_assert_eq!(ranges(&received), twin);
+        }
+
+        #[test]
+        fn any_sequence_keeps_ranges_disjoint_descending_and_bounded(
+            ops in prop::collection::vec((any::<u64>(), 0u8..8, any::<bool>()), 0..400),
+            low in any::<bool>(),
+        ) {
+            let mut received = ReceivedPackets::new(Duration::from_millis(25));
+            for (number, op, eliciting) in ops {
+                let number = if low { number % 300 } else { number };
+                match op {
+                    0 => received.on_ack_sent(Some(number)),
+                    1 => received.on_ack_acked(number),
+                    2 => { received.end_of_batch(Instant::from_nanos(number)); }
+                    _ => received.on_received(T0, number, eliciting, false),
+                }
+                let listed = ranges(&received);
+                prop_assert!(listed.len() <= ACK_RANGES_MAX);
+                prop_assert!(listed.iter().all(|range| range.start() <= range.end()));
+                prop_assert!(listed.windows(2).all(|two| two[0].start() - 1 > *two[1].end()));
+            }
+        }
+    }
+}

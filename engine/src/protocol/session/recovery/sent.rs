@@ -37,27 +37,18 @@ pub(super) struct Sent<C> {
     /// The loss event in which it was given up; meaningful only for packets given up.
     pub(super) loss_event: u32,
     pub(super) kind: SentKind,
-    /// Whether the window was in use when it was sent: only then does its acknowledgement say
-    /// that a larger window would be filled (RFC 9002 7.8).
-    pub(super) window_used: bool,
     acked: bool,
     pub(super) content: Option<C>,
 }
 
 impl<C> Sent<C> {
-    pub(super) fn new(
-        at: Instant,
-        bytes: u32,
-        kind: SentKind,
-        window_used: bool,
-        content: Option<C>,
-    ) -> Self {
-        Self { at, bytes, loss_event: 0, kind, window_used, acked: false, content }
+    pub(super) fn new(at: Instant, bytes: u32, kind: SentKind, content: Option<C>) -> Self {
+        Self { at, bytes, loss_event: 0, kind, acked: false, content }
     }
 
     /// A slot that holds no packet.
     fn vacant() -> Self {
-        Self::new(Instant::ZERO, 0, SentKind::AckOnly, false, None)
+        Self::new(Instant::ZERO, 0, SentKind::AckOnly, None)
     }
 }
 
@@ -327,4 +318,161 @@ fn block_mask(block: u64, first: u64, last: u64) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "the mask leaves less than a ring's length")]
 fn ring_index(number: u64, len: usize) -> usize {
     (number & (len as u64 - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn data(content: u64) -> Sent<u64> {
+        Sent::new(Instant::ZERO, 100, SentKind::Data, Some(content))
+    }
+
+    fn acknowledge(ring: &mut SentRing<u64>, numbers: RangeInclusive<u64>) -> Vec<(u64, bool)> {
+        let mut seen = Vec::new();
+        ring.acknowledge(numbers, |number, sent, late| {
+            assert!(sent.content.is_none_or(|content| content == number));
+            seen.push((number, late));
+        });
+        seen
+    }
+
+    // PROTOCOL 5.7
+    #[test]
+    fn a_packet_is_settled_once_and_a_given_up_one_once_more() {
+        let mut ring = SentRing::new(128);
+        for number in 0..4 {
+            ring.record(number, data(number));
+        }
+        ring.give_up(1, 9);
+        assert_eq!(ring.bytes_in_flight(), 300);
+        let all = acknowledge(&mut ring, 0..=3);
+        assert_eq!(all, [(0, false), (1, true), (2, false), (3, false)]);
+        assert!(acknowledge(&mut ring, 0..=3).is_empty());
+        assert_eq!((ring.bytes_in_flight(), ring.oldest(), ring.span()), (0, 4, 0));
+    }
+
+    // PROTOCOL 5.4
+    #[test]
+    fn pure_acknowledgements_are_never_in_flight() {
+        let mut ring: SentRing<u64> = SentRing::new(128);
+        for number in 0..1_000 {
+            ring.record(number, Sent::new(Instant::ZERO, 50, SentKind::AckOnly, None));
+            assert!(!ring.any_in_flight());
+        }
+        assert_eq!((ring.bytes_in_flight(), ring.span()), (0, 0));
+        assert!(acknowledge(&mut ring, 0..=999).is_empty());
+    }
+
+    #[test]
+    fn a_full_ring_names_the_packet_that_must_go() {
+        let mut ring = SentRing::new(128);
+        for number in 0..128 {
+            assert_eq!(ring.must_give_up(number), None);
+            ring.record(number, data(number));
+        }
+        assert_eq!(ring.must_give_up(128), Some(0));
+        ring.give_up(0, 1);
+        assert_eq!(ring.must_give_up(128), None);
+        ring.record(128, data(128));
+        assert_eq!(acknowledge(&mut ring, 0..=0), [], "its slot was overwritten");
+    }
+
+    #[test]
+    fn memory_is_reserved_once_and_used_only_as_the_span_grows() {
+        let mut ring = SentRing::new(4_096);
+        let reserved = ring.slots.capacity();
+        for number in 0..100_000 {
+            ring.record(number, data(number));
+            if number >= 20 {
+                acknowledge(&mut ring, number - 20..=number - 20);
+            }
+        }
+        assert_eq!(ring.slots.len(), LEN_START, "a small span stays in a small ring");
+        for number in 100_000..103_000 {
+            ring.record(number, data(number));
+        }
+        assert_eq!((ring.slots.len(), ring.slots.capacity()), (4_096, reserved));
+        assert_eq!(acknowledge(&mut ring, 0..=102_999).len(), 3_020);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Send { gap: u64, kind: SentKind, bytes: u32 },
+        Acknowledge { back: u64, len: u64 },
+        GiveUp { nth: usize },
+    }
+
+    fn ops() -> impl Strategy<Value = Vec<Op>> {
+        let kind = prop_oneof![Just(SentKind::Data), Just(SentKind::AckOnly)];
+        let op = prop_oneof![
+            6 => (0u64..2, kind, 1u32..1500)
+                .prop_map(|(gap, kind, bytes)| Op::Send { gap, kind, bytes }),
+            1 => (0u64..600, 0u64..80).prop_map(|(back, len)| Op::Acknowledge { back, len }),
+            1 => (0usize..40).prop_map(|nth| Op::GiveUp { nth }),
+        ];
+        prop::collection::vec(op, 0..1_500)
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_an_ordered_map(ops in ops()) {
+            let mut ring = SentRing::new(512);
+            let mut flying: BTreeMap<u64, u32> = BTreeMap::new();
+            let mut late: BTreeMap<u64, u32> = BTreeMap::new();
+            let mut end = 0;
+            for op in ops {
+                match op {
+                    Op::Send { gap, kind, bytes } => {
+                        let number = end + gap;
+                        if let Some(oldest) = ring.must_give_up(number) {
+                            prop_assert_eq!(Some(&oldest), flying.keys().next());
+                            continue;
+                        }
+                        ring.record(
+                            number,
+                            Sent::new(Instant::ZERO, bytes, kind, Some(number)),
+                        );
+                        end = number + 1;
+                        if kind != SentKind::AckOnly {
+                            flying.insert(number, bytes);
+                        }
+                        late = late.split_off(&end.saturating_sub(ring.slots.len() as u64));
+                    }
+                    Op::Acknowledge { back, len } => {
+                        if end == 0 {
+                            continue;
+                        }
+                        let last = end.saturating_sub(1 + back);
+                        let numbers = last.saturating_sub(len)..=last;
+                        let mut expected: Vec<(u64, bool)> = flying
+                            .range(numbers.clone()).map(|(&number, _)| (number, false))
+                            .chain(late.range(numbers.clone()).map(|(&number, _)| (number, true)))
+                            .collect();
+                        expected.sort_unstable();
+                        prop_assert_eq!(acknowledge(&mut ring, numbers.clone()), expected);
+                        flying.retain(|number, _| !numbers.contains(number));
+                        late.retain(|number, _| !numbers.contains(number));
+                    }
+                    Op::GiveUp { nth } => {
+                        if let Some((&number, &bytes)) = flying.iter().nth(nth) {
+                            let found = (0..nth).fold(ring.next_in_flight(0, end), |at, _| {
+                                ring.next_in_flight(at? + 1, end)
+                            });
+                            prop_assert_eq!(found, Some(number));
+                            prop_assert_eq!(ring.give_up(number, 1).bytes, bytes);
+                            flying.remove(&number);
+                            late.insert(number, bytes);
+                        }
+                    }
+                }
+                let bytes: u64 = flying.values().map(|&bytes| u64::from(bytes)).sum();
+                prop_assert_eq!(ring.bytes_in_flight(), bytes);
+                prop_assert_eq!(ring.oldest(), flying.keys().next().copied().unwrap_or(end));
+                prop_assert_eq!(ring.any_in_flight(), !flying.is_empty());
+            }
+        }
+    }
 }

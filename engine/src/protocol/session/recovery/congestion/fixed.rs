@@ -16,18 +16,19 @@ const COVERED_MIN: Duration = Duration::from_millis(5);
 pub(in super::super) struct FixedRate {
     bytes_per_second: u64,
     datagram_len: u64,
-    /// The round trip that the window covers twice.
-    covered: Duration,
+    /// Twice what the rate makes in a round trip.
+    window: u64,
     broken: bool,
 }
 
 impl FixedRate {
     pub(super) fn new(bytes_per_second: u64, datagram_len: u64) -> Self {
-        Self { bytes_per_second, datagram_len, covered: COVERED_MIN, broken: false }
+        let window = covering(bytes_per_second, COVERED_MIN);
+        Self { bytes_per_second, datagram_len, window, broken: false }
     }
 
     pub(super) fn on_ack(&mut self, sample: AckSample) {
-        self.covered = sample.smoothed.max(COVERED_MIN);
+        self.window = covering(self.bytes_per_second, sample.smoothed.max(COVERED_MIN));
         self.broken = false;
     }
 
@@ -47,13 +48,51 @@ impl FixedRate {
         if self.broken {
             return WINDOW_PACKETS_MIN * self.datagram_len;
         }
-        let nanos = u128::from(self.covered.as_nanos());
-        let bytes = 2 * u128::from(self.bytes_per_second) * nanos / 1_000_000_000;
-        let start = WINDOW_PACKETS_START * self.datagram_len;
-        u64::try_from(bytes).unwrap_or(WINDOW_MAX).clamp(start, WINDOW_MAX)
+        self.window.clamp(WINDOW_PACKETS_START * self.datagram_len, WINDOW_MAX)
     }
 
     pub(super) fn rate(&self) -> u64 {
         self.bytes_per_second
+    }
+}
+
+/// Twice what `rate` (a second) makes in `round_trip`.
+#[expect(clippy::cast_possible_truncation, reason = "saturates, and the window is clamped")]
+fn covering(rate: u64, round_trip: Duration) -> u64 {
+    (2.0 * rate as f64 * round_trip.as_secs_f64()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Instant;
+
+    // PROTOCOL 5.24
+    #[test]
+    fn loss_does_not_move_the_rate_but_a_dead_path_breaks_the_circuit() {
+        let mut fixed = FixedRate::new(100_000_000, 1_200);
+        assert_eq!((fixed.rate(), fixed.window()), (100_000_000, 1_000_000));
+        fixed.on_congestion();
+        assert_eq!((fixed.rate(), fixed.window()), (100_000_000, 1_000_000));
+        fixed.on_persistent_congestion();
+        assert_eq!(fixed.window(), 2_400);
+        fixed.on_ack(AckSample {
+            now: Instant::ZERO,
+            bytes: 0,
+            largest: 0,
+            next: 1,
+            rtt: None,
+            smoothed: Duration::from_millis(10),
+        });
+        assert_eq!(fixed.window(), 2_000_000);
+    }
+
+    // PROTOCOL 5.24
+    #[test]
+    fn any_rate_gives_a_window_within_bounds() {
+        for rate in [0, 1, u64::MAX] {
+            let window = FixedRate::new(rate, 1_200).window();
+            assert!((12_000..=WINDOW_MAX).contains(&window));
+        }
     }
 }

@@ -100,3 +100,59 @@ impl HyStart {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a round of `samples` acknowledgements at one round trip; the last growth.
+    fn round(start: &mut HyStart, number: &mut u64, rtt: Duration, samples: u64) -> Growth {
+        let mut growth = Growth::Grow(0);
+        for _ in 0..samples {
+            *number += 1;
+            growth = start.on_ack(1_000, *number, *number + samples, Some(rtt));
+            if growth == Growth::Leave {
+                break;
+            }
+        }
+        growth
+    }
+
+    // PROTOCOL 5.16
+    #[test]
+    fn growing_round_trip_slows_down_then_ends_slow_start() {
+        let (mut start, mut number) = (HyStart::new(), 0);
+        for _ in 0..5 {
+            let growth = round(&mut start, &mut number, Duration::from_millis(40), 20);
+            assert_eq!(growth, Growth::Grow(1_000));
+        }
+        let slow = Duration::from_millis(46);
+        round(&mut start, &mut number, slow, 20);
+        assert_eq!(round(&mut start, &mut number, slow, 10), Growth::Grow(250));
+        let left = (0..6).any(|_| round(&mut start, &mut number, slow, 20) == Growth::Leave);
+        assert!(left, "five rounds at the longer round trip");
+    }
+
+    // PROTOCOL 5.16
+    #[test]
+    fn a_round_trip_that_shrinks_again_was_noise() {
+        let (mut start, mut number) = (HyStart::new(), 0);
+        for millis in [40, 40, 46] {
+            round(&mut start, &mut number, Duration::from_millis(millis), 20);
+        }
+        for _ in 0..20 {
+            round(&mut start, &mut number, Duration::from_millis(40), 20);
+        }
+        let growth = round(&mut start, &mut number, Duration::from_millis(40), 20);
+        assert_eq!(growth, Growth::Grow(1_000));
+    }
+
+    #[test]
+    fn microseconds_of_jitter_do_not_end_slow_start() {
+        let (mut start, mut number) = (HyStart::new(), 0);
+        for turn in 0..50 {
+            let rtt = Duration::from_micros(if turn % 2 == 0 { 50 } else { 900 });
+            assert_eq!(round(&mut start, &mut number, rtt, 20), Growth::Grow(1_000));
+        }
+    }
+}

@@ -14,8 +14,6 @@ mod new_reno;
 use crate::time::{Duration, Instant};
 use cubic::Cubic;
 use fixed::FixedRate;
-#[cfg(test)]
-use new_reno::NewReno;
 
 /// Datagrams of the first window (RFC 9002 7.2).
 const WINDOW_PACKETS_START: u64 = 10;
@@ -41,7 +39,7 @@ pub enum CongestionConfig {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AckSample {
     pub(super) now: Instant,
-    /// Bytes newly acknowledged that were sent since the last cut while the window was in use.
+    /// Bytes newly acknowledged that were sent since the last cut, if the window was in use.
     pub(super) bytes: u64,
     /// The largest number acknowledged.
     pub(super) largest: u64,
@@ -58,8 +56,6 @@ pub(super) struct AckSample {
 pub(super) enum Congestion {
     Cubic(Cubic),
     FixedRate(FixedRate),
-    #[cfg(test)]
-    NewReno(NewReno),
 }
 
 /// Runs one expression on whichever controller it is.
@@ -68,8 +64,6 @@ macro_rules! each {
         match $congestion {
             Congestion::Cubic($controller) => $run,
             Congestion::FixedRate($controller) => $run,
-            #[cfg(test)]
-            Congestion::NewReno($controller) => $run,
         }
     };
 }
@@ -118,17 +112,13 @@ impl Congestion {
     /// pacing does not become the bound (RFC 9002 7.7).
     #[expect(clippy::cast_possible_truncation, reason = "saturates, and the pacer bounds it")]
     pub(super) fn rate(&self, smoothed: Duration) -> u64 {
-        let (window, gain) = match self {
+        let cubic = match self {
             Self::FixedRate(fixed) => return fixed.rate(),
-            Self::Cubic(cubic) => (cubic.window(), gain(cubic.in_slow_start())),
-            #[cfg(test)]
-            Self::NewReno(reno) => (reno.window(), gain(reno.in_slow_start())),
+            Self::Cubic(cubic) => cubic,
         };
-        (window as f64 * gain / smoothed.max(Duration::from_nanos(1)).as_secs_f64()) as u64
+        // Slow start doubles the window in a round trip, so it has to be sent twice as fast.
+        let gain = if cubic.in_slow_start() { 2.0 } else { 1.25 };
+        let round_trip = smoothed.max(Duration::from_nanos(1)).as_secs_f64();
+        (cubic.window() as f64 * gain / round_trip) as u64
     }
-}
-
-/// Pacing gain: 2 in slow start, which doubles a window in a round trip; else 1.25.
-fn gain(in_slow_start: bool) -> f64 {
-    if in_slow_start { 2.0 } else { 1.25 }
 }

@@ -4,7 +4,7 @@ use super::{AckSample, WINDOW_MAX, WINDOW_PACKETS_MIN, WINDOW_PACKETS_START};
 
 /// The controller.
 #[derive(Clone, Debug)]
-pub(in super::super) struct NewReno {
+pub(super) struct NewReno {
     window: u64,
     slow_start_threshold: u64,
     acked: u64,
@@ -12,7 +12,7 @@ pub(in super::super) struct NewReno {
 }
 
 impl NewReno {
-    pub(in super::super) fn new(datagram_len: u64) -> Self {
+    pub(super) fn new(datagram_len: u64) -> Self {
         Self {
             window: WINDOW_PACKETS_START * datagram_len,
             slow_start_threshold: u64::MAX,
@@ -40,26 +40,11 @@ impl NewReno {
         self.acked = 0;
     }
 
-    pub(super) fn on_persistent_congestion(&mut self) {
-        self.window = WINDOW_PACKETS_MIN * self.datagram_len;
-        self.acked = 0;
-    }
-
-    pub(super) fn on_idle(&mut self) {
-        self.window = self.window.min(WINDOW_PACKETS_START * self.datagram_len);
-        self.acked = 0;
-    }
-
-    pub(super) fn on_datagram_len(&mut self, datagram_len: u64) {
-        self.datagram_len = datagram_len;
-        self.window = self.window.max(WINDOW_PACKETS_MIN * datagram_len);
-    }
-
     pub(super) fn window(&self) -> u64 {
         self.window
     }
 
-    pub(super) fn in_slow_start(&self) -> bool {
+    fn in_slow_start(&self) -> bool {
         self.window < self.slow_start_threshold
     }
 }
