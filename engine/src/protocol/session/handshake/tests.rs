@@ -7,10 +7,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
-use super::messages::{Frame, accept_auth_key, check_mac, cookie_auth_key, mac_of, mac1_key};
+use super::messages::{
+    Frame, InitiatePayload, accept_auth_key, check_mac, cookie_auth_key, mac_of, mac1_key,
+    read_accept,
+};
+use super::noise::forge_first;
 use super::{HandshakeError, Initiated, Initiator, LastHeard, Progress, Reason, Refusal};
 use crate::limits::ACCEPT_CACHED;
-use crate::protocol::crypto::{self, Random, Suite};
+use crate::protocol::crypto::{self, Random, Secret, Suite};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::fixture::{Pair, START, address, session};
 use crate::protocol::session::{
@@ -411,25 +415,56 @@ fn busy_responder_limits_each_prefix_and_lets_others_through() {
 #[test]
 fn reg_kci_vouch() {
     // Whoever stole the responder's key can write an Initiate in anybody's name, but not go on:
-    // the responder's session stays unconfirmed, for the Accept cannot be read without the key
-    // of the one who was named.
+    // reading the Accept takes the victim's secret or the responder's ephemeral one.
     let mut pair = Pair::new();
     let victim = pair.config.identity.public();
     let stolen = pair.responder.config().identity.clone();
-    let thief_ephemeral = crypto::Secret::generate(&mut pair.random);
-    // The thief's ss comes from the stolen side: DH(s_r, s_i) needs either of the two secrets.
-    // Here it simply replays what the victim once sent, which gives it the same position.
-    let (_, initiate) = pair.up_to_initiate();
-    let (initiated, accept) = pair.initiate(address(), &initiate).expect("good");
+    let mut initiator = pair.start();
+    let hello = pair.sent(&mut initiator).expect("due");
+    let hello_packet = wire::split(&hello).expect("good");
+    let transaction = hello_packet.head.transaction;
+    let thief = Secret::generate(&mut pair.random);
+    let mut opening = [0; 64];
+    opening.copy_from_slice(&hello[hello_packet.body()][..64]);
+    opening[32..].copy_from_slice(&thief.public());
+    let mut hello = hello.clone();
+    hello[hello_packet.body()][..64].copy_from_slice(&opening);
+    reseal(&mut hello, &mac1_key(Some(&stolen.public())), &[]);
+    let cookie = pair.hello(address(), &hello).expect("good");
+    let cookie = &cookie[wire::split(&cookie).expect("good").body()];
+
+    let mut initiate = [0; 1_200];
+    let frame = Frame::of_len(PacketKind::Initiate, transaction, 1_200, &mut initiate);
+    let (prologue, sealed) = initiate[frame.body()].split_at_mut(112);
+    prologue[..64].copy_from_slice(&opening);
+    prologue[64..92].copy_from_slice(cookie);
+    let said = InitiatePayload {
+        boot: pair.config.boot_id,
+        device: victim.device_id(),
+        name: pair.config.name.clone(),
+        role: PeerText::default(),
+        token: PeerText::default(),
+        parameters: pair.config.parameters,
+    };
+    said.write(&mut sealed[48..]);
+    let parts = [b"RAET rsh1".as_slice(), &transaction.to_be_bytes(), prologue];
+    let written = forge_first(&parts, &thief, stolen.secret(), victim.as_bytes(), sealed);
+    frame.authenticate(&mac1_key(Some(&stolen.public())), &[], &mut initiate);
+
+    let (initiated, accept) = pair.initiate(address(), &initiate).expect("looks good");
     let established = initiated.established.expect("open on this side");
     assert_eq!(established.peer, victim);
     let mut theirs = Protection::new(pair.now, &established);
     assert!(!theirs.is_confirmed());
-    // Reading the Accept takes the victim's secret or its ephemeral one; with the stolen key and
-    // an ephemeral of its own the thief has neither.
     let packet = wire::split(&accept).expect("good");
-    let e_r: [u8; 32] = accept[packet.body()][4..36].try_into().expect("32 bytes");
-    assert_ne!(stolen.secret().agree(&e_r), thief_ephemeral.agree(&e_r));
+    let (e_r, payload) = read_accept(&accept[packet.body()]).expect("good");
+    for guess in [&thief, stolen.secret()] {
+        let mixed = written.clone().mix_second(&thief, guess, &e_r, &[0; 32]);
+        assert!(mixed.expect("proper points").read(&mut payload.to_vec()).is_err());
+    }
+    let secret = pair.config.identity.secret();
+    let mixed = written.mix_second(&thief, secret, &e_r, &[0; 32]).expect("proper points");
+    assert!(mixed.read(&mut payload.to_vec()).is_ok(), "only the victim's secret is missing");
     // Whatever else arrives in that session leaves it as it is.
     let (forger, _) = session(Suite::Aes256Gcm, Mode::Sealed);
     let mut forger = Protection::new(pair.now, &forger);
