@@ -305,6 +305,16 @@ fn silence_doubles_the_probe_timeout_up_to_a_minute_and_an_ack_resets_it() {
 
 // PROTOCOL 5.13
 #[test]
+fn timeout_whose_probes_could_not_be_sent_waits_its_turn_again() {
+    let mut fixture = Fixture::measured();
+    fixture.send(at(0));
+    assert_eq!(fixture.timeout(at(200)), TimeoutOutcome::Probe(1));
+    assert_eq!(fixture.timeout(at(200)), TimeoutOutcome::None);
+    assert_eq!(fixture.recovery.next_timeout(), Some(at(200 + 290)));
+}
+
+// PROTOCOL 5.13
+#[test]
 fn probes_repeat_what_the_oldest_packets_carried() {
     let mut fixture = Fixture::measured();
     let sent = fixture.burst(at(0), 5);
