@@ -90,6 +90,8 @@ pub const FORWARD_BUFFERS: u32 = 64;
 pub const BACKOFF_SPIN: Duration = Duration::from_micros(200);
 /// How long it then yields before it parks.
 pub const BACKOFF_YIELD: Duration = Duration::from_micros(300);
+/// Cores in a list: as many as a CPU mask of the C library holds.
+pub const CPUS_MAX: usize = 1_024;
 /// Longest sleep of a shard: commands and arrivals end it sooner.
 pub const REST_MAX: Duration = Duration::from_secs(1);
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::{Config, StartError};
 use crate::buffer::Pool;
+use crate::io::Driver;
 use crate::io::capture::{Captured, unix_epoch};
 use crate::io::impair::Impaired;
 use crate::io::kernel::{self, IoConfig, Opened};
 use crate::io::probe::Probe;
-use crate::io::Driver;
 use crate::limits::RECEIVE_BUFFER_LEN;
 use crate::protocol::endpoint::Endpoint;
 use crate::protocol::session::BootId;
@@ -123,8 +123,7 @@ impl Plan {
         match self.config.impairment {
             Some(impairment) => {
                 let seed = self.config.seed.wrapping_add(self.index as u64);
-                let driver =
-                    Impaired::new(driver, impairment, seed).map_err(StartError::Memory)?;
+                let driver = Impaired::new(driver, impairment, seed).map_err(StartError::Memory)?;
                 self.capture(driver, address, io, handler)
             }
             None => self.capture(driver, address, io, handler),
@@ -167,4 +166,3 @@ impl Plan {
         Ok(Built { shard: Box::new(shard), address, io })
     }
 }
-

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::io::impair::Impairment;
 use crate::io::kernel::IoChoice;
 use crate::limits::{DATAGRAM_LEN_MAX, IDLE_TIMEOUT, TRANSACTIONS_DEFAULT};
+use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
 use crate::protocol::session::recovery::CongestionConfig;
 use crate::protocol::session::{BootId, Identity, Mode, Offer, Trust};
-use crate::protocol::crypto::Suite;
 use crate::shard::Idle;
 use crate::time::Duration;
 

@@ -8,7 +8,7 @@
 mod build;
 mod config;
 pub mod cpus;
-pub mod files;
+mod identity;
 mod poller;
 mod queue;
 
@@ -64,7 +64,7 @@ impl Node {
         let config = Arc::new(config);
         let make = Arc::new(make);
         let mailboxes = mailboxes(config.shards);
-        let key = config.identity.public().clone();
+        let key = config.identity.public();
         let mut node = Self { shards: Vec::new(), mailboxes, io: IoSummary::default(), key };
         for index in 0..config.shards {
             // Shards that listen share the port that the first one got.
@@ -196,7 +196,7 @@ fn run_shard<H: Handler + 'static>(
 ) -> io::Result<ShardReport> {
     let index = plan.index;
     let cpu = plan.config.cpus.as_ref().map(|cpus| cpus[index]);
-    let pinned = cpu.map_or(Ok(()), cpus::pin_current_thread).map_err(StartError::Pin);
+    let pinned = cpu.map_or(Ok(()), cpus::pin_current_thread).map_err(StartError::Cpus);
     let tell = |outcome| started.send(outcome).expect("the starter waits for it");
     match pinned.and_then(|()| plan.build(make(index))) {
         Ok(built) => {
@@ -238,8 +238,6 @@ pub enum StartError {
     Open(OpenError),
     /// The handler's maker panicked.
     Panicked,
-    /// The kernel refused to pin a thread.
-    Pin(cpus::PinFailed),
     /// The kernel refused a thread.
     Thread(io::Error),
 }
@@ -259,7 +257,6 @@ impl std::fmt::Display for StartError {
             Self::NoRandomness => write!(f, "the operating system gives no random bytes"),
             Self::Open(error) => error.fmt(f),
             Self::Panicked => write!(f, "a shard panicked while it started"),
-            Self::Pin(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "the system refused a thread for a shard: {error}"),
         }
     }

@@ -379,7 +379,8 @@ impl Handler for QueueHandler {
         let to = self.remote(peer);
         for transaction in resolved.first..resolved.first + u64::from(resolved.count) {
             let Some(state) = self.peers.get_mut(&peer) else { return };
-            let place = transaction.checked_sub(state.first).and_then(|at| usize::try_from(at).ok());
+            let place =
+                transaction.checked_sub(state.first).and_then(|at| usize::try_from(at).ok());
             let ticket = place.and_then(|place| state.tickets.get_mut(place)?.take());
             while state.tickets.front() == Some(&None) {
                 state.tickets.pop_front();

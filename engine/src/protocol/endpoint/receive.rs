@@ -156,7 +156,8 @@ impl Endpoint {
             body: offset + place.start..offset + place.end,
         };
         if delivery.is_reply {
-            if !row.reply {
+            let end = head.transaction.checked_add(count.into());
+            if !row.reply || end.is_none() {
                 return Err(DropReason::TransactionViolation);
             }
             // Replies of one packet can have met different fates: deliver each run of new ones.
