@@ -1,0 +1,107 @@
+//! Control bodies: what two endpoints tell each other, as blocks in one body (PROTOCOL 2.17).
+//!
+//! An acknowledgement speaks on two planes at once: which *packets* arrived, for loss detection
+//! and congestion control, and what became of which *transactions*. Both are lists of ranges,
+//! largest first, so that a list cut at its bound keeps what is newest. Everything else that must
+//! travel beside messages rides in the same body.
+//!
+//! A block is `type varint, length varint, value`. A type that is not known is passed over by its
+//! length, so later versions can add some. Reading checks a block whole before it is handed out:
+//! the ranges of a [`PacketRanges`] or [`TransactionRanges`] are descending and bounded, and
+//! nothing that uses them has to ask again.
+
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use read::{Blocks, PacketRanges, TransactionRanges};
+pub use write::Writer;
+
+/// Characters of the text in a close block.
+pub const CLOSE_TEXT_LEN_MAX: usize = 64;
+
+/// One block of a control body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Block<'a> {
+    /// Packets that arrived.
+    PacketRanges(PacketRanges<'a>),
+    /// Marks on the packets that arrived.
+    EcnCounts(EcnCounts),
+    /// What became of transactions.
+    TransactionRanges(TransactionRanges<'a>),
+    /// How far the receiver of this block may go.
+    Credit(Credit),
+    /// The lowest transaction id that the sender of this block still cares about, among those it
+    /// initiated.
+    LowWaterMark(u64),
+    /// The sender of this block has ended the session.
+    Close(Close<'a>),
+    /// Nothing but a reason to acknowledge.
+    Ping,
+}
+
+/// Totals of marked packets on one lane since the session began (RFC 9000 19.3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EcnCounts {
+    /// The lane that was received.
+    pub lane: u16,
+    /// Packets with ECT(0).
+    pub ect0: u64,
+    /// Packets with ECT(1).
+    pub ect1: u64,
+    /// Packets with CE.
+    pub ce: u64,
+}
+
+/// Whose numbering a list of transactions is in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Initiator {
+    /// The receiver of the block initiated them: they are acknowledged as messages.
+    Receiver = 0,
+    /// The sender of the block initiated them: they are acknowledged as replies.
+    Sender = 1,
+}
+
+/// What became of transactions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TransactionStatus {
+    /// Delivered.
+    Done,
+    /// Held, not yet delivered.
+    Accepted,
+    /// Not delivered, and will not be, for this reason code.
+    Refused(u64),
+    /// Not delivered, and too late to be.
+    Expired,
+}
+
+/// How much the receiver of a block may have outstanding. Absolute, and never less than before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Credit {
+    /// The highest transaction id that it may use.
+    pub transaction_max: u64,
+    /// Body bytes that it may send in messages since the association began.
+    pub bytes_max: u64,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Close<'a> {
+    /// A code for programs.
+    pub reason: u64,
+    /// Printable ASCII for people, at most [`CLOSE_TEXT_LEN_MAX`] bytes.
+    pub text: &'a str,
+}
+
+/// Block types on the wire. 4 (missing segments) belongs to the next version of the document.
+mod block_type {
+    pub(super) const PACKET_RANGES: u64 = 1;
+    pub(super) const ECN_COUNTS: u64 = 2;
+    pub(super) const TRANSACTION_RANGES: u64 = 3;
+    pub(super) const CREDIT: u64 = 5;
+    pub(super) const LOW_WATER_MARK: u64 = 6;
+    pub(super) const CLOSE: u64 = 7;
+    pub(super) const PADDING: u64 = 8;
+    pub(super) const PING: u64 = 9;
+}

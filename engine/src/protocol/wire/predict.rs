@@ -1,0 +1,135 @@
+//! Header prediction: compare before you parse.
+//!
+//! Packets of a session differ in transaction id, body length and flags only. So the reader keeps
+//! the last head's bytes; if a datagram starts with the same bytes around those three values, only
+//! they have to be read, and everything else is known. A head that does not match costs one
+//! comparison more than without prediction, and becomes the next prediction.
+
+use super::digits::read_hex;
+use super::header::Head;
+use super::kinds::{BodyKind, Flags};
+use super::scan::{HEAD_LENGTH_DIGITS, OPENING, Varying, stated_head_len};
+use super::split::{Packet, split_and_place};
+use crate::limits::HEAD_EMIT_LEN_MAX;
+use crate::protocol::drop_reason::DropReason;
+
+/// Splits datagrams, quickly when their heads resemble the last one. Always says what
+/// [`split`](super::split()) says.
+#[derive(Clone, Debug)]
+pub struct HeadReader {
+    /// The last head that was written our way, and what it said. Zero bytes: none yet.
+    bytes: [u8; HEAD_EMIT_LEN_MAX],
+    len: usize,
+    head: Head,
+    varying: Varying,
+}
+
+impl HeadReader {
+    /// A reader that has seen nothing.
+    pub fn new() -> Self {
+        Self {
+            bytes: [0; HEAD_EMIT_LEN_MAX],
+            len: 0,
+            head: Head::default(),
+            varying: Varying::default(),
+        }
+    }
+
+    /// Reads a datagram's head and finds its parts.
+    ///
+    /// # Errors
+    /// As [`split`](super::split()).
+    #[inline]
+    pub fn split(&mut self, datagram: &[u8]) -> Result<Packet, DropReason> {
+        match self.predict(datagram) {
+            Some(packet) => Ok(packet),
+            None => self.parse(datagram),
+        }
+    }
+
+    /// The packet, if its head matches the last one and nothing is wrong with it.
+    #[inline]
+    fn predict(&self, datagram: &[u8]) -> Option<Packet> {
+        if self.len == 0 {
+            return None;
+        }
+        let head_len = stated_head_len(datagram)?;
+        let bytes = datagram.get(..head_len)?;
+        let mut head = self.head;
+        let mut walk = Walk { last: &self.bytes[..self.len], now: bytes, at: 0, at_now: 0 };
+        walk.skip(OPENING.len() + HEAD_LENGTH_DIGITS);
+        if let Some(value) = walk.value(self.varying.transaction)? {
+            head.transaction = value;
+        }
+        if let Some(value) = walk.value(self.varying.body_len)? {
+            head.body_len = u32::try_from(value).ok()?;
+        }
+        if let Some(value) = walk.value(self.varying.flags)? {
+            head.flags = Flags::from_wire(u8::try_from(value).ok()?);
+        }
+        walk.rest()?;
+        // The one rule between fields that a changed value can break.
+        if head.body_len > 0 && head.body == BodyKind::None {
+            return None;
+        }
+        Packet::fit(head, head_len, datagram.len()).ok()
+    }
+
+    #[inline(never)]
+    fn parse(&mut self, datagram: &[u8]) -> Result<Packet, DropReason> {
+        let (packet, varying) = split_and_place(datagram)?;
+        let head_len = packet.head_len();
+        if let (Some(varying), true) = (varying, head_len <= self.bytes.len()) {
+            self.bytes[..head_len].copy_from_slice(&datagram[..head_len]);
+            self.len = head_len;
+            self.head = packet.head;
+            self.varying = varying;
+        }
+        Ok(packet)
+    }
+}
+
+impl Default for HeadReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The last head and this one, side by side, up to where they are known to agree.
+struct Walk<'a> {
+    last: &'a [u8],
+    now: &'a [u8],
+    at: usize,
+    at_now: usize,
+}
+
+impl Walk<'_> {
+    /// Passes over bytes of either head that are accounted for.
+    fn skip(&mut self, len: usize) {
+        self.at += len;
+        self.at_now += len;
+    }
+
+    /// Reads the value that stands at `place` in the last head, `Some(None)` if that had none.
+    #[inline]
+    fn value(&mut self, place: (usize, usize)) -> Option<Option<u64>> {
+        let (first, digits) = place;
+        if digits == 0 {
+            return Some(None);
+        }
+        let same = first - self.at;
+        if self.now.get(self.at_now..self.at_now + same)? != &self.last[self.at..first] {
+            return None;
+        }
+        self.skip(same);
+        let (value, digits_now) = read_hex(self.now, self.at_now)?;
+        self.at += digits;
+        self.at_now += digits_now;
+        Some(Some(value))
+    }
+
+    /// Whether all that is left agrees.
+    fn rest(&self) -> Option<()> {
+        (self.now.get(self.at_now..)? == &self.last[self.at..]).then_some(())
+    }
+}
