@@ -42,7 +42,7 @@ pub(crate) struct RunOptions {
     pub(crate) connect: Option<std::net::SocketAddr>,
     /// Public key of that responder: the 64 hex digits that `serve` prints
     #[arg(long, value_name = "KEY", value_parser = parse::public_key, requires = "connect")]
-    pub(crate) peer_key: Option<[u8; 32]>,
+    pub(crate) peer_key: Option<raet::PublicKey>,
     /// Local address: the responder's if it runs here (its port may be fixed), else the initiator's
     #[arg(long, value_name = "ADDR", value_parser = parse::address)]
     pub(crate) bind: Option<std::net::SocketAddr>,
@@ -69,10 +69,10 @@ pub(crate) struct RunOptions {
     /// Keep N messages outstanding on each session instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) closed: Option<u32>,
-    /// Sessions, spread over the initiator's shards
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=4_096))]
-    pub(crate) sessions: u32,
+    /// Sessions, each of a node with an identity, a socket and a thread of its own [default: one
+    /// a shard of the responder]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub(crate) sessions: Option<u32>,
     #[command(flatten)]
     pub(crate) engine: EngineOptions,
     /// Write the report as JSON (schema raet-loadgen/1) to a file, or to stdout with `-`; the
@@ -98,6 +98,9 @@ pub(crate) struct ServeOptions {
     /// not there), the first of each name, or any
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub(crate) accept: AcceptName,
+    /// Keys decided about, from a trust file (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) engine: EngineOptions,
 }
@@ -111,11 +114,11 @@ pub(crate) struct EngineOptions {
     /// Pre-shared key from this file (mode 0600): 64 hex digits, the same on both sides
     #[arg(long, value_name = "FILE")]
     pub(crate) psk: Option<PathBuf>,
-    /// Shards of a node: threads with a socket each
+    /// Shards of the responder: threads with a socket each
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub(crate) shards: u16,
-    /// Cores for the shards, like 0-3,8: the initiator's first, then the responder's
+    /// Cores, like 0-3,8: as many as shards for the initiators, then as many for the responder
     #[arg(long, value_name = "LIST", value_parser = parse::cpu_list)]
     pub(crate) cpus: Option<parse::CpuList>,
     /// What a shard does that has nothing to do
@@ -254,6 +257,11 @@ impl RunOptions {
         self.closed.map(Pace::Closed).or(self.rate).unwrap_or(Pace::Max)
     }
 
+    /// How many sessions.
+    pub(crate) fn sessions(&self) -> u32 {
+        self.sessions.unwrap_or_else(|| self.engine.shards.into())
+    }
+
     /// When sending ends: so long after the warm-up, after so many messages, or (neither) at the
     /// end of the file.
     pub(crate) fn length(&self) -> (Option<Duration>, Option<u64>) {
@@ -279,19 +287,24 @@ impl RunOptions {
     /// The sentence.
     pub(crate) fn check(&self) -> Result<(), String> {
         let (duration, messages) = self.length();
-        if u32::from(self.engine.shards) > self.sessions {
+        let sessions = self.sessions();
+        if u32::from(self.engine.shards) > sessions {
             return Err(format!(
-                "{} shards cannot share {} session(s); give --sessions at least --shards",
-                self.engine.shards, self.sessions
+                "{} shards cannot share {sessions} session(s); give --sessions at least --shards",
+                self.engine.shards
             ));
         }
+        if self.engine.key.is_some() && self.connect.is_some() && sessions > 1 {
+            return Err("one key has one session with a responder; leave out --key or give \
+                        --sessions 1"
+                .to_owned());
+        }
         if let Some(messages) = messages
-            && messages < u64::from(self.sessions)
+            && messages < u64::from(sessions)
         {
             return Err(format!(
-                "{messages} message(s) do not reach {} sessions; give --messages at least \
-                 --sessions",
-                self.sessions
+                "{messages} message(s) do not reach {sessions} sessions; give --messages at \
+                 least --sessions"
             ));
         }
         if let Size::Lines(_) = self.size
@@ -417,7 +430,7 @@ mod tests {
         assert_eq!(run.pace(), Pace::Max);
         assert_eq!(run.length(), (Some(Duration::from_secs(10)), None));
         assert_eq!(run.warmup(), Duration::from_secs(1));
-        assert_eq!((run.sessions, run.engine.shards), (1, 1));
+        assert_eq!((run.sessions(), run.engine.shards), (1, 1));
         assert_eq!(run.engine.idle, IdleName::Backoff);
     }
 
@@ -479,7 +492,7 @@ mod tests {
             ("--io tcp", "uring"),
             ("--cpus 3-1", "3-1"),
             ("--cpus 0 --sessions 2 --shards 2", "one a shard"),
-            ("--shards 2", "--sessions"),
+            ("--shards 2 --sessions 1", "--sessions"),
             ("--mtu 10", "1200"),
             ("--mtu 1400 --size 1400", "--mtu"),
             ("--size 0 --warmup 1s", "--warmup"),

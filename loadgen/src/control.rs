@@ -164,7 +164,7 @@ impl Verdict {
     }
 
     /// As text for the way to the initiator.
-    pub(crate) fn to_text(&mut self) -> String {
+    pub(crate) fn text(&mut self) -> String {
         let arrived =
             |arrived: &Arrived| json!([arrived.delivered, arrived.duplicates, arrived.bytes]);
         json!({
@@ -174,12 +174,12 @@ impl Verdict {
             "stale": self.stale,
             "copies_max": self.copies_max,
             "content": self.content.to_hex(),
-            "latency": self.latency.as_mut().map(Latency::to_json),
+            "latency": self.latency.as_mut().map(Latency::json),
         })
         .to_string()
     }
 
-    /// Reads [`Self::to_text`].
+    /// Reads [`Self::text`].
     pub(crate) fn from_text(text: &[u8], sessions: usize) -> Option<Self> {
         let value: Value = serde_json::from_slice(text).ok()?;
         let number = |name: &str| value.get(name)?.as_u64();
@@ -251,7 +251,7 @@ mod tests {
         for value in 0..3_000 {
             verdict.latency.as_mut().unwrap().record(0, value * 1_001);
         }
-        let text = verdict.to_text();
+        let text = verdict.text();
         let mut collected = Vec::new();
         let (pages, _) = read_page_answer(&page_answer(text.as_bytes(), 0)).unwrap();
         assert!(pages > 1);
@@ -260,7 +260,7 @@ mod tests {
             collected.extend_from_slice(read_page_answer(&answer).unwrap().1);
         }
         let mut read = Verdict::from_text(&collected, 1).unwrap();
-        assert_eq!(read.to_text(), text);
+        assert_eq!(read.text(), text);
         let beyond = page_answer(text.as_bytes(), u32::MAX);
         assert_eq!(read_page_answer(&beyond), Some((pages, &b""[..])));
     }
@@ -285,7 +285,7 @@ mod tests {
             }
             value += 1 + value / 2_048;
         }
-        assert!(verdict.to_text().len() < PAGE_LEN * PAGES_MAX as usize);
+        assert!(verdict.text().len() < PAGE_LEN * PAGES_MAX as usize);
     }
 
     proptest! {

@@ -209,9 +209,7 @@ impl Initiator {
                 self.ask(context, &Question::Page(0));
                 Step::Judging { until: now + VERDICT_MAX }
             }
-            Step::Judging { until } if self.talk.is_over() || now >= until => {
-                self.finish(context)
-            }
+            Step::Judging { until } if self.talk.is_over() || now >= until => self.finish(context),
             Step::Connecting { .. } | Step::Done | Step::Judging { .. } | Step::Settling { .. } => {
                 self.step
             }
@@ -450,7 +448,7 @@ impl Handler for Initiator {
         match &change {
             SessionChange::Opened { .. } => self.begin(context),
             SessionChange::Pending { .. } => self.step = Step::Connecting { is_pending: true },
-            SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut => {
+            SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut(_) => {
                 self.talk.give_up();
             }
         }

@@ -54,14 +54,14 @@ impl Latency {
     }
 
     /// The recorded values and their counts, for the way to the other side.
-    pub(crate) fn to_json(&mut self) -> Value {
+    pub(crate) fn json(&mut self) -> Value {
         self.histogram()
             .iter_recorded()
             .map(|step| json!([step.value_iterated_to(), step.count_since_last_iteration()]))
             .collect()
     }
 
-    /// Adds what [`Self::to_json`] wrote; false if it is something else.
+    /// Adds what [`Self::json`] wrote; false if it is something else.
     pub(crate) fn add_json(&mut self, value: &Value) -> bool {
         let Some(pairs) = value.as_array() else { return false };
         pairs.iter().all(|pair| {
@@ -106,7 +106,7 @@ mod tests {
             here.record(0, value * value);
         }
         here.record(0, u64::MAX);
-        let text = here.to_json().to_string();
+        let text = here.json().to_string();
         let mut there = Latency::new(1);
         assert!(there.add_json(&serde_json::from_str(&text).unwrap()));
         assert_eq!(there.histogram().len(), here.histogram().len());

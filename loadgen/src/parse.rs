@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use raet::PublicKey;
 use raet::limits::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX};
 
 use crate::cli::{MtuChoice, Size};
@@ -14,8 +15,6 @@ use crate::plan::{Pace, Sizes};
 const DURATION_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 /// Message numbers that the payload has room for.
 const MESSAGES_MAX: u64 = 1 << 48;
-/// Highest number of a core.
-const CPU_MAX: usize = 4_095;
 
 /// Cores in the order in which shards take them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,17 +28,9 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| "the name has no address; give HOST:PORT".to_owned())
 }
 
-/// 32 bytes as hex digits.
-pub(crate) fn public_key(text: &str) -> Result<[u8; 32], String> {
-    let bad = || "a public key is 64 hex digits, as `serve` prints it".to_owned();
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(bad());
-    }
-    let mut key = [0; 32];
-    for (index, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).map_err(|_| bad())?;
-    }
-    Ok(key)
+/// A node's public key.
+pub(crate) fn public_key(text: &str) -> Result<PublicKey, String> {
+    text.parse().map_err(|error| format!("{error}; give the 64 hex digits that `serve` prints"))
 }
 
 /// `N`, `A..B` or `file:PATH`.
@@ -151,23 +142,9 @@ pub(crate) fn mtu(text: &str) -> Result<MtuChoice, String> {
 
 /// Cores and ranges of cores, in order, none twice.
 pub(crate) fn cpu_list(text: &str) -> Result<CpuList, String> {
-    let bad = |part: &str| format!("`{part}` is no core or range of cores; write 0-3,8");
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let read = |text: &str| text.trim().parse::<usize>().map_err(|_| bad(part));
-        let (first, last) = (read(first)?, read(last)?);
-        if first > last || last > CPU_MAX {
-            return Err(bad(part));
-        }
-        for cpu in first..=last {
-            if cpus.contains(&cpu) {
-                return Err(format!("core {cpu} is named twice; name each core once"));
-            }
-            cpus.push(cpu);
-        }
-    }
-    Ok(CpuList(cpus))
+    raet::node::cpus::parse_cpu_list(text)
+        .map(CpuList)
+        .map_err(|error| format!("{error}; write a list like 0-3,8"))
 }
 
 #[cfg(test)]
@@ -208,19 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn cpu_lists_keep_their_order() {
+    fn cpu_lists_are_the_engines() {
         assert_eq!(cpu_list("0-3,8"), Ok(CpuList(vec![0, 1, 2, 3, 8])));
-        assert_eq!(cpu_list("5,1"), Ok(CpuList(vec![5, 1])));
-        for bad in ["", "a", "1-", "3-1", "1,1", "0-2,1", "0-99999", "1,,2"] {
-            assert!(cpu_list(bad).is_err(), "{bad}");
-        }
+        assert!(cpu_list("3-1").unwrap_err().contains("0-3,8"));
     }
 
     #[test]
     fn keys_are_hex_and_whole() {
-        assert_eq!(public_key(&"0a".repeat(32)), Ok([10; 32]));
+        assert_eq!(public_key(&"0a".repeat(32)), Ok(PublicKey::from_bytes([10; 32])));
         for bad in ["", "0a", &"0g".repeat(32), &"0a".repeat(33), &"é".repeat(32)] {
-            assert!(public_key(bad).is_err(), "{bad}");
+            assert!(public_key(bad).unwrap_err().contains("serve"), "{bad}");
         }
     }
 

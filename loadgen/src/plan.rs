@@ -30,7 +30,7 @@ impl Pace {
 
 /// The times at which the messages of one shard are due: an arithmetic progression kept exact by
 /// carrying the remainder, so that a rate which does not divide a second does not drift.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Schedule {
     next: u64,
     interval: u64,

@@ -58,6 +58,8 @@ pub(crate) struct NodeFigures {
     pub(crate) acks_sent: u64,
     /// System calls on the data path.
     pub(crate) system_calls: u64,
+    /// Turns of its loops.
+    pub(crate) turns: u64,
     /// Dropped datagrams by reason; reasons that never occurred are left out.
     pub(crate) drops: BTreeMap<String, u64>,
     /// Processor time of its shards.
@@ -160,6 +162,24 @@ impl Report {
         per_second(self.arrived.delivered, self.seconds)
     }
 
+    /// Delivered payload bytes a second.
+    pub(crate) fn payload_per_second(&self) -> f64 {
+        per_second(self.arrived.bytes, self.seconds)
+    }
+
+    /// One line that says where it was run, for a picture.
+    pub(crate) fn subtitle(&self) -> String {
+        let driver = self.nodes.first().map_or("", |node| node.driver.as_str());
+        format!(
+            "{}; {}/s; {driver}; {}; Linux {}; {}",
+            self.clocking.text(),
+            scaled(self.messages_per_second()),
+            self.environment.cpu,
+            self.environment.kernel,
+            self.environment.commit
+        )
+    }
+
     /// For programs.
     pub(crate) fn to_json(&self) -> Value {
         let outcomes = &self.measured.outcomes;
@@ -186,7 +206,7 @@ impl Report {
             "skipped": self.skipped,
             "unjudged": self.stale,
             "messages_per_second": self.messages_per_second(),
-            "payload_bytes_per_second": per_second(self.arrived.bytes, self.seconds),
+            "payload_bytes_per_second": self.payload_per_second(),
             "packets_sent": sum(|node| node.packets_sent),
             "packets_received": sum(|node| node.packets_received),
             "bytes_sent": sum(|node| node.bytes_sent),
@@ -237,7 +257,7 @@ impl Report {
             format!(
                 "{} messages/s, {} of payload, over {:.3} s",
                 scaled(self.messages_per_second()),
-                bytes_per_second(per_second(self.arrived.bytes, self.seconds)),
+                bytes_per_second(self.payload_per_second()),
                 self.seconds
             ),
         ));
@@ -346,6 +366,7 @@ fn node_json(node: &NodeFigures) -> Value {
         "packets_lost": node.packets_lost,
         "acks_sent": node.acks_sent,
         "system_calls": node.system_calls,
+        "turns": node.turns,
         "drops": node.drops,
         "cpu_seconds": node.cpu_seconds,
     })

@@ -70,7 +70,7 @@ impl Responder {
             }
             Some(Question::Page(page)) => match self.book(peer) {
                 Some(book) => {
-                    let text = book.text.get_or_insert_with(|| book.verdict.to_text());
+                    let text = book.text.get_or_insert_with(|| book.verdict.text());
                     page_answer(text.as_bytes(), page)
                 }
                 None => begin_answer(Some("there is no run to judge")),

@@ -94,7 +94,8 @@ impl Talk {
     ) -> Result<(), SendError> {
         let message = question.to_message();
         let transaction = context.send(peer, Service::Request, &message)?;
-        self.open = Some(Open { transaction, question: question.clone(), answer: None, outcome: None });
+        self.open =
+            Some(Open { transaction, question: question.clone(), answer: None, outcome: None });
         Ok(())
     }
 
@@ -135,8 +136,7 @@ impl Talk {
     ) -> Heard {
         let Some(open) = self.open.take_if(|open| open.is_over()) else { return Heard::Nothing };
         let (Some(answer), Some(Outcome::Replied)) = (open.answer, open.outcome) else {
-            self.is_over = true;
-            return Heard::Failure("the responder did not answer a question".to_owned());
+            return self.fail("the responder did not answer a question");
         };
         match open.question {
             Question::Begin(_) => match read_begin_answer(&answer) {
@@ -166,26 +166,27 @@ impl Talk {
         answer: &[u8],
         sessions: usize,
     ) -> Heard {
-        let mut failed = |sentence: &str| {
-            self.is_over = true;
-            Heard::Failure(sentence.to_owned())
-        };
         let Some((pages, text)) = read_page_answer(answer) else {
-            return failed("the responder's verdict cannot be read");
+            return self.fail("the responder's verdict cannot be read");
         };
         self.text.extend_from_slice(text);
         if page + 1 < pages {
             return match self.ask(context, peer, &Question::Page(page + 1)) {
                 Ok(()) => Heard::Nothing,
-                Err(_) => failed("the responder cannot be asked for the rest of its verdict"),
+                Err(_) => self.fail("the responder cannot be asked for the rest of its verdict"),
             };
         }
         self.verdict = Verdict::from_text(&self.text, sessions);
-        self.is_over = true;
-        match self.verdict {
-            Some(_) => Heard::Nothing,
-            None => Heard::Failure("the responder's verdict cannot be read".to_owned()),
+        if self.verdict.is_none() {
+            return self.fail("the responder's verdict cannot be read");
         }
+        self.is_over = true;
+        Heard::Nothing
+    }
+
+    fn fail(&mut self, sentence: &str) -> Heard {
+        self.is_over = true;
+        Heard::Failure(sentence.to_owned())
     }
 
     /// Verifies a reply to a request of the load: the responder sends back what it got.

@@ -20,11 +20,7 @@ pub(crate) struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self {
-            warmup: Offered::default(),
-            measured: Offered::default(),
-            measured_from: u64::MAX,
-        }
+        Self { warmup: Offered::default(), measured: Offered::default(), measured_from: u64::MAX }
     }
 }
 
