@@ -105,6 +105,8 @@ struct Pair {
     /// Arrival, whether it goes to the second side, bytes.
     link: VecDeque<(Instant, bool, Vec<u8>)>,
     loses: Judge,
+    /// Longer datagrams do not get through.
+    longest: usize,
     sent: u64,
 }
 
@@ -119,6 +121,7 @@ impl Pair {
             now: Instant::from_nanos(1_000_000),
             link: VecDeque::new(),
             loses: Box::new(|_| false),
+            longest: 1_472,
             sent: 0,
         }
     }
@@ -147,7 +150,7 @@ impl Pair {
             self.sides[index].drain_events(self.now);
             while let Some(transmit) = self.sides[index].endpoint.poll_transmit(self.now) {
                 self.sent += 1;
-                if !(self.loses)(self.sent) {
+                if !(self.loses)(self.sent) && transmit.lease.len() <= self.longest {
                     let at = self.now + ONE_WAY;
                     self.link.push_back((at, index == 0, transmit.lease.to_vec()));
                 }
@@ -426,4 +429,15 @@ fn wrong_key_and_wrong_secret_end_in_a_refusal_or_silence() {
         pair.sides[0].changes
     );
     assert_eq!(pair.sides[1].changes, []);
+}
+
+#[test]
+fn datagrams_grow_to_what_the_path_carries() {
+    let auto = |config: &mut EndpointConfig| config.mtu = Mtu::Auto;
+    let mut pair = Pair::with(auto, auto);
+    pair.longest = 9_000;
+    let (mut pair, peer) = pair.connect();
+    pair.drive_for(Duration::from_secs(10));
+    let path = pair.sides[0].endpoint.path(peer).unwrap();
+    assert_eq!(path.datagram_len, 8_972);
 }
