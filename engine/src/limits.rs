@@ -16,8 +16,6 @@ pub const AUTH_LEN_MAX: usize = 64;
 pub const TAIL_LEN_MAX: usize = 64;
 /// Segments of one message: what fits a 16-bit bitmap index, checked before any allocation.
 pub const SEGMENT_COUNT_MAX: u32 = 65_535;
-/// Depth of a JSON body that we parse.
-pub const JSON_DEPTH_MAX: usize = 32;
 
 // ---- Datagrams and buffers ---------------------------------------------------------------
 

@@ -32,11 +32,10 @@ pub fn parse_cpu_list(text: &str) -> Result<Vec<usize>, CpuListError> {
         if first > last {
             return Err(CpuListError::Backwards { first, last });
         }
-        for cpu in first..=last {
-            if seen[cpu] {
+        for (cpu, seen) in seen.iter_mut().enumerate().take(last + 1).skip(first) {
+            if std::mem::replace(seen, true) {
                 return Err(CpuListError::Twice(cpu));
             }
-            seen[cpu] = true;
             cpus.push(cpu);
         }
     }

@@ -108,9 +108,9 @@ impl Node {
     }
 
     /// Accepts a peer's key from now on, on every shard.
-    pub fn accept(&self, key: &PublicKey) {
+    pub fn accept(&self, key: PublicKey) {
         for index in 0..self.mailboxes.len() {
-            self.command(index, Command::Accept(key.clone()));
+            self.command(index, Command::Accept(key));
         }
     }
 
