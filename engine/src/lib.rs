@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod io;
 #[doc(hidden)]
 pub mod limits;
+pub mod node;
 #[doc(hidden)]
 pub mod protocol;
 pub mod time;

@@ -85,6 +85,13 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
+// ---- Host --------------------------------------------------------------------------------
+
+/// Logical CPUs that a list may name: what the kernel's fixed-size set (`CPU_SETSIZE`) holds.
+pub const CPUS_MAX: usize = 1_024;
+/// Bytes of a key file: its one line has fewer than half of these.
+pub const KEY_FILE_LEN_MAX: usize = 256;
+
 // How the bounds relate. A wrong pair does not compile.
 const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
 const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);
