@@ -75,6 +75,32 @@ pub const HELLOS_PER_SECOND: u32 = 100_000;
 pub const INITIATES_PER_SECOND: u32 = 300;
 /// How long an Accept is kept to answer a repeated Initiate.
 pub const ACCEPT_CACHED: Duration = Duration::from_secs(10);
+/// Initiates from one address prefix (/32 or /64) in a second, while the shard is busy with them.
+pub const INITIATES_PER_PREFIX_SECOND: u32 = 20;
+/// Initiates that a prefix may send at once before its rate counts.
+pub const INITIATES_PER_PREFIX_BURST: u32 = 5;
+/// Address prefixes whose rates are told apart; more share.
+pub const PREFIX_SLOTS: usize = 1_024;
+/// Refusals that a prefix is told in a minute; further ones it has to guess from silence.
+pub const REFUSALS_PER_PREFIX_MINUTE: u8 = 3;
+/// Peers with a lasting decision, accepted or rejected.
+pub const DECIDED_PEERS_MAX: usize = 65_536;
+
+// ---- Keys --------------------------------------------------------------------------------
+
+/// Cipher blocks after which a key is replaced: half of [`KEY_COST_MAX`].
+pub const KEY_COST_RATCHET: u64 = 1 << 34;
+/// Cipher blocks that one key may protect: RFC 9001 B.1.1 allows AES-GCM 2^28 packets of 2^7
+/// blocks. ChaCha20-Poly1305 could do more; one rule is simpler than two.
+pub const KEY_COST_MAX: u64 = 1 << 35;
+/// Openings that may fail in a session (RFC 9001 6.6 allows 2^36 at least).
+pub const OPENINGS_FAILED_MAX: u64 = 1 << 30;
+/// How long a generation of keys is used, less or more a tenth.
+pub const GENERATION_INTERVAL: Duration = Duration::from_secs(120);
+/// When a new handshake is due in a session that lives on, less or more a tenth.
+pub const KEY_RENEWAL_AFTER: Duration = Duration::from_secs(15 * 60);
+/// When a session whose keys no handshake renewed ends.
+pub const KEY_LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 
 // ---- Time --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ mod hash;
 mod packet_key;
 mod random;
 
-pub use agree::{KEY_LEN, LowOrderPoint, agree, public_key};
+pub use agree::{KEY_LEN, LowOrderPoint, Secret};
 pub use hash::{MAC_LEN, derive, derive_into, equal, hash, hkdf2, hkdf3, mac};
 pub use packet_key::{IV_LEN, OpenFailed, PacketKey, Suite, TAG_LEN};
 pub use random::Random;

@@ -52,7 +52,8 @@ fn has_aes_instructions() -> bool {
 
 #[cfg(target_arch = "aarch64")]
 fn has_aes_instructions() -> bool {
-    std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull")
+    std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull")
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
