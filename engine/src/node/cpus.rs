@@ -10,6 +10,7 @@
 
 use core::fmt;
 use std::fs;
+use std::io;
 
 use core_affinity::CoreId;
 
@@ -22,7 +23,6 @@ use crate::limits::CPUS_MAX;
 /// [`CpuListError`] if the text is not such a list, names a CPU twice, or names one of number
 /// [`CPUS_MAX`] or above.
 pub fn parse_cpu_list(text: &str) -> Result<Vec<usize>, CpuListError> {
-    let mut seen = [false; CPUS_MAX];
     let mut cpus = Vec::new();
     for item in text.split(',') {
         let (first, last) = match item.split_once('-') {
@@ -33,10 +33,9 @@ pub fn parse_cpu_list(text: &str) -> Result<Vec<usize>, CpuListError> {
             return Err(CpuListError::Backwards { first, last });
         }
         for cpu in first..=last {
-            if seen[cpu] {
+            if cpus.contains(&cpu) {
                 return Err(CpuListError::Twice(cpu));
             }
-            seen[cpu] = true;
             cpus.push(cpu);
         }
     }
@@ -159,15 +158,40 @@ impl std::error::Error for CpusNotAllowed {}
 /// Ties the calling thread to `cpu` until it is tied to another or ends.
 ///
 /// # Errors
-/// [`CpusNotAllowed`] if the system refuses, which it does for a core outside the allowed set,
-/// for one that is switched off and for one that does not exist.
-pub fn pin_current_thread(cpu: usize) -> Result<(), CpusNotAllowed> {
+/// [`PinFailed`] if the system refuses, which it does for a core outside the allowed set, for one
+/// that is switched off and for one that does not exist.
+pub fn pin_current_thread(cpu: usize) -> Result<(), PinFailed> {
     // The kernel's set of this size has no bit for a higher number.
-    if cpu < CPUS_MAX && core_affinity::set_for_current(CoreId { id: cpu }) {
+    if cpu >= CPUS_MAX {
+        return Err(PinFailed { cpu, cause: io::ErrorKind::InvalidInput.into() });
+    }
+    if core_affinity::set_for_current(CoreId { id: cpu }) {
         return Ok(());
     }
-    Err(CpusNotAllowed { wanted: vec![cpu], allowed: allowed() })
+    Err(PinFailed { cpu, cause: io::Error::last_os_error() })
 }
+
+/// The system does not let this thread be tied to a core.
+#[derive(Debug)]
+pub struct PinFailed {
+    /// The core asked for.
+    pub cpu: usize,
+    /// What the system says.
+    pub cause: io::Error,
+}
+
+impl fmt::Display for PinFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cause } = self;
+        write!(f, "cannot tie a thread to core {cpu} ({cause}): choose a core that is ")?;
+        match format_cpu_list(&allowed()) {
+            unknown if unknown.is_empty() => f.write_str("switched on and allowed"),
+            set => write!(f, "allowed ({set})"),
+        }
+    }
+}
+
+impl std::error::Error for PinFailed {}
 
 /// What the system says of one logical CPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -283,14 +307,19 @@ mod tests {
     fn pinned_thread_may_run_on_its_core_only() {
         let cpu = *allowed().last().expect("this thread runs somewhere");
         let seen = thread::spawn(move || pin_current_thread(cpu).map(|()| allowed()));
-        assert_eq!(seen.join().expect("does not panic"), Ok(vec![cpu]));
+        assert_eq!(seen.join().expect("does not panic").expect("is allowed"), [cpu]);
     }
 
     #[test]
     fn pinning_to_a_core_that_cannot_exist_is_an_error() {
-        for cpu in [CPUS_MAX, usize::MAX] {
-            let error = pin_current_thread(cpu).expect_err("no such core");
-            assert_eq!(error, CpusNotAllowed { wanted: vec![cpu], allowed: allowed() });
+        for cpu in [CPUS_MAX - 1, CPUS_MAX, usize::MAX] {
+            if !allowed().contains(&cpu) {
+                let error = pin_current_thread(cpu).expect_err("no such core");
+                assert_eq!(error.cpu, cpu);
+                let set =
+                    format!("choose a core that is allowed ({})", format_cpu_list(&allowed()));
+                assert!(error.to_string().ends_with(&set), "{error}");
+            }
         }
     }
 
@@ -340,9 +369,13 @@ mod tests {
         assert_eq!(check(&order), Ok(()));
     }
 
+    fn any_cpus() -> impl Strategy<Value = Vec<usize>> {
+        btree_set(0..CPUS_MAX, 1..50).prop_map(Vec::from_iter).prop_shuffle()
+    }
+
     proptest! {
         #[test]
-        fn prop_list_reads_back_what_was_written(cpus in btree_set(0..CPUS_MAX, 1..50).prop_map(|set| set.into_iter().collect::<Vec<_>>()).prop_shuffle()) {
+        fn prop_list_reads_back_what_was_written(cpus in any_cpus()) {
             prop_assert_eq!(parse_cpu_list(&format_cpu_list(&cpus)), Ok(cpus));
         }
 
@@ -354,13 +387,21 @@ mod tests {
         }
 
         #[test]
-        fn prop_order_is_a_permutation(nodes in vec(0_usize..3, 1..40), width in 1_usize..4) {
-            let siblings = |number: usize| (number / width * width..(number / width + 1) * width).collect();
-            let cpus: Vec<_> = (0..).zip(nodes).map(|(number, node)| Cpu { number, siblings: siblings(number), node }).collect();
+        fn prop_order_holds_each_core_once_and_physical_ones_first(
+            nodes in vec(0_usize..3, 1..40),
+            width in 1_usize..4,
+        ) {
+            let siblings = |number: usize| {
+                let first = number / width * width;
+                (first..first + width).collect()
+            };
+            let describe = |(number, node)| Cpu { number, siblings: siblings(number), node };
+            let cpus: Vec<_> = (0..).zip(nodes).map(describe).collect();
             let mut numbers = order(&cpus);
-            prop_assert!(numbers[..cpus.len().div_ceil(width)].iter().all(|number| number % width == 0));
+            let physical = cpus.len().div_ceil(width);
+            prop_assert!(numbers[..physical].iter().all(|number| number % width == 0));
             numbers.sort_unstable();
-            prop_assert_eq!(numbers, (0..cpus.len()).collect::<Vec<_>>());
+            prop_assert_eq!(numbers, Vec::from_iter(0..cpus.len()));
         }
     }
 }
