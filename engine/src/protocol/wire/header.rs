@@ -5,7 +5,7 @@
 //! [`Fields::settle`], so that the readers can only differ in which bytes they take.
 
 use super::kinds::{AuthKind, BodyKind, Flags, PacketKind, ServiceKind, TailKind};
-use crate::limits::{HEAD_LEN_MAX, SEGMENT_COUNT_MAX};
+use crate::limits::{AUTH_LEN_MAX, HEAD_LEN_MAX, SEGMENT_COUNT_MAX, TAIL_LEN_MAX};
 use crate::protocol::drop_reason::DropReason;
 
 /// The largest integer in a head: what every JSON reader holds exactly (PROTOCOL 1.4, RFC 7493).
@@ -69,6 +69,36 @@ impl Default for Head {
             tail: TailKind::None,
             flags: Flags::NONE,
         }
+    }
+}
+
+impl Head {
+    /// The value of every key in the order of PROTOCOL 2.9, if the head has `head_len` bytes: what
+    /// tools print and tests compare.
+    #[doc(hidden)]
+    pub fn values(&self, head_len: usize) -> [u64; KEY_COUNT] {
+        [
+            head_len as u64,
+            0,
+            self.version.into(),
+            self.source,
+            self.destination,
+            self.session,
+            self.transaction,
+            self.service.to_wire().into(),
+            self.packet.to_wire().into(),
+            self.order,
+            self.date_time,
+            self.segment.into(),
+            self.segment_count.into(),
+            self.auth.to_wire().into(),
+            self.auth.len() as u64,
+            self.body.to_wire().into(),
+            self.body_len.into(),
+            self.tail.to_wire().into(),
+            self.tail.len() as u64,
+            self.flags.to_wire().into(),
+        ]
     }
 }
 
@@ -162,7 +192,9 @@ impl Key {
             }
             Self::DateTime => INTEGER_MAX,
             Self::BodyLength => 0xffff_ffff,
-            Self::HeadLength | Self::AuthLength | Self::TailLength => HEAD_LEN_MAX as u64,
+            Self::HeadLength => HEAD_LEN_MAX as u64,
+            Self::AuthLength => AUTH_LEN_MAX as u64,
+            Self::TailLength => TAIL_LEN_MAX as u64,
             Self::Segment | Self::SegmentCount => SEGMENT_COUNT_MAX as u64,
             _ => 0xff,
         }

@@ -42,13 +42,19 @@ pub(super) fn write_wide(out: &mut [u8], value: u64, width: usize) -> Option<usi
 #[inline]
 pub fn read(input: &[u8]) -> Option<(u64, usize)> {
     let &first = input.first()?;
-    if first < 0x40 {
-        return Some((u64::from(first), 1));
+    // One and two bytes are nearly all there is: lengths of small messages, gaps, counts.
+    match first >> 6 {
+        0 => Some((first.into(), 1)),
+        1 => {
+            let two = u16::from_be_bytes(*input.first_chunk()?);
+            Some(((two & 0x3fff).into(), 2))
+        }
+        2 => {
+            let four = u32::from_be_bytes(*input.first_chunk()?);
+            Some(((four & 0x3fff_ffff).into(), 4))
+        }
+        _ => Some((u64::from_be_bytes(*input.first_chunk()?) & MAX, 8)),
     }
-    let width = 1usize << (first >> 6);
-    let bytes = input.get(..width)?;
-    let value = bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
-    Some((value & (u64::MAX >> (66 - 8 * width)), width))
 }
 
 #[cfg(test)]

@@ -156,10 +156,15 @@ impl Line {
         self.len
     }
 
-    /// Replaces the `digits` digits that end at `end` by those of `value`.
+    /// Replaces the `digits` digits that end at `end` by those of `value`: one load, one store.
     #[inline]
     fn overwrite(&mut self, end: usize, digits: usize, value: u64) {
-        self.bytes[end - digits..end].copy_from_slice(&hex(value)[HEX_LEN_MAX - digits..]);
+        let place: &mut [u8; HEX_LEN_MAX] =
+            self.bytes[..end].last_chunk_mut().expect("`hl` and a key stand before every digit");
+        let kept =
+            u128::MAX.checked_shl(8 * u32::try_from(digits).expect("at most 16")).unwrap_or(0);
+        let blended = u128::from_be_bytes(*place) & kept | u128::from_be_bytes(hex(value)) & !kept;
+        *place = blended.to_be_bytes();
     }
 
     fn extend(&mut self, bytes: &[u8]) {

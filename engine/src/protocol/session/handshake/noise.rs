@@ -221,6 +221,28 @@ impl Symmetric {
     }
 }
 
+/// Writes a first message in the name of `victim`, as whoever stole the *responder's* secret can:
+/// `ss` can be computed from either side.
+#[cfg(test)]
+pub(super) fn forge_first(
+    prologue: &[&[u8]],
+    ephemeral: &Secret,
+    stolen: &Secret,
+    victim: &[u8; KEY_LEN],
+    sealed: &mut [u8],
+) -> FirstWritten {
+    let proper = "proper points";
+    let (sealed_key, payload) = sealed.split_at_mut(SEALED_KEY_LEN);
+    let mut symmetric = Symmetric::start(prologue, &stolen.public());
+    symmetric.mix_ephemeral(&ephemeral.public());
+    symmetric.mix_key(ephemeral.agree(&stolen.public()).expect(proper).as_slice());
+    sealed_key[..KEY_LEN].copy_from_slice(victim);
+    symmetric.seal(sealed_key);
+    symmetric.mix_key(stolen.agree(victim).expect(proper).as_slice());
+    symmetric.seal(payload);
+    FirstWritten(symmetric)
+}
+
 #[cfg(test)]
 mod oracle;
 
@@ -265,6 +287,7 @@ mod tests {
     }
 
     // PROTOCOL 3.10
+    // PROTOCOL 3.24
     #[test]
     fn handshake_reproduces_the_published_vectors() {
         let (run, ours, theirs) = annex_run();
