@@ -30,10 +30,70 @@ pub const DATAGRAM_LEN_MAX: usize = 65_507;
 pub const HEADROOM: usize = HEAD_EMIT_LEN_MAX + AUTH_LEN_MAX;
 /// Longest head that we emit ourselves: every key of the table at its widest form.
 pub const HEAD_EMIT_LEN_MAX: usize = 320;
+/// Buffers for handshake and control packets of one shard: a train of them and what is held by
+/// the kernel meanwhile.
+pub const CONTROL_BUFFERS: u32 = 512;
+/// Bytes of such a buffer: an Initiate is 1200, and an acknowledgement with every list full less.
+pub const CONTROL_BUFFER_LEN: usize = HEADROOM + 1_400;
 /// Segments of one GSO or GRO train (`UDP_MAX_SEGMENTS` of Linux 6.x).
 pub const TRAIN_SEGMENTS_MAX: usize = 128;
 /// Bytes of one GSO or GRO train: one IP datagram before it is cut.
 pub const TRAIN_LEN_MAX: usize = 65_507;
+
+// ---- Drivers -----------------------------------------------------------------------------
+
+/// Trains queued in a kernel driver or in the kernel's hands. 128 are 16 000 datagrams to one
+/// peer, or one to each of 128; what waits longer belongs to the endpoint, which can still change
+/// its mind.
+pub const TRAINS_QUEUED_MAX: usize = 128;
+/// Datagrams queued in a driver that does not build trains, between two waits.
+pub const TRANSMIT_QUEUE_MAX: usize = 1_024;
+/// Receives that one system call of the `mmsg` driver may fill.
+pub const RECEIVE_BATCH_MAX: usize = 32;
+/// Receive buffers that the `uring` driver lends to the kernel at a time: a megabyte that goes
+/// round and stays in cache. On loopback 8 to 64 differ less than two runs do, for trains and for
+/// single datagrams. What finds no buffer waits in the socket.
+pub const BUFFERS_PROVIDED_MAX: u16 = 16;
+/// How often the `uring` driver asks the kernel to let go before it leaks the memory instead.
+pub const URING_TEARDOWN_TRIES: u32 = 16;
+/// How long the probe of the kernel waits for its own datagrams on loopback.
+pub const PROBE_PATIENCE: Duration = Duration::from_millis(200);
+/// Bytes of a receive buffer for a whole train, with what io_uring writes before the payload
+/// ([`RECEIVE_HEADER_LEN`]); an odd number of cache lines, so that buffers differ in their sets.
+pub const RECEIVE_BUFFER_LEN: usize = 65_600;
+/// Bytes that io_uring writes before a payload: its header, the sender's address, control data.
+pub const RECEIVE_HEADER_LEN: usize = 80;
+/// Bytes asked of the kernel for a socket's send and receive buffer each: 100 full trains.
+pub const SOCKET_BUFFER_LEN: i32 = 8 << 20;
+/// How long a driver naps when no buffer is free to receive into: only its own thread can free
+/// one, so it must come back soon.
+pub const NAP: Duration = Duration::from_millis(1);
+/// Datagrams that an impaired driver holds back; the rest are dropped and counted. 8 ms at a
+/// million datagrams in a second.
+pub const IMPAIR_QUEUE_MAX: u32 = 8_192;
+/// How far an impaired driver takes a datagram out of turn at least, without a longer delay.
+pub const IMPAIR_REORDER_DELAY: Duration = Duration::from_millis(1);
+/// Datagrams under way in a simulated network; what is sent beyond them is dropped and counted.
+pub const SIM_IN_FLIGHT_MAX: usize = 262_144;
+/// Datagrams that wait in one simulated socket, about as many small ones as a kernel keeps.
+pub const SIM_INBOX_MAX: usize = 16_384;
+
+// ---- Shards -------------------------------------------------------------------------------
+
+/// Receives, and commands, that one turn takes before it sends: bounds how long a timer waits.
+pub const RECEIVE_BATCH: usize = 64;
+/// Commands that wait for one shard.
+pub const MAILBOX_LEN: usize = 1_024;
+/// Buffers for datagrams that arrived at another shard: roaming peers are few.
+pub const FORWARD_BUFFERS: u32 = 64;
+/// How long a backing-off shard spins after work: about what a park and a wake would cost.
+pub const BACKOFF_SPIN: Duration = Duration::from_micros(200);
+/// How long it then yields before it parks.
+pub const BACKOFF_YIELD: Duration = Duration::from_micros(300);
+/// Cores in a list: as many as a CPU mask of the C library holds.
+pub const CPUS_MAX: usize = 1_024;
+/// Longest sleep of a shard: commands and arrivals end it sooner.
+pub const REST_MAX: Duration = Duration::from_secs(1);
 
 // ---- Packet plane ------------------------------------------------------------------------
 
@@ -45,6 +105,22 @@ pub const ACK_RANGES_MAX: usize = 64;
 pub const TRANSACTION_RANGES_MAX: usize = 32;
 /// Packets in flight on one session: the sent-packet ring. A window that wants more waits.
 pub const PACKETS_IN_FLIGHT_MAX: usize = 16_384;
+/// Sent packets that loss detection waits for behind a missing one at most, however much a path
+/// reorders (PROTOCOL 5.11).
+pub const PACKET_THRESHOLD_MAX: u64 = 64;
+/// Acknowledgements that repeat a range of packet numbers below the largest: a range is then
+/// known, or one loss more or less does not matter (PROTOCOL 5.5).
+pub const ACK_REPORTS_MAX: u8 = 16;
+/// Packets after which a receiver acknowledges at most (PROTOCOL 5.3).
+pub const ACK_EVERY_MAX: u32 = 64;
+/// Packets of one pacing quantum, which leaves as one GSO train (PROTOCOL 5.20).
+pub const PACING_QUANTUM_PACKETS_MAX: u64 = 64;
+/// Bytes of one pacing quantum, unless two datagrams are more.
+pub const PACING_QUANTUM_LEN_MAX: u64 = 65_536;
+/// Probes of one datagram length before it is taken for too large (RFC 8899 5.1.2).
+pub const MTU_PROBES_MAX: u8 = 3;
+/// Ranges in an acknowledgement from which on it asks to be confirmed, so that they can go.
+pub const ACK_CONFIRM_RANGES: usize = 8;
 /// Lanes of one session. One until a session may span shards.
 pub const LANES_MAX: u16 = 1;
 
@@ -56,6 +132,11 @@ pub const TRANSACTIONS_DEFAULT: u32 = 4_096;
 pub const TRANSACTIONS_MAX: u32 = 65_536;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;
+/// Refused transactions remembered for one association until the sender has settled them.
+pub const REFUSALS_MAX: usize = 1_024;
+
+/// Reason reported for a transaction that expired at the receiver.
+pub const REFUSED_EXPIRED: u8 = 255;
 
 // ---- Sessions ----------------------------------------------------------------------------
 
@@ -101,6 +182,10 @@ pub const GENERATION_INTERVAL: Duration = Duration::from_secs(120);
 pub const KEY_RENEWAL_AFTER: Duration = Duration::from_secs(15 * 60);
 /// When a session whose keys no handshake renewed ends.
 pub const KEY_LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// A responder's session whose initiator sent no protected packet is dropped after this.
+pub const UNCONFIRMED_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that answered "pending" is asked again no sooner than this, notice or not.
+pub const ASK_AGAIN_MIN: Duration = Duration::from_secs(5);
 
 // ---- Time --------------------------------------------------------------------------------
 
@@ -111,10 +196,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-// ---- Host --------------------------------------------------------------------------------
+// ---- Files -------------------------------------------------------------------------------
 
-/// Logical CPUs that a list may name: what the kernel's fixed-size set (`CPU_SETSIZE`) holds.
-pub const CPUS_MAX: usize = 1_024;
 /// Bytes of a key file: its one line has fewer than half of these.
 pub const KEY_FILE_LEN_MAX: usize = 256;
 /// Bytes of a trust file: a line for each peer we may remember, with every character of its name
@@ -128,6 +211,8 @@ pub const DRAFTS_MAX: u32 = 64;
 // How the bounds relate. A wrong pair does not compile.
 const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
 const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);
+const _: () = assert!(RECEIVE_HEADER_LEN + TRAIN_LEN_MAX <= RECEIVE_BUFFER_LEN);
+const _: () = assert!(RECEIVE_BUFFER_LEN % 128 == 64);
 const _: () = assert!(PACKETS_IN_FLIGHT_MAX.is_power_of_two());
 const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));

@@ -20,14 +20,19 @@ pub struct Received {
     /// Its bytes, back to back.
     pub lease: Lease,
     /// Length of each datagram in the train; the last may be shorter. For a single datagram
-    /// this is its length.
+    /// this is its length. At least 1, for an empty datagram too.
     pub segment_len: usize,
 }
 
 impl Received {
+    /// Datagrams in the train.
+    pub fn datagrams(&self) -> usize {
+        self.lease.len().div_ceil(self.segment_len).max(1)
+    }
+
     /// A single datagram that fills its lease.
     pub fn single(from: SocketAddr, lease: Lease) -> Self {
-        let segment_len = lease.len();
+        let segment_len = lease.len().max(1);
         Self { from, lease, segment_len }
     }
 }

@@ -160,6 +160,18 @@ impl Lease {
         }
     }
 
+    /// This lease, seeing only `range` of what it saw.
+    ///
+    /// # Panics
+    /// If `range` reaches past this lease's end.
+    #[must_use]
+    pub fn narrow(mut self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len, "a part lies in its lease");
+        self.start += range.start;
+        self.len = range.len();
+        self
+    }
+
     /// The bytes for writing, if no other lease sees this buffer.
     pub fn get_mut(&mut self) -> Option<&mut [u8]> {
         if !self.is_unique() {
@@ -243,6 +255,18 @@ mod tests {
         assert_eq!(pool.available(), 1);
         drop(view);
         assert_eq!(pool.available(), 2);
+    }
+
+    #[test]
+    fn narrowed_lease_sees_the_part_and_stays_alone() {
+        let pool = Pool::new(1, 64).unwrap();
+        let mut lease = pool.take().unwrap();
+        lease.get_mut().unwrap()[10..12].copy_from_slice(b"hi");
+        let lease = lease.narrow(8..20).narrow(2..4);
+        assert!(lease.is_unique());
+        assert_eq!(&*lease, b"hi");
+        drop(lease);
+        assert_eq!(pool.take().unwrap().len(), 64);
     }
 
     #[test]

@@ -4,9 +4,29 @@
 //! memory; impairments and captures are drivers that wrap a driver, so the data path carries no
 //! test hooks.
 
-use std::io;
+pub mod capture;
+mod clock;
+mod errors;
+pub mod impair;
+pub mod kernel;
+mod message;
+pub mod mmsg;
+pub mod probe;
+pub mod random;
+pub mod sim;
+mod socket;
+mod train;
+pub mod uring;
+mod waker;
 
-use crate::buffer::{Received, Transmit};
+use std::io;
+use std::net::SocketAddr;
+
+pub use clock::thread_processor_time;
+pub use waker::Waker;
+
+use crate::buffer::{Lease, Pool, Received, Transmit};
+use crate::limits::RECEIVE_BUFFER_LEN;
 use crate::time::Instant;
 
 /// Carries datagrams between one socket and one shard.
@@ -31,6 +51,9 @@ pub trait Driver {
 
     /// The clock, outside a turn.
     fn now(&self) -> Instant;
+
+    /// What ends this driver's wait from another thread.
+    fn waker(&self) -> Waker;
 
     /// What this driver did so far.
     fn counters(&self) -> DriverCounters;
@@ -57,4 +80,40 @@ pub struct DriverCounters {
     pub trains_received: u64,
     /// Datagrams lost here because no buffer was free or the message was cut.
     pub receive_errors: u64,
+}
+
+impl DriverCounters {
+    /// Counts a receive and gives it its shape. A train has a segment length.
+    fn received(&mut self, from: SocketAddr, lease: Lease, segment_len: Option<usize>) -> Received {
+        let mut received = Received::single(from, lease);
+        if let Some(segment_len) = segment_len {
+            received.segment_len = segment_len.clamp(1, received.segment_len);
+        }
+        self.trains_received += 1;
+        self.datagrams_received += received.datagrams() as u64;
+        self.bytes_received += received.lease.len() as u64;
+        received
+    }
+}
+
+/// How a kernel driver sets up its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// The address to bind; port 0 lets the kernel choose.
+    pub bind: SocketAddr,
+    /// Whether other sockets of this user may bind the same address (`SO_REUSEPORT`); the
+    /// kernel spreads senders over them.
+    pub reuse_port: bool,
+    /// Datagrams that one send may carry (`UDP_SEGMENT`), at most
+    /// [`TRAIN_SEGMENTS_MAX`](crate::limits::TRAIN_SEGMENTS_MAX); 1 switches trains off.
+    pub segments_max: usize,
+    /// Whether the kernel may join datagrams of one sender (`UDP_GRO`). It is left off where a
+    /// buffer is smaller than [`RECEIVE_BUFFER_LEN`], since a train would be cut.
+    pub gro: bool,
+}
+
+impl SocketOptions {
+    fn joins_trains(&self, pool: &Pool) -> bool {
+        self.gro && pool.stride() >= RECEIVE_BUFFER_LEN
+    }
 }

@@ -3,6 +3,7 @@
 
 pub mod crypto;
 pub mod drop_reason;
+pub mod endpoint;
 pub mod session;
 pub mod transaction;
 pub mod wire;

@@ -13,6 +13,7 @@ mod established;
 mod handshake;
 mod identity;
 mod keys;
+mod live;
 mod offer;
 mod parameters;
 mod protection;
@@ -27,6 +28,7 @@ pub use handshake::{
 };
 pub use identity::{BootId, Identity, ParseKeyError, PeerText, PublicKey};
 pub use keys::SessionSecrets;
+pub use live::{Outgoing, Sealed, Session, SessionConfig, buffer_len};
 pub use offer::{Choice, Mode, NoneInCommon, Offer, OfferBits};
 pub use parameters::{PARAMETERS_LEN_MAX, Parameters, ParametersInvalid};
 pub use protection::{KeyHealth, Opened, Protection};

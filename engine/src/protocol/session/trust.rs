@@ -78,7 +78,7 @@ fn halves(whole: u128) -> [u64; 2] {
 }
 
 /// The keys that we know, and the policy for those we do not.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Trust {
     policy: TrustPolicy,
     /// Accepted and rejected keys.
@@ -93,7 +93,7 @@ pub struct Trust {
     revision: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Waiting {
     record: PeerRecord,
     prefix: Prefix,

@@ -7,13 +7,14 @@
 
 use super::digits::read_hex;
 use super::header::Head;
+use super::kinds::{BodyKind, Flags};
 use super::scan::{HEAD_LENGTH_DIGITS, OPENING, Varying, stated_head_len};
 use super::split::{Packet, split_and_place};
 use crate::limits::HEAD_EMIT_LEN_MAX;
 use crate::protocol::drop_reason::DropReason;
 
 /// Splits datagrams, quickly when their heads resemble the last one. Always says what
-/// [`split`](super::split) says.
+/// [`split`](super::split()) says.
 #[derive(Clone, Debug)]
 pub struct HeadReader {
     /// The last head that was written our way, and what it said. Zero bytes: none yet.
@@ -37,7 +38,7 @@ impl HeadReader {
     /// Reads a datagram's head and finds its parts.
     ///
     /// # Errors
-    /// As [`split`](super::split).
+    /// As [`split`](super::split()).
     #[inline]
     pub fn split(&mut self, datagram: &[u8]) -> Result<Packet, DropReason> {
         match self.predict(datagram) {
@@ -64,10 +65,11 @@ impl HeadReader {
             head.body_len = u32::try_from(value).ok()?;
         }
         if let Some(value) = walk.value(self.varying.flags)? {
-            head.flags = super::kinds::Flags::from_wire(u8::try_from(value).ok()?);
+            head.flags = Flags::from_wire(u8::try_from(value).ok()?);
         }
         walk.rest()?;
-        if head.body_len > 0 && head.body == super::kinds::BodyKind::None {
+        // The one rule between fields that a changed value can break.
+        if head.body_len > 0 && head.body == BodyKind::None {
             return None;
         }
         Packet::fit(head, head_len, datagram.len()).ok()

@@ -169,6 +169,12 @@ struct ExpectAccept {
     accepts_tried: u8,
 }
 
+impl fmt::Debug for Initiator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Initiator").finish_non_exhaustive() // It holds secrets.
+    }
+}
+
 impl Initiator {
     /// Starts an attempt; the Hello is due at once.
     pub fn start(now: Instant, config: InitiatorConfig, random: &mut Random) -> Self {

@@ -5,6 +5,7 @@
 //! without remembering anything. Then the two agreements that reveal the peer, the decision about
 //! it, and the reply, which has one length and costs one price whatever it says.
 
+use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,6 +97,12 @@ pub struct Responder {
     agreements: Rate,
     prefixes: PrefixRates,
     accepts: Accepts,
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder").finish_non_exhaustive() // It holds secrets.
+    }
 }
 
 impl Responder {

@@ -1,0 +1,133 @@
+//! What can happen to a packet in the simulated network, and how often it did.
+
+use crate::io::random::{Chance, Random};
+use crate::limits::DATAGRAM_LEN_MAX;
+use crate::time::Duration;
+
+/// The faults of a network. Each is drawn for every packet on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// The packet never arrives.
+    pub loss: Chance,
+    /// It arrives twice, each copy with damage and delay of its own.
+    pub duplication: Chance,
+    /// It arrives after packets that were sent later.
+    pub reorder: Chance,
+    /// One to eight of its bits are flipped.
+    pub corruption: Chance,
+    /// Its end is missing.
+    pub truncation: Chance,
+    /// It is handed over together with its follower, as GRO does. Not a fault, but drawn as one.
+    pub train: Chance,
+    /// How long packets are under way.
+    pub delay: Delay,
+    /// Payload bytes of the largest datagram that the path carries; larger ones vanish.
+    pub mtu: usize,
+}
+
+/// How long packets are under way: at least `min`, `mean` on average with an exponential tail,
+/// at most `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delay {
+    /// The length of the cable.
+    pub min: Duration,
+    /// Average, queues included.
+    pub mean: Duration,
+    /// End of the tail.
+    pub max: Duration,
+}
+
+impl Faults {
+    /// A network that does nothing to packets but deliver them 50 µs later, alone.
+    pub const NONE: Self = Self {
+        loss: Chance::NEVER,
+        duplication: Chance::NEVER,
+        reorder: Chance::NEVER,
+        corruption: Chance::NEVER,
+        truncation: Chance::NEVER,
+        train: Chance::NEVER,
+        delay: Delay::fixed(Duration::from_micros(50)),
+        mtu: DATAGRAM_LEN_MAX,
+    };
+
+    /// The bounds within which [`Faults::drawn`] draws.
+    pub const WORST: Self = Self {
+        loss: Chance::percent(20),
+        duplication: Chance::percent(10),
+        reorder: Chance::percent(20),
+        corruption: Chance::percent(2),
+        truncation: Chance::percent(2),
+        train: Chance::percent(80),
+        delay: Delay {
+            min: Duration::from_millis(1),
+            mean: Duration::from_millis(5),
+            max: Duration::from_millis(100),
+        },
+        mtu: DATAGRAM_LEN_MAX,
+    };
+
+    /// A network somewhere between [`Faults::NONE`] and `worst`, drawn from `seed`: each kind of
+    /// fault is absent in a third of all networks, so that rare combinations are met alone too.
+    pub fn drawn(seed: u64, worst: &Self) -> Self {
+        // The network itself is made from the same seed by most callers: keep the two apart.
+        let mut random = Random::new(seed ^ 0x6661_756c_7473_2e2e);
+        let delay = Delay {
+            min: random.between(Duration::ZERO, worst.delay.min),
+            mean: random.between(worst.delay.min, worst.delay.mean),
+            max: worst.delay.max,
+        };
+        Self {
+            loss: drawn_chance(&mut random, worst.loss),
+            duplication: drawn_chance(&mut random, worst.duplication),
+            reorder: drawn_chance(&mut random, worst.reorder),
+            corruption: drawn_chance(&mut random, worst.corruption),
+            truncation: drawn_chance(&mut random, worst.truncation),
+            train: drawn_chance(&mut random, worst.train),
+            delay,
+            mtu: worst.mtu,
+        }
+    }
+}
+
+impl Delay {
+    /// The same delay for every packet.
+    pub const fn fixed(delay: Duration) -> Self {
+        Self { min: delay, mean: delay, max: delay }
+    }
+}
+
+fn drawn_chance(random: &mut Random, worst: Chance) -> Chance {
+    if random.below(3) == 0 {
+        return Chance::NEVER;
+    }
+    let parts = random.below(u64::from(worst.as_parts_per_million()) + 1);
+    Chance::parts_per_million(u32::try_from(parts).expect("at most what was a u32"))
+}
+
+/// What happened to packets in a network. `sent` plus `duplicated` packets each end once: as
+/// `delivered`, or in one of the counts from `lost` to `overflowed`, or they are under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCounters {
+    /// Handed to the network by drivers.
+    pub sent: u64,
+    /// Put in an inbox, whole or damaged.
+    pub delivered: u64,
+    /// Second copies made.
+    pub duplicated: u64,
+    /// Sent out of their turn.
+    pub reordered: u64,
+    /// With bits flipped.
+    pub corrupted: u64,
+    /// With the end missing.
+    pub truncated: u64,
+    /// Dropped at random.
+    pub lost: u64,
+    /// Dropped because they were larger than the path carries.
+    pub too_large: u64,
+    /// Dropped at a cut link.
+    pub partitioned: u64,
+    /// Dropped because no node was attached at the address.
+    pub unreachable: u64,
+    /// Dropped because the receiver's inbox or the network was full.
+    pub overflowed: u64,
+}

@@ -1,0 +1,197 @@
+//! The network's promises: what is sent arrives or is counted, and a seed replays.
+
+use proptest::prelude::*;
+
+use super::super::random::Chance;
+use super::*;
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+struct Pair {
+    network: SimNetwork,
+    pool: Pool,
+    one: SimDriver,
+    two: SimDriver,
+}
+
+fn pair(seed: u64, faults: Faults) -> Pair {
+    let network = SimNetwork::new(seed, faults);
+    let pool = Pool::new(256, 4096).unwrap();
+    let one = network.open(address(1), pool.clone());
+    let two = network.open(address(2), pool.clone());
+    Pair { network, pool, one, two }
+}
+
+fn datagram(pool: &Pool, to: SocketAddr, bytes: &[u8]) -> Transmit {
+    let mut lease = pool.take().unwrap();
+    lease.get_mut().unwrap()[..bytes.len()].copy_from_slice(bytes);
+    Transmit { to, lease: lease.view(0..bytes.len()) }
+}
+
+impl Pair {
+    fn send(&mut self, bytes: &[u8]) {
+        self.one.transmit(datagram(&self.pool, address(2), bytes)).unwrap();
+        self.one.wait(None).unwrap();
+    }
+
+    /// Everything that `two` receives until nothing is under way, with its arrival.
+    fn arrivals(&mut self) -> Vec<(Instant, Vec<u8>)> {
+        let mut arrived = Vec::new();
+        loop {
+            while let Some(received) = self.two.receive() {
+                assert_eq!(received.from, address(1));
+                let now = self.network.now();
+                let segments = received.lease.chunks(received.segment_len.max(1));
+                arrived.extend(segments.map(|segment| (now, segment.to_vec())));
+            }
+            let Some(next) = self.network.next_event() else { return arrived };
+            self.network.advance_to(next);
+        }
+    }
+}
+
+#[test]
+fn datagram_arrives_after_its_delay_and_not_before() {
+    let mut pair = pair(1, Faults::NONE);
+    let start = pair.network.now();
+    pair.send(b"hello");
+    let due = start + Duration::from_micros(50);
+    assert_eq!(pair.network.next_event(), Some(due));
+    pair.network.advance_to(due - Duration::from_nanos(1));
+    assert!(pair.two.receive().is_none() && !pair.network.has_received(address(2)));
+    assert_eq!(pair.arrivals(), [(due, b"hello".to_vec())]);
+    assert_eq!(pair.pool.available(), pair.pool.capacity());
+}
+
+#[test]
+fn link_is_a_queue_unless_reorder_is_asked_for() {
+    let jitter = Delay {
+        min: Duration::ZERO,
+        mean: Duration::from_millis(1),
+        max: Duration::from_millis(20),
+    };
+    let order = |reorder| {
+        let mut pair = pair(5, Faults { delay: jitter, reorder, ..Faults::NONE });
+        (0..100_u8).for_each(|number| pair.send(&[number]));
+        pair.arrivals().into_iter().map(|(_, bytes)| bytes[0]).collect::<Vec<u8>>()
+    };
+    assert!(order(Chance::NEVER).is_sorted());
+    let mut reordered = order(Chance::percent(20));
+    assert!(!reordered.is_sorted());
+    reordered.sort_unstable();
+    assert_eq!(reordered, (0..100).collect::<Vec<u8>>());
+}
+
+#[test]
+fn cut_link_loses_one_direction_and_healing_mends_it() {
+    let mut pair = pair(1, Faults::NONE);
+    pair.network.cut(address(1), address(2));
+    pair.send(b"lost");
+    pair.two.transmit(datagram(&pair.pool, address(1), b"passes")).unwrap();
+    pair.two.wait(None).unwrap();
+    assert!(pair.arrivals().is_empty());
+    assert_eq!(&*pair.one.receive().unwrap().lease, b"passes");
+    pair.network.heal(address(1), address(2));
+    pair.send(b"again");
+    assert_eq!(pair.arrivals().len(), 1);
+    assert_eq!(pair.network.counters().partitioned, 1);
+}
+
+#[test]
+fn partition_also_takes_what_is_under_way() {
+    let mut pair = pair(1, Faults::NONE);
+    pair.send(b"under way");
+    pair.network.partition(address(1), address(2));
+    assert!(pair.arrivals().is_empty());
+    pair.network.heal_all();
+    pair.send(b"after");
+    assert_eq!(pair.arrivals().len(), 1);
+}
+
+#[test]
+fn datagram_larger_than_the_path_vanishes_and_is_counted() {
+    let mut pair = pair(1, Faults { mtu: 1200, ..Faults::NONE });
+    pair.send(&[0; 1201]);
+    pair.send(&[0; 1200]);
+    assert_eq!(pair.arrivals().len(), 1);
+    assert_eq!(pair.network.counters().too_large, 1);
+}
+
+#[test]
+fn neighbours_of_equal_length_arrive_as_a_train_whose_last_may_be_shorter() {
+    let mut pair = pair(1, Faults { train: Chance::ALWAYS, ..Faults::NONE });
+    for len in [100, 100, 60, 100, 120] {
+        pair.send(&vec![7; len]);
+    }
+    pair.network.advance_to(pair.network.next_event().unwrap());
+    let shapes: Vec<_> = std::iter::from_fn(|| pair.two.receive())
+        .map(|received| (received.segment_len, received.lease.len()))
+        .collect();
+    assert_eq!(shapes, [(100, 260), (100, 100), (120, 120)]);
+    assert_eq!(pair.two.counters().datagrams_received, 5);
+    assert_eq!(pair.two.counters().trains_received, 3);
+}
+
+#[test]
+fn receiver_without_a_free_buffer_loses_the_datagram_and_counts_it() {
+    let network = SimNetwork::new(1, Faults::NONE);
+    let pool = Pool::new(1, 64).unwrap();
+    let sender_pool = Pool::new(4, 64).unwrap();
+    let mut one = network.open(address(1), sender_pool.clone());
+    let mut two = network.open(address(2), pool.clone());
+    for _ in 0..2 {
+        one.transmit(datagram(&sender_pool, address(2), b"x")).unwrap();
+    }
+    one.wait(None).unwrap();
+    network.advance_to(network.next_event().unwrap());
+    let held = two.receive();
+    assert!(held.is_some() && two.receive().is_none());
+    assert_eq!(two.counters().receive_errors, 1);
+}
+
+#[test]
+fn node_that_left_is_unreachable_until_its_address_is_opened_again() {
+    let mut pair = pair(1, Faults::NONE);
+    drop(pair.two);
+    pair.one.transmit(datagram(&pair.pool, address(2), b"nobody")).unwrap();
+    pair.one.wait(None).unwrap();
+    pair.network.advance_to(pair.network.next_event().unwrap());
+    assert_eq!(pair.network.counters().unreachable, 1);
+    pair.two = pair.network.open(address(2), pair.pool.clone());
+    pair.one.transmit(datagram(&pair.pool, address(2), b"back")).unwrap();
+    pair.one.wait(None).unwrap();
+    pair.network.advance_to(pair.network.next_event().unwrap());
+    assert_eq!(&*pair.two.receive().unwrap().lease, b"back");
+}
+
+#[test]
+fn full_queue_hands_the_datagram_back() {
+    let mut pair = pair(1, Faults::NONE);
+    let shared = pair.pool.take().unwrap().view(0..1);
+    for _ in 0..TRANSMIT_QUEUE_MAX {
+        pair.one.transmit(Transmit { to: address(2), lease: shared.clone() }).unwrap();
+    }
+    assert!(pair.one.transmit(Transmit { to: address(2), lease: shared.clone() }).is_err());
+    pair.one.wait(None).unwrap();
+    assert!(pair.one.transmit(Transmit { to: address(2), lease: shared }).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn every_packet_ends_in_one_count_and_a_seed_replays(seed: u64, packets in 1_usize..200) {
+        let run = || {
+            let mut pair = pair(seed, Faults::drawn(seed, &Faults::WORST));
+            for number in 0..packets {
+                pair.send(&[u8::try_from(number).unwrap(); 32][..1 + number % 32]);
+            }
+            let arrived = pair.arrivals();
+            prop_assert_eq!(pair.pool.available(), pair.pool.capacity());
+            Ok((arrived, pair.network.counters()))
+        };
+        let (arrived, counters) = run()?;
+        prop_assert_eq!(counters.sent + counters.duplicated, counters.delivered + counters.lost);
+        prop_assert_eq!(run()?, (arrived, counters));
+    }
+}

@@ -1,0 +1,294 @@
+//! Trains: neighbouring datagrams to one address that leave the machine in one send.
+//!
+//! Most of what a datagram costs is the way through the network stack, and the kernel walks that
+//! way once for up to 128 datagrams if they have one destination and one length; only the last
+//! may be shorter. The bytes stay where they are: each datagram is a piece of a scattered send.
+//! What is queued waits here until the kernel has copied it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::message::{self, Control, Name};
+use crate::buffer::{Lease, Transmit};
+use crate::limits::{TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, TRAINS_QUEUED_MAX};
+
+/// Trains that wait for the kernel or are in its hands. Their addresses in memory do not change.
+#[derive(Debug)]
+pub(super) struct Trains {
+    slots: Box<[Train]>,
+    /// Unused slots, last used on top.
+    free: Vec<usize>,
+    /// Slots that wait to be sent, in order; the last one may still grow.
+    queued: VecDeque<usize>,
+    /// Datagrams a train may have; 1 where the kernel cannot cut trains.
+    segments_max: usize,
+}
+
+impl Trains {
+    pub(super) fn new(segments_max: usize) -> Self {
+        Self {
+            slots: (0..TRAINS_QUEUED_MAX).map(|_| Train::empty()).collect(),
+            free: (0..TRAINS_QUEUED_MAX).rev().collect(),
+            queued: VecDeque::with_capacity(TRAINS_QUEUED_MAX),
+            segments_max: segments_max.clamp(1, TRAIN_SEGMENTS_MAX),
+        }
+    }
+
+    /// Queues a datagram behind the others, in the last train if it fits there.
+    ///
+    /// # Errors
+    /// The datagram, when all trains are in use.
+    pub(super) fn push(&mut self, transmit: Transmit) -> Result<(), Transmit> {
+        if let Some(&last) = self.queued.back()
+            && self.slots[last].takes(&transmit, self.segments_max)
+        {
+            self.slots[last].append(transmit.lease);
+            return Ok(());
+        }
+        let Some(index) = self.free.pop() else { return Err(transmit) };
+        self.slots[index].start(transmit);
+        self.queued.push_back(index);
+        Ok(())
+    }
+
+    /// Takes the next train to send off the queue. It is used until [`Trains::finish`].
+    pub(super) fn pop(&mut self) -> Option<usize> {
+        self.queued.pop_front()
+    }
+
+    /// The message that describes a train which was taken off the queue. Its pointers are good
+    /// until the train is finished.
+    pub(super) fn message(&mut self, index: usize) -> libc::msghdr {
+        self.slots[index].message()
+    }
+
+    /// The message that describes the train at `position` in the queue. Its pointers are good
+    /// until the train is finished or grows.
+    pub(super) fn queued_message(&mut self, position: usize) -> libc::msghdr {
+        self.slots[self.queued[position]].message()
+    }
+
+    /// Lets go of a train that was taken off the queue, and of its buffers.
+    pub(super) fn finish(&mut self, index: usize) -> Finished {
+        let train = &mut self.slots[index];
+        let finished = Finished { datagrams: train.leases.len() as u64, bytes: train.len as u64 };
+        train.clear();
+        self.free.push(index);
+        finished
+    }
+
+    /// Stops building trains: the kernel said that it cannot cut them on this path.
+    pub(super) fn send_singly(&mut self) {
+        self.segments_max = 1;
+    }
+
+    /// Trains that wait to be sent.
+    pub(super) fn queued(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// Trains that are in the kernel's hands.
+    pub(super) fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len() - self.queued.len()
+    }
+}
+
+/// What a train was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) datagrams: u64,
+    pub(super) bytes: u64,
+}
+
+/// Datagrams to one address.
+#[derive(Debug)]
+struct Train {
+    to: Option<SocketAddr>,
+    name: Name,
+    control: Control,
+    /// One piece a datagram, fewer where neighbours lie back to back in memory.
+    vectors: Vec<libc::iovec>,
+    leases: Vec<Lease>,
+    /// Length of every datagram but the last.
+    segment_len: usize,
+    len: usize,
+    /// The last datagram was shorter: nothing may follow.
+    closed: bool,
+}
+
+impl Train {
+    fn empty() -> Self {
+        Self {
+            to: None,
+            name: Name::EMPTY,
+            control: Control::EMPTY,
+            vectors: Vec::with_capacity(TRAIN_SEGMENTS_MAX),
+            leases: Vec::with_capacity(TRAIN_SEGMENTS_MAX),
+            segment_len: 0,
+            len: 0,
+            closed: false,
+        }
+    }
+
+    fn start(&mut self, Transmit { to, lease }: Transmit) {
+        self.to = Some(to);
+        self.name = Name::new(to);
+        self.segment_len = lease.len();
+        self.append(lease);
+    }
+
+    fn takes(&self, transmit: &Transmit, segments_max: usize) -> bool {
+        let len = transmit.lease.len();
+        !self.closed
+            && len <= self.segment_len
+            && len != 0
+            && self.leases.len() < segments_max
+            && self.len + len <= TRAIN_LEN_MAX
+            && self.to == Some(transmit.to)
+    }
+
+    fn append(&mut self, lease: Lease) {
+        let (start, len) = (lease.as_ptr().cast_mut(), lease.len());
+        match self.vectors.last_mut() {
+            // Each piece costs the kernel about as much as a small datagram's bytes do.
+            Some(last) if last.iov_base.cast::<u8>().wrapping_add(last.iov_len) == start => {
+                last.iov_len += len;
+            }
+            _ => self.vectors.push(libc::iovec { iov_base: start.cast(), iov_len: len }),
+        }
+        self.len += len;
+        self.closed = len < self.segment_len;
+        self.leases.push(lease);
+    }
+
+    fn message(&mut self) -> libc::msghdr {
+        let control = if self.leases.len() > 1 {
+            let segment_len = u16::try_from(self.segment_len).expect("a train fits 16 bits");
+            self.control = Control::segment(segment_len);
+            (self.control.as_mut_ptr(), Control::SEGMENT_LEN)
+        } else {
+            (std::ptr::null_mut(), 0)
+        };
+        let name = (self.name.as_mut_ptr(), self.name.len());
+        message::header(name, (self.vectors.as_mut_ptr(), self.vectors.len()), control)
+    }
+
+    fn clear(&mut self) {
+        self.to = None;
+        self.vectors.clear();
+        self.leases.clear();
+        self.segment_len = 0;
+        self.len = 0;
+        self.closed = false;
+    }
+}
+
+const _: () = assert!(TRAIN_LEN_MAX <= u16::MAX as usize);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::buffer::Pool;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn push(trains: &mut Trains, pool: &Pool, port: u16, len: usize) {
+        let lease = pool.take().unwrap().view(0..len);
+        trains.push(Transmit { to: address(port), lease }).unwrap();
+    }
+
+    /// Datagrams, bytes and segment length of each queued train.
+    fn shapes(trains: &mut Trains) -> Vec<(u64, u64, usize)> {
+        let mut shapes = Vec::new();
+        while let Some(index) = trains.pop() {
+            let segment_len = trains.slots[index].segment_len;
+            let finished = trains.finish(index);
+            shapes.push((finished.datagrams, finished.bytes, segment_len));
+        }
+        shapes
+    }
+
+    #[test]
+    fn neighbours_of_one_length_and_address_share_a_train() {
+        let pool = Pool::new(16, 64).unwrap();
+        let mut trains = Trains::new(TRAIN_SEGMENTS_MAX);
+        for (port, len) in [(1, 60), (1, 60), (1, 20), (1, 20), (2, 20), (2, 21), (1, 0), (1, 0)] {
+            push(&mut trains, &pool, port, len);
+        }
+        let expected = [(3, 140, 60), (1, 20, 20), (1, 20, 20), (1, 21, 21), (1, 0, 0), (1, 0, 0)];
+        assert_eq!(shapes(&mut trains), expected);
+        assert_eq!(pool.available(), pool.capacity());
+    }
+
+    #[test]
+    fn without_segmentation_every_datagram_travels_alone() {
+        let pool = Pool::new(4, 64).unwrap();
+        let mut trains = Trains::new(1);
+        (0..3).for_each(|_| push(&mut trains, &pool, 1, 64));
+        assert_eq!(shapes(&mut trains), [(1, 64, 64); 3]);
+    }
+
+    #[test]
+    fn datagrams_back_to_back_in_one_buffer_are_one_piece() {
+        let pool = Pool::new(1, 4096).unwrap();
+        let whole = pool.take().unwrap();
+        let mut trains = Trains::new(TRAIN_SEGMENTS_MAX);
+        for at in [0, 100, 200, 400] {
+            let lease = whole.view(at..at + 100);
+            trains.push(Transmit { to: address(1), lease }).unwrap();
+        }
+        let index = trains.pop().unwrap();
+        let lengths: Vec<_> = trains.slots[index].vectors.iter().map(|v| v.iov_len).collect();
+        assert_eq!(lengths, [300, 100]);
+    }
+
+    #[test]
+    fn full_queue_hands_the_datagram_back_and_takes_it_after_a_finish() {
+        let pool = Pool::new(1, 64).unwrap();
+        let shared = pool.take().unwrap();
+        let mut trains = Trains::new(1);
+        let datagram = || Transmit { to: address(1), lease: shared.clone() };
+        for _ in 0..TRAINS_QUEUED_MAX {
+            trains.push(datagram()).unwrap();
+        }
+        assert!(trains.push(datagram()).is_err());
+        let index = trains.pop().unwrap();
+        assert_eq!(trains.in_flight(), 1);
+        trains.finish(index);
+        assert_eq!(trains.in_flight(), 0);
+        assert!(trains.push(datagram()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn every_train_keeps_the_kernels_rules(
+            datagrams in prop::collection::vec((1_u16..3, 0_usize..2000), 0..120),
+        ) {
+            let pool = Pool::new(128, 2048).unwrap();
+            let mut trains = Trains::new(64);
+            let mut sent = Vec::new();
+            for (port, len) in datagrams {
+                // Few distinct lengths, so that trains form.
+                let len = len / 500 * 500;
+                push(&mut trains, &pool, port, len);
+                sent.push((address(port), len));
+            }
+            let mut left = Vec::new();
+            while let Some(index) = trains.pop() {
+                let train = &trains.slots[index];
+                let (last, others) = train.leases.split_last().unwrap();
+                prop_assert!(others.iter().all(|lease| lease.len() == train.segment_len));
+                prop_assert!(last.len() <= train.segment_len);
+                prop_assert!(train.leases.len() <= 64 && train.len <= TRAIN_LEN_MAX);
+                prop_assert!(train.leases.len() == 1 || !last.is_empty());
+                left.extend(train.leases.iter().map(|lease| (train.to.unwrap(), lease.len())));
+                trains.finish(index);
+            }
+            prop_assert_eq!(left, sent);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A node's settings.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::io::impair::Impairment;
+use crate::io::kernel::IoChoice;
+use crate::limits::{DATAGRAM_LEN_MAX, IDLE_TIMEOUT, TRANSACTIONS_DEFAULT};
+use crate::protocol::crypto::Suite;
+use crate::protocol::endpoint::{EndpointConfig, Mtu};
+use crate::protocol::session::recovery::CongestionConfig;
+use crate::protocol::session::{BootId, Identity, Mode, Offer, Trust};
+use crate::shard::Idle;
+use crate::time::Duration;
+
+/// What a node is and how it runs. [`Config::new`] has sensible values for a local network;
+/// change what you need to.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who the node is.
+    pub identity: Arc<Identity>,
+    /// Address to bind. Port 0 lets the kernel choose.
+    pub bind: SocketAddr,
+    /// Whether others may open sessions with this node. A node that listens shares one port
+    /// among its shards; one that does not gives each shard a port of its own.
+    pub listen: bool,
+    /// Event loops, one thread each. A caller-driven node has one and no thread.
+    pub shards: usize,
+    /// Cores to pin the shards to, in order; `None` leaves placement to the scheduler.
+    pub cpus: Option<Vec<usize>>,
+    /// What a shard does while there is nothing to do.
+    pub idle: Idle,
+    /// Which driver talks to the kernel.
+    pub io: IoChoice,
+    /// Whether trains of equal datagrams cross the kernel as one (GSO and GRO).
+    pub gso: bool,
+    /// Datagram size.
+    pub mtu: Mtu,
+    /// Packet ciphers offered and taken, in order of preference.
+    pub suites: Vec<Suite>,
+    /// Protection modes offered and taken, in order of preference. Anything but
+    /// [`Mode::Sealed`] is an opt-in that both sides must make; plain needs a bind address that
+    /// is not public.
+    pub modes: Vec<Mode>,
+    /// Secret that every peer must hold in addition to its key.
+    pub psk: Option<[u8; 32]>,
+    /// Whose keys are accepted.
+    pub trust: Trust,
+    /// The node's name, told to peers inside the handshake; at most 64 printable bytes.
+    pub name: String,
+    /// Transactions that may be outstanding with one peer, each way; a power of two from 64 to
+    /// 65 536.
+    pub transactions: u32,
+    /// Bytes that a peer may have outstanding towards this node.
+    pub receive_bytes: u64,
+    /// Copies of a repeated message, tries of a finite-retry message; 1 to 64.
+    pub tries: u8,
+    /// How long an open bundle waits for more messages. Zero sends at the end of the turn.
+    pub linger: Duration,
+    /// Whether small messages share packets.
+    pub bundle: bool,
+    /// Congestion control.
+    pub congestion: CongestionConfig,
+    /// A silent session is closed after this.
+    pub idle_timeout: Duration,
+    /// A handshake without an answer is given up after this.
+    pub handshake_timeout: Duration,
+    /// Buffers for messages on their way out, of one shard.
+    pub send_buffers: u32,
+    /// Buffers for what arrives, of one shard.
+    pub receive_buffers: u32,
+    /// Faults to make up, for tests.
+    pub impairment: Option<Impairment>,
+    /// Seed of those faults.
+    pub seed: u64,
+    /// File to write every datagram to, in pcapng format; the shard's index is appended.
+    pub capture: Option<PathBuf>,
+}
+
+impl Config {
+    /// A node that listens on a port of the kernel's choice on the loopback interface, seals
+    /// everything, and accepts nobody until told.
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            identity: Arc::new(identity),
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            listen: true,
+            shards: 1,
+            cpus: None,
+            idle: Idle::default(),
+            io: IoChoice::Auto,
+            gso: true,
+            mtu: Mtu::Auto,
+            suites: vec![Suite::Aes256Gcm, Suite::ChaCha20Poly1305],
+            modes: vec![Mode::Sealed],
+            psk: None,
+            trust: Trust::default(),
+            name: String::new(),
+            transactions: TRANSACTIONS_DEFAULT,
+            receive_bytes: 16 << 20,
+            tries: 8,
+            linger: Duration::ZERO,
+            bundle: true,
+            congestion: CongestionConfig::Cubic,
+            idle_timeout: IDLE_TIMEOUT,
+            handshake_timeout: Duration::from_secs(90),
+            send_buffers: 4_096,
+            receive_buffers: 256,
+            impairment: None,
+            seed: 0,
+            capture: None,
+        }
+    }
+
+    /// Checks what can be checked before anything is started.
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let window = self.transactions;
+        if self.shards == 0 {
+            return Err(ConfigError::NoShards);
+        }
+        if self.cpus.as_ref().is_some_and(|cpus| cpus.len() < self.shards) {
+            return Err(ConfigError::TooFewCpus { shards: self.shards });
+        }
+        if !window.is_power_of_two() || !(64..=crate::limits::TRANSACTIONS_MAX).contains(&window) {
+            return Err(ConfigError::Transactions(window));
+        }
+        if !(1..=crate::limits::TRIES_MAX).contains(&self.tries) {
+            return Err(ConfigError::Tries(self.tries));
+        }
+        if let Mtu::Fixed(len) = self.mtu
+            && !(crate::limits::DATAGRAM_LEN_BASE..=DATAGRAM_LEN_MAX).contains(&len)
+        {
+            return Err(ConfigError::Mtu(len));
+        }
+        if self.suites.is_empty() || self.modes.is_empty() {
+            return Err(ConfigError::NothingOffered);
+        }
+        if self.modes.contains(&Mode::Plain) && !is_private(self.bind) {
+            return Err(ConfigError::PlainInPublic(self.bind));
+        }
+        Ok(())
+    }
+
+    /// The endpoint settings of one shard.
+    pub(super) fn endpoint(&self, boot: BootId, shard: usize) -> EndpointConfig {
+        EndpointConfig {
+            listen: self.listen,
+            psk: self.psk,
+            offer: Offer::new(&self.suites, &self.modes),
+            name: self.name.clone(),
+            trust: self.trust.clone(),
+            mtu: self.mtu,
+            transactions: self.transactions,
+            receive_bytes: self.receive_bytes,
+            tries: self.tries,
+            linger: self.linger,
+            bundle: self.bundle,
+            congestion: self.congestion,
+            idle_timeout: self.idle_timeout,
+            handshake_timeout: self.handshake_timeout,
+            send_buffers: self.send_buffers,
+            shard: (shard, self.shards),
+            ..EndpointConfig::new(Arc::clone(&self.identity), boot)
+        }
+    }
+}
+
+/// Whether an address cannot be reached from the open network.
+fn is_private(address: SocketAddr) -> bool {
+    match address {
+        SocketAddr::V4(v4) => {
+            v4.ip().is_loopback() || v4.ip().is_private() || v4.ip().is_link_local()
+        }
+        SocketAddr::V6(v6) => {
+            v6.ip().is_loopback() || v6.ip().is_unique_local() || v6.ip().is_unicast_link_local()
+        }
+    }
+}
+
+/// A setting that cannot work.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConfigError {
+    /// A datagram size outside the possible.
+    Mtu(usize),
+    /// No suite or no mode.
+    NothingOffered,
+    /// No shard.
+    NoShards,
+    /// Plain mode on an address that others can reach.
+    PlainInPublic(SocketAddr),
+    /// Fewer cores than shards.
+    TooFewCpus {
+        /// Shards asked for.
+        shards: usize,
+    },
+    /// A transaction window that is no power of two, or outside the possible.
+    Transactions(u32),
+    /// A number of tries outside the possible.
+    Tries(u8),
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mtu(len) => {
+                write!(f, "a datagram of {len} bytes cannot be: choose from 1200 to 65507")
+            }
+            Self::NothingOffered => write!(f, "offer at least one suite and one mode"),
+            Self::NoShards => write!(f, "a node needs at least one shard"),
+            Self::PlainInPublic(address) => write!(
+                f,
+                "plain mode is refused on {address}, which is not a private address: bind to one, \
+                 or use the sealed or signed mode"
+            ),
+            Self::TooFewCpus { shards } => {
+                write!(f, "{shards} shards need {shards} cores in the list: name more cores")
+            }
+            Self::Transactions(window) => write!(
+                f,
+                "a window of {window} transactions cannot be: choose a power of two from 64 to 65536"
+            ),
+            Self::Tries(tries) => write!(f, "{tries} tries cannot be: choose from 1 to 64"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

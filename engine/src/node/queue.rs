@@ -1,0 +1,424 @@
+//! Queues between application threads and shards: for applications that have threads of their
+//! own and can do without the last microsecond.
+//!
+//! A message is copied once on each side, into a buffer that goes round between the two threads.
+//! Every queue is bounded and says when it is full. What waits here for the application counts
+//! against the credit of its sender, so a slow reader slows its peers down instead of growing.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::{Config, Node, StartError};
+use crate::protocol::endpoint::{ConnectError, PeerId, SendError, SessionChange};
+use crate::protocol::session::PublicKey;
+use crate::protocol::transaction::{Outcome, Resolved};
+use crate::protocol::wire::ServiceKind;
+use crate::shard::{Context, Handler, Message};
+
+/// A peer as the application's threads name it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Remote {
+    shard: usize,
+    peer: PeerId,
+}
+
+/// Something for the application, taken with [`QueueNode::receive`].
+#[derive(Debug)]
+pub enum Incoming {
+    /// A message.
+    Message {
+        /// Who sent it.
+        from: Remote,
+        /// Its service level.
+        service: ServiceKind,
+        /// Its transaction; a reply names it.
+        transaction: u64,
+        /// Whether it replies to a request of ours.
+        is_reply: bool,
+        /// What was sent.
+        payload: Payload,
+    },
+    /// A send of ours ended.
+    Outcome {
+        /// Where it was sent.
+        to: Remote,
+        /// The ticket that [`QueueNode::send`] gave.
+        ticket: u64,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The relation with a peer changed.
+    Session {
+        /// The peer.
+        peer: Remote,
+        /// What changed.
+        change: SessionChange,
+    },
+}
+
+/// A received payload. Its memory is used again once it is dropped.
+#[derive(Debug)]
+pub struct Payload {
+    bytes: Vec<u8>,
+    spare: Arc<ArrayQueue<Vec<u8>>>,
+}
+
+impl Deref for Payload {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        // With as many spare buffers as there is room for, this one simply goes.
+        let _ = self.spare.push(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Why a call on a queue node failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum QueueError {
+    /// The handshake ended without a session.
+    Connect(ConnectError),
+    /// The peer did not open the session.
+    NotOpened(SessionChange),
+    /// The queue to the shard is full: the shard cannot keep up. Try again later.
+    QueueFull,
+    /// The shard has stopped.
+    Stopped,
+}
+
+impl std::fmt::Display for QueueError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect(error) => error.fmt(f),
+            Self::NotOpened(change) => write!(f, "the peer did not open a session: {change:?}"),
+            Self::QueueFull => write!(f, "the queue to the shard is full"),
+            Self::Stopped => write!(f, "the shard has stopped"),
+        }
+    }
+}
+
+impl std::error::Error for QueueError {}
+
+/// A node that is used from any thread, through bounded queues.
+#[derive(Debug)]
+pub struct QueueNode {
+    node: Node,
+    lines: Arc<[Line]>,
+    next_shard: AtomicU64,
+    next_ticket: AtomicU64,
+}
+
+/// The two queues of one shard, and the buffers that go round.
+#[derive(Debug)]
+struct Line {
+    requests: ArrayQueue<Request>,
+    incoming: ArrayQueue<Incoming>,
+    spare: Arc<ArrayQueue<Vec<u8>>>,
+    /// Messages that the application took so far.
+    taken: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Request {
+    Close { peer: PeerId },
+    Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
+    Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
+    Send { peer: PeerId, service: ServiceKind, ticket: u64, payload: Vec<u8> },
+}
+
+impl QueueNode {
+    /// Starts a node whose queues hold `depth` entries each.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: Config, depth: usize) -> Result<Self, StartError> {
+        let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
+        let for_shards = Arc::clone(&lines);
+        let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard))?;
+        Ok(Self { node, lines, next_shard: AtomicU64::new(0), next_ticket: AtomicU64::new(0) })
+    }
+
+    /// Opens a session and waits until it is open or has failed. Shards take turns.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub fn connect(&self, address: SocketAddr, key: PublicKey) -> Result<Remote, QueueError> {
+        let count = self.lines.len() as u64;
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed) % count;
+        let shard = usize::try_from(turn).expect("below the shard count");
+        let (answer, outcome) = sync_channel(1);
+        self.request(shard, Request::Connect { address, key, answer })?;
+        outcome.recv().map_err(|_| QueueError::Stopped)?
+    }
+
+    /// Queues a message; returns the ticket that its outcome will name.
+    ///
+    /// # Errors
+    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    pub fn send(
+        &self,
+        to: Remote,
+        service: ServiceKind,
+        payload: &[u8],
+    ) -> Result<u64, QueueError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let payload = self.lines[to.shard].copy(payload);
+        self.request(to.shard, Request::Send { peer: to.peer, service, ticket, payload })?;
+        Ok(ticket)
+    }
+
+    /// Queues the reply to a request.
+    ///
+    /// # Errors
+    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    pub fn reply(&self, to: Remote, transaction: u64, payload: &[u8]) -> Result<(), QueueError> {
+        let payload = self.lines[to.shard].copy(payload);
+        self.request(to.shard, Request::Reply { peer: to.peer, transaction, payload })
+    }
+
+    /// Closes the session with a peer.
+    ///
+    /// # Errors
+    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    pub fn close(&self, peer: Remote) -> Result<(), QueueError> {
+        self.request(peer.shard, Request::Close { peer: peer.peer })
+    }
+
+    /// Takes what arrived next, from any shard, without waiting.
+    pub fn receive(&self) -> Option<Incoming> {
+        for (shard, line) in self.lines.iter().enumerate() {
+            if let Some(incoming) = line.incoming.pop() {
+                if matches!(incoming, Incoming::Message { .. }) {
+                    line.taken.fetch_add(1, Ordering::Release);
+                }
+                // Room in the queue is credit for a peer: the shard should notice.
+                self.node.wake(shard);
+                return Some(incoming);
+            }
+        }
+        None
+    }
+
+    /// The node behind the queues.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    fn request(&self, shard: usize, request: Request) -> Result<(), QueueError> {
+        if self.node.is_finished() {
+            return Err(QueueError::Stopped);
+        }
+        self.lines[shard].requests.push(request).map_err(|_| QueueError::QueueFull)?;
+        self.node.wake(shard);
+        Ok(())
+    }
+}
+
+impl Line {
+    fn new(depth: usize) -> Self {
+        Self {
+            requests: ArrayQueue::new(depth),
+            incoming: ArrayQueue::new(depth),
+            spare: Arc::new(ArrayQueue::new(2 * depth)),
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// A copy of `bytes` in a buffer that went round before, if there is one.
+    fn copy(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        buffer
+    }
+}
+
+/// The shard's end of a line.
+struct QueueHandler {
+    lines: Arc<[Line]>,
+    shard: usize,
+    /// A request that the endpoint had no room for.
+    stalled: Option<Request>,
+    /// What the application's queue had no room for: bounded by credit and by what we send.
+    overflow: VecDeque<Incoming>,
+    /// Who sent each message that the application has not taken yet, in order.
+    held: VecDeque<PeerId>,
+    taken_seen: u64,
+    peers: HashMap<PeerId, PeerState>,
+}
+
+#[derive(Default)]
+struct PeerState {
+    /// Who waits for the session to open.
+    waiting: Option<SyncSender<Result<Remote, QueueError>>>,
+    /// Tickets of the transactions from `first` up.
+    first: u64,
+    tickets: VecDeque<Option<u64>>,
+}
+
+impl QueueHandler {
+    fn new(lines: &Arc<[Line]>, shard: usize) -> Self {
+        Self {
+            lines: Arc::clone(lines),
+            shard,
+            stalled: None,
+            overflow: VecDeque::new(),
+            held: VecDeque::new(),
+            taken_seen: 0,
+            peers: HashMap::new(),
+        }
+    }
+
+    fn line(&self) -> &Line {
+        &self.lines[self.shard]
+    }
+
+    fn remote(&self, peer: PeerId) -> Remote {
+        Remote { shard: self.shard, peer }
+    }
+
+    fn put(&mut self, incoming: Incoming) {
+        if self.overflow.is_empty() {
+            if let Err(back) = self.line().incoming.push(incoming) {
+                self.overflow.push_back(back);
+            }
+        } else {
+            self.overflow.push_back(incoming);
+        }
+    }
+
+    /// Gives the peers credit for what the application took.
+    fn release(&mut self, context: &mut Context<'_>) {
+        let taken = self.line().taken.load(Ordering::Acquire);
+        while self.taken_seen < taken {
+            self.taken_seen += 1;
+            let peer = self.held.pop_front().expect("taken once for each that was put");
+            context.release(peer, 1);
+        }
+        while let Some(incoming) = self.overflow.pop_front() {
+            if let Err(back) = self.line().incoming.push(incoming) {
+                self.overflow.push_front(back);
+                return;
+            }
+        }
+    }
+
+    /// Carries out a request. `Some`: the endpoint has no room, try again in the next turn.
+    fn carry_out(&mut self, context: &mut Context<'_>, request: Request) -> Option<Request> {
+        match request {
+            Request::Close { peer } => context.close(peer),
+            Request::Connect { address, key, answer } => match context.connect(address, key) {
+                Ok(peer) => self.peers.entry(peer).or_default().waiting = Some(answer),
+                // If the caller is gone nobody minds.
+                Err(error) => drop(answer.try_send(Err(QueueError::Connect(error)))),
+            },
+            Request::Reply { peer, transaction, payload } => {
+                if let Err(SendError::Full(_)) = context.reply(peer, transaction, &payload) {
+                    return Some(Request::Reply { peer, transaction, payload });
+                }
+                self.recycle(payload);
+            }
+            Request::Send { peer, service, ticket, payload } => {
+                match context.send(peer, service, &payload) {
+                    Ok(transaction) => {
+                        let state = self.peers.entry(peer).or_default();
+                        if state.tickets.is_empty() {
+                            state.first = transaction;
+                        }
+                        state.tickets.push_back(Some(ticket));
+                    }
+                    Err(SendError::Full(_)) => {
+                        return Some(Request::Send { peer, service, ticket, payload });
+                    }
+                    Err(_) => {
+                        let to = self.remote(peer);
+                        self.put(Incoming::Outcome { to, ticket, outcome: Outcome::NotSent });
+                    }
+                }
+                self.recycle(payload);
+            }
+        }
+        None
+    }
+
+    fn recycle(&self, payload: Vec<u8>) {
+        // With as many spare buffers as there is room for, this one simply goes.
+        let _ = self.line().spare.push(payload);
+    }
+}
+
+impl Handler for QueueHandler {
+    fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>) {
+        let payload = Payload {
+            bytes: self.line().copy(message.payload),
+            spare: Arc::clone(&self.line().spare),
+        };
+        context.hold(message.peer, 1);
+        self.held.push_back(message.peer);
+        self.put(Incoming::Message {
+            from: self.remote(message.peer),
+            service: message.service,
+            transaction: message.transaction,
+            is_reply: message.is_reply,
+            payload,
+        });
+    }
+
+    fn on_outcome(&mut self, _context: &mut Context<'_>, peer: PeerId, resolved: Resolved) {
+        let to = self.remote(peer);
+        for transaction in resolved.first..resolved.first + u64::from(resolved.count) {
+            let Some(state) = self.peers.get_mut(&peer) else { return };
+            let place =
+                transaction.checked_sub(state.first).and_then(|at| usize::try_from(at).ok());
+            let ticket = place.and_then(|place| state.tickets.get_mut(place)?.take());
+            while state.tickets.front() == Some(&None) {
+                state.tickets.pop_front();
+                state.first += 1;
+            }
+            if let Some(ticket) = ticket {
+                self.put(Incoming::Outcome { to, ticket, outcome: resolved.outcome });
+            }
+        }
+    }
+
+    fn on_session(&mut self, _context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
+        let remote = self.remote(peer);
+        let is_open = matches!(change, SessionChange::Opened { .. });
+        let waiting = self.peers.get_mut(&peer).and_then(|state| state.waiting.take());
+        if let Some(waiting) = waiting {
+            let answer =
+                if is_open { Ok(remote) } else { Err(QueueError::NotOpened(change.clone())) };
+            // If the caller is gone nobody minds.
+            let _ = waiting.try_send(answer);
+        }
+        if !is_open {
+            self.peers.remove(&peer);
+        }
+        self.put(Incoming::Session { peer: remote, change });
+    }
+
+    fn on_turn(&mut self, context: &mut Context<'_>) {
+        self.release(context);
+        let depth = self.line().requests.capacity();
+        for _ in 0..depth {
+            let Some(request) = self.stalled.take().or_else(|| self.line().requests.pop()) else {
+                return;
+            };
+            self.stalled = self.carry_out(context, request);
+            if self.stalled.is_some() {
+                return;
+            }
+        }
+    }
+}

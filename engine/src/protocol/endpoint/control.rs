@@ -1,0 +1,386 @@
+//! Control packets: acknowledgements on both planes, credit, low-water marks, close.
+
+use super::{Association, CloseReason, Content, Endpoint, Event, Live, SessionChange};
+use crate::buffer::{Lease, Transmit};
+use crate::limits::{ACK_CONFIRM_RANGES, HEADROOM, TRANSACTION_RANGES_MAX};
+use crate::protocol::drop_reason::DropReason;
+use crate::protocol::session::recovery::SentKind;
+use crate::protocol::session::{Mode, Outgoing};
+use crate::protocol::transaction::Direction;
+use crate::protocol::wire::control::{
+    Block, Blocks, Close, Credit, Initiator, TransactionRanges, TransactionStatus, Writer,
+};
+use crate::protocol::wire::{BodyKind, Flags, Packet, PacketKind, ServiceKind};
+use crate::time::Instant;
+
+impl Endpoint {
+    /// Works through a control body. Returns whether it asks for an answer.
+    pub(super) fn handle_control(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        packet: &Packet,
+        body: &[u8],
+    ) -> Result<bool, DropReason> {
+        if packet.head.body != BodyKind::Control {
+            return Err(DropReason::KindMismatch);
+        }
+        let mut asks = false;
+        for block in Blocks::new(body) {
+            let live = self.lives.find_mut(slot).ok_or(DropReason::SessionUnknown)?;
+            let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
+            let association = peer.association.as_mut().expect("a confirmed session has one");
+            match block? {
+                Block::PacketRanges(ranges) => {
+                    let ranges_in_order = ranges.iter().map(Ok);
+                    let (acked, lost) = (&mut self.scratch.acked, &mut self.scratch.lost);
+                    let recovery = &mut live.session.recovery;
+                    let seen = recovery.on_ack(now, ranges_in_order, ranges.delay, acked, lost);
+                    let outcome = self.violation(now, slot, seen)?;
+                    self.counters.packets_lost += outcome.packets_lost;
+                    self.settle_packets(slot);
+                }
+                Block::TransactionRanges(ranges) => {
+                    if live.session.mode() == Mode::Plain {
+                        acknowledge_plain(now, live, association, &ranges, &mut self.scratch)?;
+                    }
+                    let seen = report(association, &ranges);
+                    self.violation(now, slot, seen)?;
+                    if live_mode_is_plain(self.lives.find(slot)) {
+                        self.settle_packets(slot);
+                    }
+                }
+                Block::Credit(credit) => {
+                    association
+                        .outbox
+                        .on_credit(credit.transaction_max.saturating_add(1), credit.bytes_max);
+                }
+                Block::LowWaterMark(low) => {
+                    if !association.inbox.on_low_water(low) {
+                        return Err(DropReason::TransactionViolation);
+                    }
+                    association.outbox.on_peer_low_water(low);
+                }
+                Block::Ping => asks = true,
+                Block::EcnCounts(_) | Block::Close(_) => {}
+            }
+        }
+        let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
+        let peer = live.peer;
+        if live.session.mode() == Mode::Plain {
+            // Plain packets carry no numbers: any control packet answers the last ping.
+            if let Some(ping) = live.last_ping.take() {
+                let (acked, lost) = (&mut self.scratch.acked, &mut self.scratch.lost);
+                let one = core::iter::once(Ok(ping..=ping));
+                let delay = crate::time::Duration::ZERO;
+                live.session.recovery.on_ack(now, one, delay, acked, lost)?;
+            }
+            self.settle_packets(slot);
+        }
+        self.collect_outcomes(peer);
+        // Heard but not reported on: holes keep the report short until the mark moves past them.
+        let association = self.peers.find(peer).and_then(|peer| peer.association.as_ref());
+        let stuck = association.is_some_and(|association| {
+            let outbox = &association.outbox;
+            outbox.awaits_report() && outbox.low_water() > association.low_water_told
+        });
+        if stuck {
+            self.ask_for_report(peer);
+        }
+        self.mark_ready(peer);
+        Ok(asks)
+    }
+
+    /// Ends the session over an acknowledgement that no honest peer can send.
+    fn violation<T>(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        result: Result<T, DropReason>,
+    ) -> Result<T, DropReason> {
+        if result.is_err() {
+            self.close_session(now, slot, CloseReason::Violation);
+        }
+        result
+    }
+
+    /// Tells the outbox what became of the packets that the packet plane settled.
+    pub(super) fn settle_packets(&mut self, slot: u32) {
+        let mut acked = std::mem::take(&mut self.scratch.acked);
+        let mut lost = std::mem::take(&mut self.scratch.lost);
+        if let Some(live) = self.lives.find_mut(slot)
+            && let Some(peer) = self.peers.find_mut(live.peer)
+            && let Some(association) = peer.association.as_mut()
+        {
+            for &content in &acked {
+                match content {
+                    Content::Unit { id, .. } => association.outbox.on_packet_acked(id),
+                    Content::Ack(number) => live.session.received.on_ack_acked(number),
+                    Content::MtuProbe | Content::Ping => {}
+                }
+            }
+            for &content in &lost {
+                match content {
+                    Content::Unit { id, tries } => {
+                        association.outbox.on_packet_lost(id, tries);
+                    }
+                    Content::Ping => live.ping_due = true,
+                    Content::Ack(_) | Content::MtuProbe => {}
+                }
+            }
+            let peer = live.peer;
+            self.collect_outcomes(peer);
+        }
+        acked.clear();
+        lost.clear();
+        self.scratch.acked = acked;
+        self.scratch.lost = lost;
+    }
+
+    pub(super) fn handle_close(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        body: &[u8],
+    ) -> Result<(), DropReason> {
+        let closes = Blocks::new(body).any(|block| matches!(block, Ok(Block::Close(_))));
+        if !closes {
+            return Err(DropReason::BodyMalformed);
+        }
+        self.end_session(now, slot, CloseReason::ByPeer);
+        Ok(())
+    }
+
+    /// Says goodbye and ends a session.
+    pub(super) fn close_session(&mut self, now: Instant, slot: u32, reason: CloseReason) {
+        let farewell = self.control_lease().and_then(|lease| {
+            let live = self.lives.find_mut(slot)?;
+            let code = reason as u64;
+            let written = write_packet(now, live, lease, PacketKind::Close, None, |writer, _| {
+                writer.close(Close { reason: code, text: "" })
+            });
+            Some(written)
+        });
+        self.outgoing.extend(farewell);
+        self.end_session(now, slot, reason);
+    }
+
+    /// Forgets a session; if it carried the peer's messages, the association ends with it.
+    pub(super) fn end_session(&mut self, now: Instant, slot: u32, reason: CloseReason) {
+        let Some(live) = self.forget_live(slot) else { return };
+        let id = self.peer_id(live.peer);
+        let Some(peer) = self.peers.find_mut(live.peer) else { return };
+        if peer.current == Some(slot) {
+            peer.current = None;
+            if let Some(association) = peer.association.as_mut() {
+                association.outbox.abandon();
+            }
+            self.collect_outcomes(live.peer);
+            let change = SessionChange::Closed(reason);
+            self.events.push_back(Event::Session { peer: id, change });
+        }
+        self.release_peer_if_idle(now, live.peer);
+    }
+
+    /// The next acknowledgement that is due, once everything received was handed over.
+    pub(super) fn poll_ack(&mut self, now: Instant) -> Option<Transmit> {
+        if self.undelivered > 0 {
+            return None;
+        }
+        while let Some(&slot) = self.acks_due.front() {
+            let Some(lease) = self.control_lease() else { return None };
+            self.acks_due.pop_front();
+            let Some(live) = self.lives.find_mut(slot) else { continue };
+            let Some(peer) = self.peers.find_mut(live.peer) else { continue };
+            let Some(association) = peer.association.as_mut() else { continue };
+            // Long lists shrink once the peer has confirmed one: now and then it is asked to.
+            let confirm = live.session.mode() != Mode::Plain
+                && live.session.received.ranges().nth(ACK_CONFIRM_RANGES).is_some();
+            let kind = if confirm { PacketKind::Probe } else { PacketKind::Ack };
+            let content = confirm.then_some(Confirm::Ack);
+            let transmit = write_packet(now, live, lease, kind, content, |writer, live| {
+                write_state(now, writer, live, association);
+                !confirm || writer.ping()
+            });
+            self.counters.acks_sent += 1;
+            self.counters.packets_sent += 1;
+            self.rearm_live(slot);
+            return Some(transmit);
+        }
+        None
+    }
+
+    /// A question to the peer, with everything we have to say ourselves.
+    pub(super) fn poll_ping(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+        if !self.lives.find(slot)?.ping_due {
+            return None;
+        }
+        let lease = self.control_lease()?;
+        let live = self.lives.find_mut(slot)?;
+        live.ping_due = false;
+        live.probes = live.probes.saturating_sub(1);
+        let peer = self.peers.find_mut(live.peer)?;
+        let association = peer.association.as_mut()?;
+        let quiet = self.undelivered == 0;
+        let content = Some(Confirm::Ping);
+        let transmit =
+            write_packet(now, live, lease, PacketKind::Probe, content, |writer, live| {
+                if quiet {
+                    write_state(now, writer, live, association);
+                } else {
+                    writer.low_water_mark(association.outbox.low_water());
+                    association.low_water_told = association.outbox.low_water();
+                }
+                writer.ping()
+            });
+        self.counters.packets_sent += 1;
+        Some(transmit)
+    }
+}
+
+/// What a control packet wants confirmed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Confirm {
+    /// The acknowledgement it carries.
+    Ack,
+    /// That the peer is there.
+    Ping,
+}
+
+fn live_mode_is_plain(live: Option<&Live>) -> bool {
+    live.is_some_and(|live| live.session.mode() == Mode::Plain)
+}
+
+/// Builds, seals and records a control packet.
+fn write_packet(
+    now: Instant,
+    live: &mut Live,
+    mut lease: Lease,
+    kind: PacketKind,
+    confirm: Option<Confirm>,
+    fill: impl FnOnce(&mut Writer<'_>, &mut Live) -> bool,
+) -> Transmit {
+    let room = live.session.body_room_in(crate::limits::DATAGRAM_LEN_BASE);
+    let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+    let mut writer = Writer::new(&mut buffer[HEADROOM..HEADROOM + room]);
+    let complete = fill(&mut writer, live);
+    debug_assert!(complete, "a control body has room for what we put into it");
+    let body = HEADROOM..HEADROOM + writer.finish();
+    let outgoing = Outgoing {
+        packet: kind,
+        service: ServiceKind::Maybe,
+        transaction: 0,
+        body: BodyKind::Control,
+        flags: Flags::NONE,
+    };
+    let sealed = live.session.seal(buffer, body, outgoing);
+    let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
+    let number = sealed.packet_number;
+    let (sent_kind, content) = match confirm {
+        None => (SentKind::AckOnly, None),
+        Some(Confirm::Ack) => (SentKind::Probe, Some(Content::Ack(number))),
+        Some(Confirm::Ping) => (SentKind::Probe, Some(Content::Ping)),
+    };
+    live.session.recovery.on_sent(now, number, bytes, sent_kind, content);
+    if confirm.is_some() {
+        live.session.received.on_ack_sent(Some(number));
+        live.last_ping = Some(number);
+    } else if kind == PacketKind::Ack {
+        live.session.received.on_ack_sent(None);
+    }
+    Transmit { to: live.session.address(), lease: lease.view(sealed.packet) }
+}
+
+/// Writes what the peer should know: packets, transactions, credit, low-water mark.
+fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: &mut Association) {
+    let plain = live.session.mode() == Mode::Plain;
+    let received = &live.session.received;
+    if !plain && received.ranges().next().is_some() {
+        writer.packet_ranges(0, received.largest_delay(now), received.ranges());
+    }
+    for (transaction, reason) in association.inbox.refused().take(TRANSACTION_RANGES_MAX) {
+        let status = TransactionStatus::Refused(reason.into());
+        writer.transaction_ranges(Initiator::Receiver, status, [transaction..=transaction]);
+    }
+    let done = association.inbox.done();
+    write_ranges(writer, Initiator::Receiver, done);
+    if plain {
+        write_ranges(writer, Initiator::Sender, association.outbox.settled());
+    }
+    writer.credit(Credit {
+        transaction_max: association.inbox.credit() - 1,
+        bytes_max: association.receive_bytes,
+    });
+    writer.low_water_mark(association.outbox.low_water());
+    association.credit_told = association.inbox.credit();
+    association.low_water_told = association.outbox.low_water();
+}
+
+/// Writes the lowest ranges as done. They come ascending and leave descending.
+fn write_ranges(
+    writer: &mut Writer<'_>,
+    initiator: Initiator,
+    ranges: impl Iterator<Item = core::ops::Range<u64>>,
+) {
+    const NONE: core::ops::RangeInclusive<u64> = 0..=0;
+    let mut list = [NONE; TRANSACTION_RANGES_MAX];
+    let mut count = 0;
+    for (place, range) in list.iter_mut().zip(ranges) {
+        *place = range.start..=range.end - 1;
+        count += 1;
+    }
+    if count > 0 {
+        let ranges = list[..count].iter().rev().cloned();
+        writer.transaction_ranges(initiator, TransactionStatus::Done, ranges);
+    }
+}
+
+/// Hands a report on transactions to the outbox.
+fn report(association: &mut Association, ranges: &TransactionRanges<'_>) -> Result<(), DropReason> {
+    let outbox = &mut association.outbox;
+    for range in ranges.iter() {
+        let range = *range.start()..range.end().saturating_add(1);
+        match (ranges.initiator, ranges.status) {
+            (Initiator::Receiver, TransactionStatus::Done | TransactionStatus::Accepted) => {
+                outbox.on_done(range)?;
+            }
+            (Initiator::Receiver, TransactionStatus::Refused(reason)) => {
+                let reason = u8::try_from(reason).unwrap_or(u8::MAX);
+                outbox.on_refused(range, reason)?;
+            }
+            (Initiator::Receiver, TransactionStatus::Expired) => {
+                outbox.on_refused(range, crate::limits::REFUSED_EXPIRED)?;
+            }
+            (Initiator::Sender, _) => outbox.on_replies_settled(range),
+        }
+    }
+    Ok(())
+}
+
+/// Without packet numbers on the wire, the report on a unit acknowledges the packet that carried
+/// it last.
+fn acknowledge_plain(
+    now: Instant,
+    live: &mut Live,
+    association: &mut Association,
+    ranges: &TransactionRanges<'_>,
+    scratch: &mut super::Scratch,
+) -> Result<(), DropReason> {
+    let direction = match ranges.initiator {
+        Initiator::Receiver => Direction::Own,
+        Initiator::Sender => Direction::Reply,
+    };
+    scratch.numbers.clear();
+    for range in ranges.iter() {
+        let range = *range.start()..range.end().saturating_add(1);
+        association.outbox.packet_numbers(direction, range, &mut scratch.numbers);
+    }
+    scratch.numbers.sort_unstable_by(|a, b| b.cmp(a));
+    for run in scratch.numbers.chunk_by(|a, b| *a == b + 1) {
+        let range = run[run.len() - 1]..=run[0];
+        let one = core::iter::once(Ok(range));
+        let delay = live.session.received.delay_max();
+        live.session.recovery.on_ack(now, one, delay, &mut scratch.acked, &mut scratch.lost)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! What an endpoint tells its owner, and what it answers when asked to send.
+
+use std::net::SocketAddr;
+
+use crate::buffer::Lease;
+use crate::protocol::crypto::Suite;
+use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal};
+use crate::protocol::transaction::Resolved;
+use crate::protocol::wire::{BodyKind, ServiceKind, bundle::Bundle};
+use crate::time::Duration;
+
+/// Names a peer of one endpoint. A name whose peer is gone is answered with
+/// [`SendError::NotConnected`]; names are not used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PeerId {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+/// Something that the endpoint's owner should know.
+#[derive(Debug)]
+pub enum Event {
+    /// Messages of one packet.
+    Messages(Messages),
+    /// A datagram for a session that another shard owns.
+    Misrouted {
+        /// Who sent it.
+        from: SocketAddr,
+        /// The datagram.
+        datagram: Lease,
+        /// The shard that owns the session.
+        shard: usize,
+    },
+    /// Transactions of ours that ended.
+    Outcomes {
+        /// The peer they were sent to.
+        peer: PeerId,
+        /// The run.
+        resolved: Resolved,
+    },
+    /// A change in the relation with a peer.
+    Session {
+        /// The peer.
+        peer: PeerId,
+        /// What changed.
+        change: SessionChange,
+    },
+}
+
+/// The messages of one packet, in the buffer they arrived in.
+#[derive(Debug)]
+pub struct Messages {
+    pub(super) peer: PeerId,
+    pub(super) service: ServiceKind,
+    pub(super) first: u64,
+    pub(super) skip: u32,
+    pub(super) count: u32,
+    pub(super) is_reply: bool,
+    pub(super) kind: BodyKind,
+    pub(super) body: Lease,
+}
+
+impl Messages {
+    /// Who sent them.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Their service level.
+    pub fn service(&self) -> ServiceKind {
+        self.service
+    }
+
+    /// Whether they are replies to requests of ours.
+    pub fn is_reply(&self) -> bool {
+        self.is_reply
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Calls `deliver` with each message and its transaction number.
+    pub fn for_each(&self, mut deliver: impl FnMut(u64, &[u8])) {
+        if self.kind != BodyKind::Bundle {
+            return deliver(self.first, &self.body);
+        }
+        let bundle = Bundle::parse(&self.body).expect("parsed when it was accepted");
+        let (skip, count) = (self.skip as usize, self.count as usize);
+        for (transaction, message) in (self.first..).zip(bundle.iter()).skip(skip).take(count) {
+            deliver(transaction, message);
+        }
+    }
+}
+
+/// A change in the relation with a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SessionChange {
+    /// The session ended.
+    Closed(CloseReason),
+    /// A session is open: messages can be sent.
+    Opened {
+        /// The peer's proven identity.
+        key: PublicKey,
+        /// Where its packets come from.
+        address: SocketAddr,
+        /// How packets are protected.
+        mode: Mode,
+        /// The packet cipher.
+        suite: Suite,
+    },
+    /// The peer's operator has not decided about our key yet.
+    Pending {
+        /// How long to wait before asking again.
+        retry_after: Duration,
+    },
+    /// The peer does not accept our key, or nothing we offer.
+    Refused(Refusal),
+    /// The handshake did not end in time.
+    TimedOut(LastHeard),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// We closed it.
+    ByUs,
+    /// The peer closed it.
+    ByPeer,
+    /// Nothing authentic arrived for the idle time-out.
+    Idle,
+    /// The peer's process was replaced by a new one.
+    PeerRestarted,
+    /// The peer broke a rule that an honest one cannot break by accident.
+    Violation,
+    /// Key limits are used up.
+    KeysExhausted,
+}
+
+/// Why a message was not taken. Nothing was done; it may be offered again when that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SendError {
+    /// No room for now.
+    Full(FullReason),
+    /// There is no open session with this peer.
+    NotConnected,
+    /// The message exceeds what one packet can carry.
+    TooLarge {
+        /// Largest message that is taken now, in bytes.
+        max: usize,
+    },
+    /// This engine does not offer the service level.
+    Unsupported,
+}
+
+/// What is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FullReason {
+    /// Our send buffers.
+    Buffers,
+    /// The bytes that the peer reserved for us.
+    Bytes,
+    /// The transactions that the peer granted us.
+    Transactions,
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(FullReason::Buffers) => write!(f, "all send buffers are in use"),
+            Self::Full(FullReason::Bytes) => write!(f, "the peer's receive memory is used up"),
+            Self::Full(FullReason::Transactions) => {
+                write!(f, "as many transactions as the peer grants are outstanding")
+            }
+            Self::NotConnected => write!(f, "there is no open session with this peer"),
+            Self::TooLarge { max } => write!(f, "the message exceeds {max} bytes"),
+            Self::Unsupported => write!(f, "this service level is not offered"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// Why a connection attempt was not started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectError {
+    /// The peer's key is our own.
+    OurselvesAsPeer,
+    /// As many peers as configured exist.
+    TooManyPeers,
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::OurselvesAsPeer => write!(f, "the peer's key is this node's own key"),
+            Self::TooManyPeers => write!(f, "the configured number of peers is reached"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}

@@ -1,0 +1,437 @@
+//! How sessions begin: the four packets on session id zero, and what follows from each outcome.
+
+use std::net::SocketAddr;
+
+use super::{
+    Association, CloseReason, ConnectError, Endpoint, Event, Live, Peer, PeerId, SessionChange,
+};
+use crate::buffer::Transmit;
+use crate::limits::{ASK_AGAIN_MIN, PENDING_PEERS_MAX};
+use crate::protocol::drop_reason::DropReason;
+use crate::protocol::session::{
+    Established, HandshakeError, Initiator, Notice, Progress, PublicKey, Role, Session, Standing,
+    survives,
+};
+use crate::protocol::transaction::{Inbox, Outbox};
+use crate::protocol::wire::{Packet, PacketKind};
+use crate::time::Instant;
+
+impl Endpoint {
+    /// Opens a session with the node at `address` that holds `key`. What became of it is told
+    /// by events; the name is valid at once.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was sent.
+    pub fn connect(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        key: PublicKey,
+    ) -> Result<PeerId, ConnectError> {
+        if key == self.config.identity.public() {
+            return Err(ConnectError::OurselvesAsPeer);
+        }
+        let slot = match self.by_key.get(&key) {
+            Some(&slot) => slot,
+            None => self.add_peer(key, address).ok_or(ConnectError::TooManyPeers)?,
+        };
+        let peer = self.peers.find_mut(slot).expect("found or made above");
+        peer.address = address;
+        if peer.current.is_none() && peer.handshake.is_none() {
+            self.start_handshake(now, slot);
+        }
+        Ok(self.peer_id(slot))
+    }
+
+    /// Closes the session with a peer. Transactions still outstanding end as indeterminate.
+    pub fn close(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.find_peer(id) else { return };
+        if let Some(live) = peer.current {
+            self.close_session(now, live, CloseReason::ByUs);
+        } else {
+            self.abandon_handshake(id.slot);
+            self.release_peer_if_idle(now, id.slot);
+        }
+    }
+
+    /// Takes an operator's decision: the key is accepted from now on, and a peer that waits for
+    /// it is told.
+    pub fn accept_key(&mut self, key: PublicKey) {
+        self.trust.accept(&key);
+        let Some(to) = self.waiting.remove(&key) else { return };
+        let Some(mut lease) = self.control_pool.take() else { return };
+        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+        self.notices += 1;
+        let notice = Notice { boot: self.config.boot, counter: self.notices };
+        let transaction = self.random.u64();
+        let own = &self.config.identity;
+        let len = notice.seal(own, &key, transaction, &mut self.random, buffer);
+        self.outgoing.push_back(Transmit { to, lease: lease.view(0..len) });
+    }
+
+    /// A packet on session id zero.
+    pub(super) fn handle_bootstrap(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &Packet,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        match packet.head.packet {
+            PacketKind::Hello => {
+                let responder = self.responder.as_mut().ok_or(DropReason::HandshakeUnexpected)?;
+                let mut lease = self.control_pool.take().ok_or(DropReason::OverBudget)?;
+                let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+                let len = responder.handle_hello(now, from, packet, datagram, buffer)?;
+                self.outgoing.push_back(Transmit { to: from, lease: lease.view(0..len) });
+                Ok(())
+            }
+            PacketKind::Initiate => self.handle_initiate(now, from, packet, datagram),
+            PacketKind::Cookie | PacketKind::Accept => {
+                self.handle_answer(now, from, packet, datagram)
+            }
+            PacketKind::Notice => self.handle_notice(now, from, packet, datagram),
+            _ => Err(DropReason::HandshakeUnexpected),
+        }
+    }
+
+    fn handle_initiate(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &Packet,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        let responder = self.responder.as_mut().ok_or(DropReason::HandshakeUnexpected)?;
+        let mut lease = self.control_pool.take().ok_or(DropReason::OverBudget)?;
+        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+        let (shard, shards) = self.config.shard;
+        let by_session = &self.by_session;
+        // Ids name their shard, so that any shard can tell whose a stray packet is.
+        let is_taken = |id: u64| id % shards as u64 != shard as u64 || by_session.contains_key(&id);
+        let initiated = responder.handle_initiate(
+            now,
+            from,
+            packet,
+            datagram,
+            &mut self.trust,
+            &is_taken,
+            &mut self.random,
+            buffer,
+        )?;
+        if let Some(established) = initiated.established {
+            let slot = match self.by_key.get(&established.peer) {
+                Some(&slot) => slot,
+                None => self.add_peer(established.peer, from).ok_or(DropReason::OverBudget)?,
+            };
+            self.add_live(now, slot, from, &established);
+        }
+        if let Some(key) = initiated.pending
+            && self.waiting.len() < PENDING_PEERS_MAX
+        {
+            self.waiting.insert(key, from);
+        }
+        let reply = lease.view(0..initiated.reply_len);
+        self.outgoing.push_back(Transmit { to: from, lease: reply });
+        Ok(())
+    }
+
+    fn handle_answer(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &Packet,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        let transaction = packet.head.transaction;
+        let slot = *self.by_handshake.get(&transaction).ok_or(DropReason::HandshakeUnexpected)?;
+        let peer = self.peers.find_mut(slot).expect("the index names peers");
+        let handshake = peer.handshake.as_mut().expect("the index names handshakes");
+        let progress = handshake.handle(now, packet, datagram, &mut self.random)?;
+        match progress {
+            Progress::Waiting => {}
+            Progress::Established(established) => {
+                if self.by_session.contains_key(&established.session) {
+                    return Err(DropReason::HandshakeInvalid);
+                }
+                self.abandon_handshake(slot);
+                let live = self.add_live(now, slot, from, &established);
+                self.make_current(now, live);
+                self.ask_for_report(slot); // Our first protected packet confirms the session.
+            }
+            Progress::Pending { retry_after } => {
+                self.abandon_handshake(slot);
+                let peer = self.peers.find_mut(slot).expect("found above");
+                peer.ask_again = Some(now + retry_after.max(ASK_AGAIN_MIN));
+                self.tell(slot, SessionChange::Pending { retry_after });
+            }
+            Progress::Refused(refusal) => {
+                self.abandon_handshake(slot);
+                self.tell(slot, SessionChange::Refused(refusal));
+                self.release_peer_if_idle(now, slot);
+            }
+        }
+        self.mark_ready(slot);
+        Ok(())
+    }
+
+    /// The peer that answered "pending" says that something changed: ask again now.
+    fn handle_notice(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &Packet,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        let waits = |&(_, peer): &(u32, &Peer)| peer.address == from && peer.ask_again.is_some();
+        let (slot, peer) = self.peers.iter().find(waits).ok_or(DropReason::HandshakeUnexpected)?;
+        // Replayed or not, it costs one handshake, and no more than one in a while.
+        if peer.asked_at + ASK_AGAIN_MIN > now {
+            return Err(DropReason::OverBudget);
+        }
+        Notice::open(&self.config.identity, &peer.key, packet, datagram)?;
+        self.start_handshake(now, slot);
+        Ok(())
+    }
+
+    pub(super) fn poll_handshake(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+        let peer = self.peers.find_mut(slot)?;
+        peer.handshake.as_ref()?;
+        let mut lease = self.control_pool.take()?;
+        let to = peer.address;
+        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+        let len = peer.handshake.as_mut()?.poll_transmit(now, buffer)?;
+        Some(Transmit { to, lease: lease.view(0..len) })
+    }
+
+    pub(super) fn handle_peer_timeout(&mut self, now: Instant, slot: u32) {
+        let Some(peer) = self.peers.find_mut(slot) else { return };
+        if peer.ask_again.is_some_and(|at| at <= now) && peer.handshake.is_none() {
+            self.start_handshake(now, slot);
+            return;
+        }
+        let failed = peer
+            .handshake
+            .as_mut()
+            .and_then(|handshake| handshake.handle_timeout(now, &mut self.random));
+        if let Some(HandshakeError::TimedOut(heard)) = failed {
+            self.abandon_handshake(slot);
+            self.tell(slot, SessionChange::TimedOut(heard));
+            self.release_peer_if_idle(now, slot);
+        }
+        self.mark_ready(slot);
+    }
+
+    /// A session's first packet opened: it may carry messages from now on.
+    pub(super) fn confirm(&mut self, now: Instant, slot: u32) -> Result<(), DropReason> {
+        let live = self.lives.find(slot).expect("the caller found it");
+        let key = self.peers.find(live.peer).expect("a session has a peer").key;
+        // Between Initiate and now the operator or another key of that name may have come first.
+        if self.trust.confirm(&key, &live.peer_name, &live.peer_role) != Standing::Accepted {
+            self.forget_live(slot);
+            return Err(DropReason::HandshakeInvalid);
+        }
+        self.make_current(now, slot);
+        Ok(())
+    }
+
+    /// Makes a confirmed session the one that carries its peer's messages, and moves what the
+    /// former one left unfinished onto it.
+    fn make_current(&mut self, now: Instant, slot: u32) {
+        let live = self.lives.find_mut(slot).expect("the caller found it");
+        let (peer_slot, boot, role) = (live.peer, live.peer_boot, live.session.role());
+        let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
+        let change = SessionChange::Opened {
+            key: peer.key,
+            address: live.session.address(),
+            mode: live.session.mode(),
+            suite: live.session.suite(),
+        };
+        peer.ask_again = None;
+        let restarted = peer.association.as_ref().is_some_and(|known| known.boot != boot);
+        let former = peer.current.replace(slot);
+        if let Some(former) = former {
+            let former_role = self.lives.find(former).map(|live| live.session.role());
+            // Both sides opened at once: the session of the smaller key carries the messages.
+            let own_is_smaller = survives(&self.config.identity.public(), &peer.key);
+            let keeps_former = !restarted
+                && former_role.is_some_and(|former_role| former_role != role)
+                && (role == Role::Initiator) != own_is_smaller;
+            if keeps_former {
+                self.peers.find_mut(peer_slot).expect("found above").current = Some(former);
+                return;
+            }
+            self.unseal_all(peer_slot, former);
+        }
+        let peer = self.peers.find_mut(peer_slot).expect("found above");
+        if restarted {
+            if let Some(association) = peer.association.as_mut() {
+                association.outbox.abandon();
+            }
+            self.collect_outcomes(peer_slot);
+            self.tell(peer_slot, SessionChange::Closed(CloseReason::PeerRestarted));
+        }
+        if restarted || former.is_none() {
+            self.begin_association(peer_slot, slot);
+        }
+        if let Some(former) = former {
+            // Its packets are unsealed and go again; nobody waits for it any more.
+            self.forget_live(former);
+        }
+        self.counters.sessions_opened += 1;
+        self.tell(peer_slot, change);
+        self.abandon_handshake(peer_slot);
+        self.mark_ready(peer_slot);
+        self.rearm(now, peer_slot);
+    }
+
+    fn begin_association(&mut self, peer_slot: u32, live_slot: u32) {
+        let live = self.lives.find(live_slot).expect("the caller found it");
+        let (boot, parameters) = (live.peer_boot, live.peer_parameters);
+        let config = self.config.outbox(&parameters);
+        let window = self.config.transactions.max(64);
+        let association = Association {
+            boot,
+            outbox: Outbox::new(config, parameters.transactions.into(), parameters.receive_bytes),
+            inbox: Inbox::new(1 << window.ilog2()),
+            receive_bytes: self.config.receive_bytes,
+            low_water_told: 0,
+            credit_told: 0,
+        };
+        self.peers.find_mut(peer_slot).expect("a session has a peer").association =
+            Some(association);
+    }
+
+    /// Unseals every unit that a session sealed, and has those in flight leave again.
+    fn unseal_all(&mut self, peer_slot: u32, former: u32) {
+        let Some(live) = self.lives.find_mut(former) else { return };
+        let Some(peer) = self.peers.find_mut(peer_slot) else { return };
+        let Some(association) = peer.association.as_mut() else { return };
+        let outbox = &mut association.outbox;
+        for id in outbox.unit_ids() {
+            let Some(unit) = outbox.unit(id) else { continue };
+            let tries = unit.tries();
+            if let Some((packet, head_len)) = unit.take_sealed() {
+                let Some(buffer) = unit.buffer() else {
+                    // The kernel still holds the bytes and the keys go now: nothing can be resent.
+                    outbox.give_up(id);
+                    continue;
+                };
+                live.session.unseal(&mut buffer[packet], head_len);
+            }
+            outbox.on_packet_lost(id, tries);
+        }
+    }
+
+    fn add_peer(&mut self, key: PublicKey, address: SocketAddr) -> Option<u32> {
+        if self.peers.len() >= self.config.peers_max {
+            return None;
+        }
+        let (slot, generation) = self.peers.insert(Peer {
+            generation: 0,
+            key,
+            address,
+            handshake: None,
+            ask_again: None,
+            asked_at: Instant::ZERO,
+            association: None,
+            current: None,
+            lives: 0,
+            is_ready: false,
+        });
+        self.peers.find_mut(slot).expect("just inserted").generation = generation;
+        self.by_key.insert(key, slot);
+        Some(slot)
+    }
+
+    fn add_live(
+        &mut self,
+        now: Instant,
+        peer: u32,
+        address: SocketAddr,
+        established: &Established,
+    ) -> u32 {
+        let parameters = established.peer_parameters;
+        let config = self.config.session(&parameters, established.mode);
+        let seed = self.random.u64();
+        let session = Session::new(now, established, address, config, seed);
+        let expiry = session.expiry();
+        let (slot, _) = self.lives.insert(Live {
+            session,
+            peer,
+            peer_boot: established.peer_boot,
+            peer_parameters: parameters,
+            peer_name: established.peer_name.clone(),
+            peer_role: established.peer_role.clone(),
+            touched: false,
+            probes: 0,
+            ping_due: false,
+            last_ping: None,
+            arrivals: 0,
+        });
+        self.by_session.insert(established.session, slot);
+        self.timers.set(slot * 2 + 1, Some(expiry));
+        self.peers.find_mut(peer).expect("the caller found it").lives += 1;
+        slot
+    }
+
+    /// Removes a session without a word to anyone.
+    pub(super) fn forget_live(&mut self, slot: u32) -> Option<Live> {
+        let live = self.lives.remove(slot)?;
+        self.by_session.remove(&live.session.id());
+        self.timers.set(slot * 2 + 1, None);
+        self.touched.retain(|&touched| touched != slot);
+        self.acks_due.retain(|&due| due != slot);
+        if let Some(peer) = self.peers.find_mut(live.peer) {
+            peer.lives -= 1;
+        }
+        Some(live)
+    }
+
+    fn start_handshake(&mut self, now: Instant, slot: u32) {
+        let peer = self.peers.find_mut(slot).expect("the caller found it");
+        peer.ask_again = None;
+        peer.asked_at = now;
+        let config = self.config.initiator(peer.key);
+        let initiator = Box::new(Initiator::start(now, config, &mut self.random));
+        self.by_handshake.insert(initiator.transaction(), slot);
+        peer.handshake = Some(initiator);
+        self.mark_ready(slot);
+    }
+
+    /// Replaces a session whose keys have served long enough: a new handshake runs beside it.
+    pub(super) fn renew(&mut self, now: Instant, live: u32) {
+        let Some(live) = self.lives.find(live) else { return };
+        let slot = live.peer;
+        let is_initiator = live.session.role() == Role::Initiator;
+        let peer = self.peers.find(slot).expect("a session has a peer");
+        // One attempt at a time, and not the next as soon as one has failed.
+        if is_initiator && peer.handshake.is_none() && peer.asked_at + ASK_AGAIN_MIN <= now {
+            self.start_handshake(now, slot);
+        }
+    }
+
+    fn abandon_handshake(&mut self, slot: u32) {
+        let Some(peer) = self.peers.find_mut(slot) else { return };
+        if let Some(handshake) = peer.handshake.take() {
+            self.by_handshake.remove(&handshake.transaction());
+        }
+    }
+
+    /// Frees the slot of a peer that nothing refers to any more.
+    pub(super) fn release_peer_if_idle(&mut self, now: Instant, slot: u32) {
+        let Some(peer) = self.peers.find(slot) else { return };
+        if peer.lives > 0 || peer.handshake.is_some() || peer.ask_again.is_some() {
+            return self.rearm(now, slot);
+        }
+        let peer = self.peers.remove(slot).expect("found above");
+        self.by_key.remove(&peer.key);
+        self.timers.set(slot * 2, None);
+        self.ready.retain(|&ready| ready != slot);
+    }
+
+    fn tell(&mut self, slot: u32, change: SessionChange) {
+        let peer = self.peer_id(slot);
+        self.events.push_back(Event::Session { peer, change });
+    }
+}

@@ -1,0 +1,447 @@
+//! The whole protocol as one machine: datagrams and calls in, events and transmits out.
+//!
+//! An endpoint joins the rooms that do not know each other. A datagram is split by the wire,
+//! opened by its session, judged by its peer's inbox, and leaves as an event that still lies in
+//! the buffer it arrived in. A message is numbered and framed by its peer's outbox in the buffer
+//! from which it will leave, and sealed there by the session when the window allows.
+//!
+//! # How to drive it
+//! Once a turn, with one reading of the clock: hand in every received datagram, then
+//! [`Endpoint::handle_timeout`]; drain [`Endpoint::poll_event`] until `None`; then drain
+//! [`Endpoint::poll_transmit`] until `None` or until the driver is full. Sleep no longer than
+//! [`Endpoint::next_timeout`]. Acknowledgements are withheld while events wait to be drained:
+//! what is reported as done has been handed over.
+
+mod config;
+mod control;
+mod event;
+mod handshake;
+mod receive;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod transmit;
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+
+pub use config::{EndpointConfig, Mtu};
+pub use event::{
+    CloseReason, ConnectError, Event, FullReason, Messages, PeerId, SendError, SessionChange,
+};
+
+use self::slots::Slots;
+use self::timers::Timers;
+use crate::buffer::{Lease, Pool, Transmit};
+use crate::limits::{CONTROL_BUFFER_LEN, CONTROL_BUFFERS, GRANULARITY};
+use crate::protocol::crypto::Random;
+use crate::protocol::drop_reason::{DropCounters, DropReason};
+use crate::protocol::session::{
+    BootId, Initiator, Parameters, PeerText, PublicKey, Responder, Session, Trust, buffer_len,
+};
+use crate::protocol::transaction::{Inbox, Outbox, PushError, UnitId};
+use crate::protocol::wire::{HeadReader, ServiceKind, bundle};
+use crate::time::Instant;
+
+/// What a packet carried, as the packet plane hands it back.
+#[derive(Clone, Copy, Debug)]
+enum Content {
+    /// An acknowledgement that asked to be confirmed, by its packet number.
+    Ack(u64),
+    /// A probe of the path for larger datagrams.
+    MtuProbe,
+    /// A question for the peer's state.
+    Ping,
+    /// A try of a unit.
+    Unit { id: UnitId, tries: u8 },
+}
+
+/// One session of a peer, open or not yet confirmed.
+#[derive(Debug)]
+struct Live {
+    session: Session<Content>,
+    peer: u32,
+    peer_boot: BootId,
+    peer_parameters: Parameters,
+    peer_name: PeerText,
+    peer_role: PeerText,
+    /// Something arrived since the last batch ended.
+    touched: bool,
+    /// Probe packets that may leave although the window is closed.
+    probes: u8,
+    /// The peer should hear our low-water mark and answer with its reports.
+    ping_due: bool,
+    /// In plain mode, where packets have no numbers on the wire: the last ping, and how many
+    /// packets arrived.
+    last_ping: Option<u64>,
+    arrivals: u64,
+}
+
+/// Transaction state shared with one incarnation of a peer; outlives its sessions.
+#[derive(Debug)]
+struct Association {
+    boot: BootId,
+    outbox: Outbox,
+    inbox: Inbox,
+    /// What we granted the peer, in bytes unresolved at once.
+    receive_bytes: u64,
+    low_water_told: u64,
+    credit_told: u64,
+}
+
+/// A peer: an identity we talk to, or try to.
+#[derive(Debug)]
+struct Peer {
+    generation: u32,
+    key: PublicKey,
+    address: SocketAddr,
+    handshake: Option<Box<Initiator>>,
+    /// When to ask again, after an answer of "pending".
+    ask_again: Option<Instant>,
+    asked_at: Instant,
+    association: Option<Association>,
+    /// The session that carries our messages.
+    current: Option<u32>,
+    /// Sessions that exist with it.
+    lives: u32,
+    is_ready: bool,
+}
+
+/// What an endpoint did, for reports. All count since it was made.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointCounters {
+    /// Packets that left, of every kind.
+    pub packets_sent: u64,
+    /// Packets that opened.
+    pub packets_received: u64,
+    /// Message packets that left again.
+    pub retransmissions: u64,
+    /// Pure acknowledgements that left.
+    pub acks_sent: u64,
+    /// Messages delivered to the application, replies included.
+    pub messages_delivered: u64,
+    /// Sessions that opened.
+    pub sessions_opened: u64,
+    /// Packets whose loss was concluded.
+    pub packets_lost: u64,
+    /// Arrivals dropped, by reason.
+    pub drops: DropCounters,
+}
+
+/// RAET for one shard: every session that lives there.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    random: Random,
+    /// Buffers of units.
+    pool: Pool,
+    /// Buffers of handshake and control packets: acknowledgements leave even when data is stuck.
+    control_pool: Pool,
+    responder: Option<Responder>,
+    trust: Trust,
+    /// Where keys that wait for an operator were last seen.
+    waiting: HashMap<PublicKey, SocketAddr>,
+    /// Notices sent so far.
+    notices: u64,
+    reader: HeadReader,
+    lives: Slots<Live>,
+    by_session: HashMap<u64, u32>,
+    peers: Slots<Peer>,
+    by_key: HashMap<PublicKey, u32>,
+    by_handshake: HashMap<u64, u32>,
+    events: VecDeque<Event>,
+    /// Message events that wait to be drained.
+    undelivered: usize,
+    /// Packets that are complete and only wait to leave.
+    outgoing: VecDeque<Transmit>,
+    /// Sessions with arrivals in this batch.
+    touched: Vec<u32>,
+    /// Sessions that owe an acknowledgement.
+    acks_due: VecDeque<u32>,
+    /// Peers that may have something to send.
+    ready: VecDeque<u32>,
+    /// Packets that the peer at the front sent in a row.
+    burst: usize,
+    /// Deadlines: peer slots at even places, session slots at odd ones.
+    timers: Timers,
+    scratch: Scratch,
+    counters: EndpointCounters,
+}
+
+/// Lists reused from packet to packet, so that the data path does not allocate.
+#[derive(Debug, Default)]
+struct Scratch {
+    deliveries: Vec<receive::Delivery>,
+    acked: Vec<Content>,
+    lost: Vec<Content>,
+    numbers: Vec<u64>,
+}
+
+impl Endpoint {
+    /// An endpoint with its buffers. `seed` must be secret and fresh, except in a simulation.
+    ///
+    /// # Errors
+    /// The kernel's, if it has no memory for the pools.
+    pub fn new(now: Instant, config: EndpointConfig, seed: [u8; 32]) -> io::Result<Self> {
+        let mut random = Random::from_seed(seed);
+        let responder = config.listen.then(|| Responder::new(now, config.responder(), &mut random));
+        let pool = Pool::new(config.send_buffers, buffer_len(config.datagram_len_max()))?;
+        let control_pool = Pool::new(CONTROL_BUFFERS, CONTROL_BUFFER_LEN)?;
+        let trust = config.trust.clone();
+        Ok(Self {
+            config,
+            random,
+            pool,
+            control_pool,
+            responder,
+            trust,
+            waiting: HashMap::new(),
+            notices: 0,
+            reader: HeadReader::default(),
+            lives: Slots::new(),
+            by_session: HashMap::new(),
+            peers: Slots::new(),
+            by_key: HashMap::new(),
+            by_handshake: HashMap::new(),
+            events: VecDeque::new(),
+            undelivered: 0,
+            outgoing: VecDeque::new(),
+            touched: Vec::new(),
+            acks_due: VecDeque::new(),
+            ready: VecDeque::new(),
+            burst: 0,
+            timers: Timers::default(),
+            scratch: Scratch::default(),
+            counters: EndpointCounters::default(),
+        })
+    }
+
+    /// Takes a message for `to` and returns its transaction number. The payload is copied once,
+    /// into the buffer from which it leaves.
+    ///
+    /// # Errors
+    /// [`SendError`]; the message was not taken.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        service: ServiceKind,
+        message: &[u8],
+    ) -> Result<u64, SendError> {
+        let room = self.body_room(to)?;
+        let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
+        let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
+        let sent = association.outbox.push(now, &self.pool, service, message, room);
+        let low_water_is_news = association.outbox.is_short_of_credit()
+            && association.outbox.low_water() > association.low_water_told;
+        if low_water_is_news {
+            self.ask_for_report(to.slot);
+        }
+        self.mark_ready(to.slot);
+        sent.map_err(|error| explain(error, room))
+    }
+
+    /// Replies to a request of `to`. May be called in the turn of the request or later.
+    ///
+    /// # Errors
+    /// [`SendError`]; the reply was not taken, and may be offered again.
+    pub fn reply(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        transaction: u64,
+        message: &[u8],
+    ) -> Result<(), SendError> {
+        let room = self.body_room(to)?;
+        let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
+        let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
+        let sent = association.outbox.push_reply(now, &self.pool, transaction, message, room);
+        self.mark_ready(to.slot);
+        sent.map_err(|error| explain(error, room))
+    }
+
+    /// Refuses a transaction whose message was handed over in this turn. `false`: too many
+    /// refusals are outstanding; the sender will try again.
+    pub fn refuse(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
+        let Some(peer) = self.find_peer(from) else { return false };
+        let Some(association) = peer.association.as_mut() else { return false };
+        association.inbox.refuse(transaction, reason)
+    }
+
+    /// The application keeps `count` messages of `from` in its memory: the peer's credit stands
+    /// still for as many.
+    pub fn hold(&mut self, from: PeerId, count: u64) {
+        if let Some(association) = self.find_peer(from).and_then(|peer| peer.association.as_mut()) {
+            association.inbox.hold(count);
+        }
+    }
+
+    /// The application is done with `count` messages of `from`.
+    pub fn release(&mut self, from: PeerId, count: u64) {
+        let Some(peer) = self.find_peer(from) else { return };
+        let Some(association) = peer.association.as_mut() else { return };
+        association.inbox.release(count);
+        let news = association.inbox.credit() - association.credit_told;
+        if news >= u64::from(self.config.transactions) / 4 {
+            self.ask_for_report(from.slot);
+        }
+    }
+
+    /// The next event. Drain until `None`, each turn.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        if let Event::Messages(messages) = &event {
+            self.undelivered -= 1;
+            self.counters.messages_delivered += u64::from(messages.count);
+        }
+        Some(event)
+    }
+
+    /// When [`Endpoint::handle_timeout`] must be called at the latest.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Transactions outstanding towards a peer.
+    pub fn outstanding(&self, peer: PeerId) -> u64 {
+        let found = self.peers.find(peer.slot).filter(|found| found.generation == peer.generation);
+        let association = found.and_then(|found| found.association.as_ref());
+        association.map_or(0, |association| association.outbox.outstanding())
+    }
+
+    /// Bytes of a message that one packet to `peer` carries now.
+    ///
+    /// # Errors
+    /// [`SendError::NotConnected`].
+    pub fn message_len_max(&self, peer: PeerId) -> Result<usize, SendError> {
+        Ok(message_len_max(self.body_room(peer)?))
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &EndpointCounters {
+        &self.counters
+    }
+
+    /// Sessions that exist now, unconfirmed ones included.
+    pub fn session_count(&self) -> usize {
+        self.lives.len()
+    }
+
+    /// Send buffers free now, of all.
+    pub fn free_buffers(&self) -> (usize, usize) {
+        (self.pool.available(), self.pool.capacity())
+    }
+
+    /// Round-trip time and congestion window towards a peer, for people and plots.
+    pub fn path(&self, peer: PeerId) -> Option<PathStatistics> {
+        let found =
+            self.peers.find(peer.slot).filter(|found| found.generation == peer.generation)?;
+        let session = &self.lives.find(found.current?)?.session;
+        Some(PathStatistics {
+            round_trip: session.recovery.rtt().smoothed(),
+            window: session.recovery.statistics().window,
+            datagram_len: session.recovery.datagram_len(),
+        })
+    }
+
+    fn body_room(&self, peer: PeerId) -> Result<usize, SendError> {
+        let found = self.peers.find(peer.slot).filter(|found| found.generation == peer.generation);
+        let live = found.and_then(|found| self.lives.find(found.current?));
+        live.map(|live| live.session.body_room()).ok_or(SendError::NotConnected)
+    }
+
+    fn find_peer(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.peers.find_mut(id.slot).filter(|peer| peer.generation == id.generation)
+    }
+
+    fn peer_id(&self, slot: u32) -> PeerId {
+        let generation = self.peers.find(slot).map_or(u32::MAX, |peer| peer.generation);
+        PeerId { slot, generation }
+    }
+
+    fn mark_ready(&mut self, slot: u32) {
+        if let Some(peer) = self.peers.find_mut(slot)
+            && !peer.is_ready
+        {
+            peer.is_ready = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Has the peer told our low-water mark and asked for its reports.
+    fn ask_for_report(&mut self, slot: u32) {
+        let current = self.peers.find(slot).and_then(|peer| peer.current);
+        if let Some(live) = current.and_then(|live| self.lives.find_mut(live)) {
+            live.ping_due = true;
+            self.mark_ready(slot);
+        }
+    }
+
+    fn drop_packet(&mut self, reason: DropReason) {
+        self.counters.drops.count(reason);
+    }
+
+    /// Sets the timers of a peer and of its session after they were worked on.
+    fn rearm(&mut self, now: Instant, slot: u32) {
+        let Some(peer) = self.peers.find(slot) else {
+            self.timers.set(slot * 2, None);
+            return;
+        };
+        let handshake = peer.handshake.as_ref().map(|handshake| handshake.next_timeout());
+        let mut deadline = [handshake, peer.ask_again].into_iter().flatten().min();
+        if let Some(live) = peer.current.and_then(|live| self.lives.find(live)) {
+            let session = &live.session;
+            let outbox = peer.association.as_ref().map(|association| &association.outbox);
+            let work = outbox.and_then(Outbox::next_timeout).filter(|&at| at > now);
+            let paced = outbox
+                .filter(|outbox| outbox.has_ready(now))
+                .and_then(|_| session.recovery.next_send_time(now));
+            deadline = [deadline, work, paced].into_iter().flatten().min();
+        }
+        // A deadline that is not in the future would spin: one granule is soon enough.
+        let earliest = now + GRANULARITY;
+        self.timers.set(slot * 2, deadline.map(|at| at.max(earliest)));
+        if let Some(live) = peer.current {
+            self.rearm_live(live);
+        }
+    }
+
+    fn rearm_live(&mut self, live: u32) {
+        let deadline = self.lives.find(live).map(|live| live.session.next_timeout());
+        self.timers.set(live * 2 + 1, deadline);
+    }
+
+    /// A control buffer, whole. `None`: all are on their way out.
+    fn control_lease(&self) -> Option<Lease> {
+        self.control_pool.take()
+    }
+}
+
+/// Where a path stands.
+#[derive(Clone, Copy, Debug)]
+pub struct PathStatistics {
+    /// Smoothed round-trip time.
+    pub round_trip: crate::time::Duration,
+    /// Congestion window in bytes.
+    pub window: u64,
+    /// Datagram size in use.
+    pub datagram_len: usize,
+}
+
+/// Largest message whose framed form fits `room` bytes.
+fn message_len_max(room: usize) -> usize {
+    let framing = bundle::framed_len(room) - room;
+    room - framing
+}
+
+fn explain(error: PushError, room: usize) -> SendError {
+    match error {
+        PushError::NoBuffer => SendError::Full(FullReason::Buffers),
+        PushError::NoBytes => SendError::Full(FullReason::Bytes),
+        PushError::NoTransaction => SendError::Full(FullReason::Transactions),
+        PushError::TooLarge => SendError::TooLarge { max: message_len_max(room) },
+        PushError::Unsupported => SendError::Unsupported,
+    }
+}

@@ -1,0 +1,443 @@
+//! Two endpoints on a virtual link: protocol tests as scripts.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::*;
+use crate::buffer::Received;
+use crate::limits::DATAGRAM_LEN_MAX;
+use crate::protocol::session::{Identity, Mode, Offer, TrustPolicy};
+use crate::protocol::transaction::Outcome;
+use crate::time::Duration;
+
+const ONE_WAY: Duration = Duration::from_micros(50);
+
+/// An endpoint with what it told its owner.
+struct Side {
+    endpoint: Endpoint,
+    address: SocketAddr,
+    key: PublicKey,
+    pool: Pool,
+    messages: Vec<(PeerId, u64, Vec<u8>)>,
+    replies: Vec<(u64, Vec<u8>)>,
+    outcomes: Vec<(u64, u32, Outcome)>,
+    changes: Vec<SessionChange>,
+    /// Answers every request with its payload reversed.
+    replies_at_once: bool,
+    refuses: bool,
+}
+
+impl Side {
+    fn new(number: u8, adjust: impl FnOnce(&mut EndpointConfig)) -> Self {
+        let identity = Arc::new(Identity::from_secret(&[number; 32]));
+        let key = identity.public();
+        let mut config = EndpointConfig::new(identity, BootId([number; 16]));
+        config.trust = Trust::new(TrustPolicy::Always);
+        config.mtu = Mtu::Fixed(1_400);
+        adjust(&mut config);
+        let endpoint = Endpoint::new(Instant::ZERO, config, [number; 32]).unwrap();
+        Self {
+            endpoint,
+            address: SocketAddr::from(([127, 0, 0, number], 4_000)),
+            key,
+            pool: Pool::new(256, DATAGRAM_LEN_MAX).unwrap(),
+            messages: Vec::new(),
+            replies: Vec::new(),
+            outcomes: Vec::new(),
+            changes: Vec::new(),
+            replies_at_once: true,
+            refuses: false,
+        }
+    }
+
+    fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let mut lease = self.pool.take().expect("the test's pool is large enough");
+        lease.get_mut().unwrap()[..datagram.len()].copy_from_slice(datagram);
+        let lease = lease.narrow(0..datagram.len());
+        self.endpoint.handle_datagram(now, Received::single(from, lease));
+    }
+
+    fn drain_events(&mut self, now: Instant) {
+        while let Some(event) = self.endpoint.poll_event() {
+            match event {
+                Event::Messages(messages) => {
+                    let (peer, is_reply) = (messages.peer(), messages.is_reply());
+                    let is_request = messages.service() == ServiceKind::Request;
+                    messages.for_each(|transaction, payload| {
+                        if is_reply {
+                            self.replies.push((transaction, payload.to_vec()));
+                            return;
+                        }
+                        self.messages.push((peer, transaction, payload.to_vec()));
+                        if self.refuses {
+                            assert!(self.endpoint.refuse(peer, transaction, 7));
+                        } else if is_request && self.replies_at_once {
+                            let reversed: Vec<u8> = payload.iter().rev().copied().collect();
+                            self.endpoint.reply(now, peer, transaction, &reversed).unwrap();
+                        }
+                    });
+                }
+                Event::Outcomes { resolved, .. } => {
+                    self.outcomes.push((resolved.first, resolved.count, resolved.outcome));
+                }
+                Event::Session { change, .. } => self.changes.push(change),
+                Event::Misrouted { .. } => panic!("there is one shard"),
+            }
+        }
+    }
+
+    fn outcome_count(&self, wanted: Outcome) -> u64 {
+        self.outcomes
+            .iter()
+            .filter(|(_, _, outcome)| *outcome == wanted)
+            .map(|(_, count, _)| u64::from(*count))
+            .sum()
+    }
+}
+
+/// A judge of datagrams on the link: by number, whether one is lost.
+type Judge = Box<dyn FnMut(u64) -> bool>;
+
+struct Pair {
+    sides: [Side; 2],
+    now: Instant,
+    /// Arrival, whether it goes to the second side, bytes.
+    link: VecDeque<(Instant, bool, Vec<u8>)>,
+    loses: Judge,
+    /// Longer datagrams do not get through.
+    longest: usize,
+    sent: u64,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self::with(|_| {}, |_| {})
+    }
+
+    fn with(one: impl FnOnce(&mut EndpointConfig), two: impl FnOnce(&mut EndpointConfig)) -> Self {
+        Self {
+            sides: [Side::new(1, one), Side::new(2, two)],
+            now: Instant::from_nanos(1_000_000),
+            link: VecDeque::new(),
+            loses: Box::new(|_| false),
+            longest: 1_472,
+            sent: 0,
+        }
+    }
+
+    /// A pair with an open session; the first side is the initiator.
+    fn connected() -> (Self, PeerId) {
+        Self::new().connect()
+    }
+
+    fn connect(mut self) -> (Self, PeerId) {
+        let (address, key) = (self.sides[1].address, self.sides[1].key);
+        let peer = self.sides[0].endpoint.connect(self.now, address, key).unwrap();
+        self.drive();
+        (self, peer)
+    }
+
+    fn turn(&mut self) {
+        while self.link.front().is_some_and(|entry| entry.0 <= self.now) {
+            let (_, to_second, bytes) = self.link.pop_front().unwrap();
+            let (to, from) = if to_second { (1, 0) } else { (0, 1) };
+            let from = self.sides[from].address;
+            self.sides[to].receive(self.now, from, &bytes);
+        }
+        for index in 0..2 {
+            self.sides[index].endpoint.handle_timeout(self.now);
+            self.sides[index].drain_events(self.now);
+            while let Some(transmit) = self.sides[index].endpoint.poll_transmit(self.now) {
+                self.sent += 1;
+                if !(self.loses)(self.sent) && transmit.lease.len() <= self.longest {
+                    let at = self.now + ONE_WAY;
+                    self.link.push_back((at, index == 0, transmit.lease.to_vec()));
+                }
+            }
+        }
+    }
+
+    /// Runs until nothing happens for a while, and drains what came last.
+    fn drive(&mut self) {
+        self.drive_for(Duration::from_millis(200));
+    }
+
+    fn drive_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.turn();
+            let link = self.link.front().map(|entry| entry.0);
+            let timers = self.sides.iter().filter_map(|side| side.endpoint.next_timeout()).min();
+            let next = [link, timers].into_iter().flatten().min().unwrap_or(end);
+            self.now = next.max(self.now + Duration::from_micros(1)).min(end);
+        }
+        self.turn();
+    }
+
+    fn send(&mut self, peer: PeerId, service: ServiceKind, payload: &[u8]) -> u64 {
+        self.sides[0].endpoint.send(self.now, peer, service, payload).unwrap()
+    }
+}
+
+#[test]
+fn session_opens_on_both_sides() {
+    let (pair, _) = Pair::connected();
+    for side in &pair.sides {
+        assert!(matches!(side.changes[..], [SessionChange::Opened { .. }]), "{:?}", side.changes);
+        assert_eq!(side.endpoint.counters().drops.total(), 0);
+    }
+}
+
+#[test]
+fn message_is_delivered_once_and_reported() {
+    let (mut pair, peer) = Pair::connected();
+    for service in [ServiceKind::MoreOrLessOnce, ServiceKind::AtMostOnce, ServiceKind::ExactlyOnce]
+    {
+        pair.send(peer, service, b"hello");
+    }
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.len(), 3);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 3);
+    assert_eq!(pair.sides[0].endpoint.outstanding(peer), 0);
+}
+
+#[test]
+fn small_messages_share_packets_and_arrive_in_order_of_numbers() {
+    let (mut pair, peer) = Pair::connected();
+    let before = pair.sides[0].endpoint.counters().packets_sent;
+    for number in 0..1_000_u32 {
+        pair.send(peer, ServiceKind::ExactlyOnce, &number.to_le_bytes());
+    }
+    pair.drive();
+    let packets = pair.sides[0].endpoint.counters().packets_sent - before;
+    assert!(packets < 20, "{packets} packets for 1000 messages of 4 bytes");
+    let got: Vec<u32> = pair.sides[1]
+        .messages
+        .iter()
+        .map(|message| u32::from_le_bytes(message.2[..].try_into().unwrap()))
+        .collect();
+    assert_eq!(got, (0..1_000).collect::<Vec<_>>());
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1_000);
+}
+
+#[test]
+fn requests_are_answered_each_with_its_own_reply() {
+    let (mut pair, peer) = Pair::connected();
+    for number in 0..100_u8 {
+        pair.send(peer, ServiceKind::Request, &[number, 1, 2]);
+    }
+    pair.drive();
+    let replies = &pair.sides[0].replies;
+    assert_eq!(replies.len(), 100);
+    for (transaction, reply) in replies {
+        assert_eq!(reply, &[2, 1, u8::try_from(*transaction).unwrap()]);
+    }
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Replied), 100);
+    let buffers = pair.sides[1].endpoint.free_buffers();
+    assert_eq!(buffers.0, buffers.1, "every reply was confirmed and its buffer came home");
+}
+
+#[test]
+fn lost_packets_are_sent_again_until_everything_arrived_once() {
+    let (mut pair, peer) = Pair::connected();
+    pair.loses = Box::new(|number| number.is_multiple_of(3));
+    for number in 0..3_000_u32 {
+        pair.send(peer, ServiceKind::ExactlyOnce, &number.to_le_bytes());
+        if number % 200 == 0 {
+            pair.turn();
+        }
+    }
+    pair.drive_for(Duration::from_secs(20));
+    let mut got: Vec<&[u8]> = pair.sides[1].messages.iter().map(|m| &m.2[..]).collect();
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!((got.len(), pair.sides[1].messages.len()), (3_000, 3_000));
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 3_000);
+    let buffers = pair.sides[0].endpoint.free_buffers();
+    assert_eq!(buffers.0, buffers.1);
+}
+
+#[test]
+fn refused_message_ends_as_refused_with_its_reason() {
+    let (mut pair, peer) = Pair::connected();
+    pair.sides[1].refuses = true;
+    pair.send(peer, ServiceKind::ExactlyOnce, b"no");
+    pair.send(peer, ServiceKind::Request, b"no");
+    pair.drive();
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Refused(7)), 2);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 0);
+}
+
+#[test]
+fn unacknowledged_levels_end_as_sent() {
+    let (mut pair, peer) = Pair::connected();
+    for service in [ServiceKind::Maybe, ServiceKind::Repeat, ServiceKind::RepeatDedup] {
+        pair.send(peer, service, b"x");
+    }
+    pair.drive();
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Sent), 3);
+    // One, then as many copies as configured, then one again.
+    assert_eq!(pair.sides[1].messages.len(), 1 + 8 + 1);
+}
+
+#[test]
+fn silent_peer_ends_the_session_and_everything_in_flight_is_indeterminate() {
+    let (mut pair, peer) = Pair::connected();
+    pair.loses = Box::new(|_| true);
+    pair.send(peer, ServiceKind::ExactlyOnce, b"lost");
+    pair.drive_for(Duration::from_secs(40));
+    assert_eq!(pair.sides[0].outcomes, [(0, 1, Outcome::Indeterminate)]);
+    for side in &pair.sides {
+        assert_eq!(side.changes.last(), Some(&SessionChange::Closed(CloseReason::Idle)));
+        assert_eq!(side.endpoint.session_count(), 0);
+        let buffers = side.endpoint.free_buffers();
+        assert_eq!(buffers.0, buffers.1, "I27");
+    }
+    let sent = pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"late");
+    assert_eq!(sent, Err(SendError::NotConnected));
+}
+
+#[test]
+fn close_is_told_to_the_peer() {
+    let (mut pair, peer) = Pair::connected();
+    pair.sides[0].endpoint.close(pair.now, peer);
+    pair.drive();
+    assert_eq!(pair.sides[0].changes.last(), Some(&SessionChange::Closed(CloseReason::ByUs)));
+    assert_eq!(pair.sides[1].changes.last(), Some(&SessionChange::Closed(CloseReason::ByPeer)));
+}
+
+#[test]
+fn sender_stops_at_the_window_and_goes_on_when_reports_come() {
+    let (mut pair, peer) = Pair::connected();
+    let mut taken = 0;
+    while pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::ExactlyOnce, b"m").is_ok() {
+        taken += 1;
+    }
+    assert_eq!(taken, crate::limits::TRANSACTIONS_DEFAULT);
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.len(), taken as usize);
+    pair.send(peer, ServiceKind::ExactlyOnce, b"more");
+}
+
+#[test]
+fn lost_unacknowledged_messages_do_not_block_the_window() {
+    let (mut pair, peer) = Pair::connected();
+    pair.loses = Box::new(|number| number.is_multiple_of(2));
+    let mut taken = 0;
+    for _ in 0..400 {
+        for _ in 0..100 {
+            let sent = pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"m");
+            taken += u32::from(sent.is_ok());
+        }
+        pair.drive_for(Duration::from_millis(5));
+    }
+    assert!(taken > 4 * crate::limits::TRANSACTIONS_DEFAULT, "{taken}");
+}
+
+#[test]
+fn signed_and_plain_modes_keep_the_same_promises() {
+    for mode in [Mode::Signed, Mode::Plain] {
+        let offer = |config: &mut EndpointConfig| {
+            config.offer = Offer::new(&[crate::protocol::crypto::Suite::Aes256Gcm], &[mode]);
+        };
+        let (mut pair, peer) = Pair::with(offer, offer).connect();
+        pair.loses = Box::new(|number| number.is_multiple_of(4));
+        for number in 0..500_u32 {
+            pair.send(peer, ServiceKind::ExactlyOnce, &number.to_le_bytes());
+            pair.send(peer, ServiceKind::Request, &number.to_le_bytes());
+        }
+        pair.drive_for(Duration::from_secs(20));
+        assert_eq!(pair.sides[1].messages.len(), 1_000, "{mode:?}");
+        assert_eq!(pair.sides[0].replies.len(), 500, "{mode:?}");
+        assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 500, "{mode:?}");
+        for side in &pair.sides {
+            let buffers = side.endpoint.free_buffers();
+            assert_eq!(buffers.0, buffers.1, "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn restarted_peer_turns_what_is_in_flight_into_indeterminate() {
+    let (mut pair, peer) = Pair::connected();
+    pair.send(peer, ServiceKind::ExactlyOnce, b"before");
+    pair.drive();
+    // The responder restarts and opens a session itself.
+    let changes = std::mem::take(&mut pair.sides[0].changes);
+    assert_eq!(changes.len(), 1);
+    pair.sides[1] = Side::new(2, |config| config.boot = BootId([99; 16]));
+    pair.send(peer, ServiceKind::ExactlyOnce, b"into the void");
+    let (address, key) = (pair.sides[0].address, pair.sides[0].key);
+    pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
+    pair.drive();
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Indeterminate), 1);
+    assert!(matches!(
+        pair.sides[0].changes[..],
+        [SessionChange::Closed(CloseReason::PeerRestarted), SessionChange::Opened { .. }]
+    ));
+    pair.send(peer, ServiceKind::ExactlyOnce, b"after");
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.last().unwrap().2, b"after");
+}
+
+#[test]
+fn both_sides_opening_at_once_end_with_one_working_session() {
+    let mut pair = Pair::new();
+    let (address, key) = (pair.sides[1].address, pair.sides[1].key);
+    let peer = pair.sides[0].endpoint.connect(pair.now, address, key).unwrap();
+    let (address, key) = (pair.sides[0].address, pair.sides[0].key);
+    let other = pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
+    pair.drive();
+    pair.send(peer, ServiceKind::ExactlyOnce, b"one way");
+    pair.sides[1].endpoint.send(pair.now, other, ServiceKind::ExactlyOnce, b"the other").unwrap();
+    pair.drive();
+    for side in &pair.sides {
+        assert_eq!(side.messages.len(), 1);
+        assert_eq!(side.outcome_count(Outcome::Delivered), 1);
+    }
+}
+
+#[test]
+fn pending_peer_gets_in_once_its_key_is_accepted() {
+    let policy = |config: &mut EndpointConfig| config.trust = Trust::new(TrustPolicy::Never);
+    let (mut pair, _) = Pair::with(|_| {}, policy).connect();
+    assert!(matches!(pair.sides[0].changes[..], [SessionChange::Pending { .. }]));
+    pair.drive_for(Duration::from_secs(6));
+    let key = pair.sides[0].key;
+    pair.sides[1].endpoint.accept_key(key);
+    pair.drive();
+    assert!(
+        matches!(pair.sides[0].changes.last(), Some(SessionChange::Opened { .. })),
+        "{:?}",
+        pair.sides[0].changes
+    );
+}
+
+#[test]
+fn wrong_key_and_wrong_secret_end_in_a_refusal_or_silence() {
+    let secret = |config: &mut EndpointConfig| config.psk = Some([5; 32]);
+    let short = |config: &mut EndpointConfig| {
+        config.handshake_timeout = Duration::from_secs(2);
+        config.psk = Some([6; 32]);
+    };
+    let (mut pair, _) = Pair::with(short, secret).connect();
+    pair.drive_for(Duration::from_secs(5));
+    assert!(
+        matches!(pair.sides[0].changes[..], [SessionChange::TimedOut(_)]),
+        "{:?}",
+        pair.sides[0].changes
+    );
+    assert_eq!(pair.sides[1].changes, []);
+}
+
+#[test]
+fn datagrams_grow_to_what_the_path_carries() {
+    let auto = |config: &mut EndpointConfig| config.mtu = Mtu::Auto;
+    let mut pair = Pair::with(auto, auto);
+    pair.longest = 9_000;
+    let (mut pair, peer) = pair.connect();
+    pair.drive_for(Duration::from_secs(10));
+    let path = pair.sides[0].endpoint.path(peer).unwrap();
+    assert_eq!(path.datagram_len, 8_972);
+}

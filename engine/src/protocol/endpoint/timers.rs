@@ -1,0 +1,118 @@
+//! The single next deadline over all peers: an indexed binary heap, one entry a peer.
+
+use crate::time::Instant;
+
+/// Not in the heap.
+const ABSENT: u32 = u32::MAX;
+
+/// A min-heap of deadlines in which an owner's entry can be moved or removed at any time.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    heap: Vec<(Instant, u32)>,
+    /// Where each owner's entry stands in the heap.
+    places: Vec<u32>,
+}
+
+impl Timers {
+    /// Sets or clears the deadline of `owner`.
+    pub(super) fn set(&mut self, owner: u32, deadline: Option<Instant>) {
+        if self.places.len() <= owner as usize {
+            self.places.resize(owner as usize + 1, ABSENT);
+        }
+        match (self.places[owner as usize], deadline) {
+            (ABSENT, None) => {}
+            (ABSENT, Some(at)) => {
+                self.heap.push((at, owner));
+                self.restore(self.heap.len() - 1);
+            }
+            (place, Some(at)) => {
+                let place = place as usize;
+                if self.heap[place].0 != at {
+                    self.heap[place].0 = at;
+                    self.restore(place);
+                }
+            }
+            (place, None) => {
+                let place = place as usize;
+                self.heap.swap_remove(place);
+                self.places[owner as usize] = ABSENT;
+                if place < self.heap.len() {
+                    self.restore(place);
+                }
+            }
+        }
+    }
+
+    /// The earliest deadline.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.heap.first().map(|entry| entry.0)
+    }
+
+    /// The owner of the earliest deadline, if that is not after `now`. The deadline stays.
+    pub(super) fn due(&self, now: Instant) -> Option<u32> {
+        self.heap.first().filter(|entry| entry.0 <= now).map(|entry| entry.1)
+    }
+
+    /// Moves the entry at `place` to where it belongs, and notes where each moved one stands.
+    fn restore(&mut self, mut place: usize) {
+        while place > 0 && self.heap[place] < self.heap[(place - 1) / 2] {
+            let parent = (place - 1) / 2;
+            self.heap.swap(place, parent);
+            self.note(place);
+            place = parent;
+        }
+        loop {
+            let left = 2 * place + 1;
+            let Some(least) = (left..self.heap.len().min(left + 2)).min_by_key(|&i| self.heap[i])
+            else {
+                break;
+            };
+            if self.heap[place] <= self.heap[least] {
+                break;
+            }
+            self.heap.swap(place, least);
+            self.note(place);
+            place = least;
+        }
+        self.note(place);
+    }
+
+    fn note(&mut self, place: usize) {
+        let owner = self.heap[place].1;
+        self.places[owner as usize] = u32::try_from(place).expect("fewer owners than 2^32");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn heap_yields_the_same_next_deadline_as_a_sorted_map(
+            ops in prop::collection::vec((0u32..20, prop::option::of(1u64..50)), 1..200),
+        ) {
+            let (mut timers, mut twin) = (Timers::default(), BTreeMap::new());
+            for (owner, at) in ops {
+                let at = at.map(Instant::from_nanos);
+                timers.set(owner, at);
+                match at {
+                    Some(at) => { twin.insert(owner, at); }
+                    None => { twin.remove(&owner); }
+                }
+                let least = twin.values().min().copied();
+                prop_assert_eq!(timers.next(), least);
+                if let Some(at) = least {
+                    let owner = timers.due(at).unwrap();
+                    prop_assert_eq!(twin[&owner], at);
+                    prop_assert_eq!(timers.due(at - crate::time::Duration::from_nanos(1)).is_some(),
+                        false);
+                }
+            }
+        }
+    }
+}

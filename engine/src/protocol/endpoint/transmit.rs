@@ -1,0 +1,243 @@
+//! The way out: what is due, in which order, and the timers behind it.
+
+use super::{CloseReason, Content, Endpoint};
+use crate::buffer::Transmit;
+use crate::limits::{GRANULARITY, HEADROOM, TRAIN_SEGMENTS_MAX};
+use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
+use crate::protocol::session::{KeyHealth, Mode, Outgoing};
+use crate::protocol::transaction::Direction;
+use crate::protocol::wire::control::Writer;
+use crate::protocol::wire::{BodyKind, Flags, PacketKind, ServiceKind};
+use crate::time::Instant;
+
+impl Endpoint {
+    /// The next datagram to send. Drain until `None`, or until the driver is full.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.end_batch(now);
+        if let Some(transmit) = self.outgoing.pop_front() {
+            return Some(transmit);
+        }
+        if let Some(transmit) = self.poll_ack(now) {
+            return Some(transmit);
+        }
+        while let Some(&slot) = self.ready.front() {
+            let transmit = self.poll_peer(now, slot);
+            let is_drained = transmit.is_none();
+            self.burst += 1;
+            if is_drained || self.burst >= TRAIN_SEGMENTS_MAX {
+                self.burst = 0;
+                self.ready.pop_front();
+                if is_drained {
+                    if let Some(peer) = self.peers.find_mut(slot) {
+                        peer.is_ready = false;
+                    }
+                    self.rearm(now, slot);
+                } else {
+                    self.ready.push_back(slot);
+                }
+            }
+            if transmit.is_some() {
+                return transmit;
+            }
+        }
+        None
+    }
+
+    /// Does what is due by now.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(owner) = self.timers.due(now) {
+            self.timers.set(owner, None);
+            if owner % 2 == 0 {
+                self.handle_peer_timeout(now, owner / 2);
+            } else {
+                self.handle_session_timeout(now, owner / 2);
+            }
+        }
+    }
+
+    /// Decides, once for everything that arrived together, which sessions owe an acknowledgement.
+    fn end_batch(&mut self, now: Instant) {
+        for slot in self.touched.drain(..) {
+            let Some(live) = self.lives.find_mut(slot) else { continue };
+            live.touched = false;
+            let session = &mut live.session;
+            let smoothed = session.recovery.rtt().smoothed();
+            session.received.tune(smoothed, session.recovery.ack_every());
+            if session.received.end_of_batch(now) {
+                self.acks_due.push_back(slot);
+            }
+            let deadline = session.next_timeout();
+            self.timers.set(slot * 2 + 1, Some(deadline));
+        }
+    }
+
+    fn handle_session_timeout(&mut self, now: Instant, slot: u32) {
+        let Some(live) = self.lives.find_mut(slot) else { return };
+        if live.session.expiry() <= now {
+            return self.end_session(now, slot, CloseReason::Idle);
+        }
+        let peer = live.peer;
+        if live.session.received.next_timeout().is_some_and(|at| at <= now) && !live.touched {
+            live.touched = true;
+            self.touched.push(slot);
+        }
+        let lost_before = self.scratch.lost.len();
+        match live.session.recovery.on_timeout(now, &mut self.scratch.lost) {
+            TimeoutOutcome::None => {}
+            TimeoutOutcome::Lost => {
+                self.counters.packets_lost += (self.scratch.lost.len() - lost_before) as u64;
+                self.settle_packets(slot);
+            }
+            TimeoutOutcome::Probe(count) => self.probe(slot, count),
+        }
+        self.mark_ready(peer);
+        let deadline = self.lives.find(slot).map(|live| live.session.next_timeout());
+        self.timers.set(slot * 2 + 1, deadline.map(|at| at.max(now + GRANULARITY)));
+    }
+
+    /// Nothing was heard for too long: has the oldest packets' units leave again, or a ping.
+    fn probe(&mut self, slot: u32, count: u8) {
+        let Some(live) = self.lives.find_mut(slot) else { return };
+        live.probes = count;
+        let peer_slot = live.peer;
+        let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
+        let Some(association) = peer.association.as_mut() else { return };
+        let mut requeued = 0;
+        for content in live.session.recovery.oldest_in_flight() {
+            if let Content::Unit { id, tries } = content {
+                requeued += u8::from(association.outbox.on_packet_lost(id, tries));
+            }
+            if requeued == count {
+                break;
+            }
+        }
+        if requeued == 0 {
+            live.ping_due = true;
+        }
+        self.collect_outcomes(peer_slot);
+    }
+
+    /// The next datagram for one peer.
+    fn poll_peer(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+        if let Some(transmit) = self.poll_handshake(now, slot) {
+            return Some(transmit);
+        }
+        let live = self.peers.find(slot)?.current?;
+        if !self.lives.find(live)?.session.is_confirmed() {
+            return None;
+        }
+        self.poll_ping(now, live)
+            .or_else(|| self.poll_mtu_probe(now, live))
+            .or_else(|| self.poll_unit(now, live))
+    }
+
+    /// A datagram larger than the path is known to carry.
+    fn poll_mtu_probe(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+        if self.pool.available() == 0 {
+            return None;
+        }
+        let live = self.lives.find_mut(slot)?;
+        if live.session.mode() == Mode::Plain {
+            return None;
+        }
+        let len = live.session.recovery.poll_mtu_probe(now)?;
+        let mut lease = self.pool.take()?;
+        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+        let outgoing = Outgoing {
+            packet: PacketKind::Probe,
+            service: ServiceKind::Maybe,
+            transaction: 0,
+            body: BodyKind::Control,
+            flags: Flags::NONE,
+        };
+        // Exactly as long as asked: it is the length that the path is tested for.
+        let body_len = live.session.body_len_filling(len, outgoing);
+        let mut writer = Writer::new(&mut buffer[HEADROOM..HEADROOM + body_len]);
+        writer.ping();
+        writer.padding(writer.remaining());
+        let end = HEADROOM + writer.finish();
+        let sealed = live.session.seal(buffer, HEADROOM..end, outgoing);
+        let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
+        let content = Some(Content::MtuProbe);
+        let number = sealed.packet_number;
+        live.session.recovery.on_sent(now, number, bytes, SentKind::MtuProbe, content);
+        self.counters.packets_sent += 1;
+        Some(Transmit { to: live.session.address(), lease: lease.view(sealed.packet) })
+    }
+
+    /// The next message packet, if the window has room for it.
+    fn poll_unit(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+        let live = self.lives.find_mut(slot)?;
+        let window = live.session.recovery.window_available(now);
+        let datagram_len = live.session.recovery.datagram_len() as u64;
+        if live.probes == 0 && window < datagram_len {
+            return None;
+        }
+        match live.session.ratchet(now) {
+            KeyHealth::Good => {}
+            KeyHealth::RenewalDue => self.renew(now, slot),
+            KeyHealth::Spent => {
+                self.end_session(now, slot, CloseReason::KeysExhausted);
+                return None;
+            }
+        }
+        let live = self.lives.find_mut(slot)?;
+        let peer = self.peers.find_mut(live.peer)?;
+        let outbox = &mut peer.association.as_mut()?.outbox;
+        let id = outbox.next(now)?;
+        let is_last = !outbox.has_backlog() || window < 2 * datagram_len;
+        let unit = outbox.unit(id).expect("the outbox names units it has");
+        let sealed_before = unit.take_sealed();
+        let Some(buffer) = unit.buffer() else {
+            // A send of the same buffer is still in the kernel's hands: the next turn will do.
+            if let Some((packet, head_len)) = sealed_before {
+                unit.mark_sealed(packet, head_len);
+            }
+            outbox.put_back(id);
+            return None;
+        };
+        if let Some((packet, head_len)) = sealed_before {
+            live.session.unseal(&mut buffer[packet], head_len);
+        }
+        let body = unit.body();
+        let mut flags = Flags::NONE;
+        if id.direction == Direction::Reply {
+            flags = flags.with(Flags::CORRESPONDER);
+        }
+        if !is_last {
+            flags = flags.with(Flags::BURST);
+        }
+        let outgoing = Outgoing {
+            packet: PacketKind::Message,
+            service: unit.service(),
+            transaction: unit.first(),
+            body: unit.body_kind(),
+            flags,
+        };
+        let retried = unit.tries() > 0;
+        let buffer = unit.buffer().expect("nothing else holds it");
+        let sealed = live.session.seal(buffer, body, outgoing);
+        let lease = unit.view(sealed.packet.clone());
+        let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
+        unit.mark_sealed(sealed.packet, sealed.head_len);
+        let number = sealed.packet_number;
+        // Without numbers on the wire only reports acknowledge: what gets none is not tracked.
+        let is_tracked = live.session.mode() != Mode::Plain || unit.is_acknowledged();
+        let round_trip = live.session.recovery.rtt().smoothed();
+        let tries = outbox.on_sent(now, id, number, round_trip);
+        let kind = match (is_tracked, live.probes) {
+            (false, _) => SentKind::AckOnly,
+            (true, 0) => SentKind::Data,
+            (true, _) => SentKind::Probe,
+        };
+        let content = is_tracked.then_some(Content::Unit { id, tries });
+        live.session.recovery.on_sent(now, number, bytes, kind, content);
+        live.probes = live.probes.saturating_sub(1);
+        self.counters.packets_sent += 1;
+        self.counters.retransmissions += u64::from(retried);
+        let to = live.session.address();
+        let peer = live.peer;
+        self.collect_outcomes(peer);
+        Some(Transmit { to, lease })
+    }
+}

@@ -1,0 +1,252 @@
+//! An open session: keys, packet numbers, acknowledgements and liveness of one relation.
+//!
+//! Everything that happens to a packet between the wire and the transactions happens here, in
+//! the order that makes hostile input cheap: kinds, lane and replay window before any cipher,
+//! state only after the tag has verified. What a packet carries is unknown; the endpoint hands
+//! in a small `Copy` reference and gets it back when the packet's fate is known.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use super::recovery::{ReceivedPackets, Recovery, RecoveryConfig};
+use super::{Established, KeyHealth, Mode, Protection, Role};
+use crate::limits::{HEAD_EMIT_LEN_MAX, HEADROOM, UNCONFIRMED_TIMEOUT};
+use crate::protocol::crypto::Suite;
+use crate::protocol::drop_reason::DropReason;
+use crate::protocol::wire::{self, BodyKind, Flags, Head, HeadWriter, PacketKind, ServiceKind};
+use crate::time::{Duration, Instant};
+
+/// What differs between the packets of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing {
+    /// Packet kind.
+    pub packet: PacketKind,
+    /// Service level; `Maybe` for packets that are not messages.
+    pub service: ServiceKind,
+    /// First transaction, or zero.
+    pub transaction: u64,
+    /// How the body is encoded.
+    pub body: BodyKind,
+    /// Flags.
+    pub flags: Flags,
+}
+
+/// A packet that is ready to leave.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// Its number.
+    pub packet_number: u64,
+    /// Where it lies in the buffer.
+    pub packet: Range<usize>,
+    /// Length of its head.
+    pub head_len: usize,
+}
+
+/// Settings of a session that do not come from the handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionConfig {
+    /// Loss recovery and congestion control.
+    pub recovery: RecoveryConfig,
+    /// Without an authentic packet for this long the session is closed.
+    pub idle_timeout: Duration,
+    /// How long our own acknowledgements may be held back.
+    pub ack_delay_max: Duration,
+}
+
+/// One open session.
+#[derive(Debug)]
+pub struct Session<C: Copy> {
+    /// Session id.
+    id: u64,
+    /// Which side opened it.
+    role: Role,
+    mode: Mode,
+    suite: Suite,
+    /// Where the peer's packets come from and ours go.
+    address: SocketAddr,
+    last_heard: Instant,
+    idle_timeout: Duration,
+    protection: Protection,
+    writer: HeadWriter,
+    /// Longest head that this session's packets can have.
+    head_len_max: usize,
+    /// One past the last packet number that was used.
+    next_number: u64,
+    /// Sending side of the packet plane.
+    pub recovery: Recovery<C>,
+    /// Receiving side of the packet plane.
+    pub received: ReceivedPackets,
+}
+
+impl<C: Copy> Session<C> {
+    /// The session that a handshake established.
+    pub fn new(
+        now: Instant,
+        established: &Established,
+        address: SocketAddr,
+        config: SessionConfig,
+        seed: u64,
+    ) -> Self {
+        let protection = Protection::new(now, established);
+        let widest = Head {
+            session: established.session,
+            transaction: u64::MAX,
+            service: ServiceKind::Request,
+            packet: PacketKind::Message,
+            auth: protection.auth_kind(),
+            tail: protection.tail_kind(),
+            body: BodyKind::Bundle,
+            body_len: 65_535,
+            flags: Flags::default().with(Flags::CORRESPONDER).with(Flags::BURST),
+            ..Head::default()
+        };
+        let head_len_max = wire::encode(&widest, &mut [0; HEAD_EMIT_LEN_MAX]);
+        Self {
+            id: established.session,
+            role: established.role,
+            mode: established.mode,
+            suite: established.suite,
+            address,
+            last_heard: now,
+            idle_timeout: config.idle_timeout,
+            protection,
+            writer: HeadWriter::default(),
+            head_len_max,
+            recovery: Recovery::new(config.recovery, seed),
+            received: ReceivedPackets::new(config.ack_delay_max),
+            next_number: 0,
+        }
+    }
+
+    /// Verifies and opens a packet in place. In plain mode there is no packet number.
+    ///
+    /// # Errors
+    /// Why it must be dropped; nothing of the session changed but counters of failed openings.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        datagram: &mut [u8],
+        packet: &wire::Packet,
+    ) -> Result<Option<u64>, DropReason> {
+        let opened = self.protection.open(now, datagram, packet)?;
+        self.last_heard = now;
+        self.recovery.on_authenticated(now);
+        Ok(opened.packet_number)
+    }
+
+    /// Writes head and authentication around `body` in `buffer`, sealing the body in place.
+    ///
+    /// # Panics
+    /// If the buffer has no room for the head before the body, or for the tail after it.
+    pub fn seal(&mut self, buffer: &mut [u8], body: Range<usize>, outgoing: Outgoing) -> Sealed {
+        let (auth, tail) = (self.protection.auth_kind(), self.protection.tail_kind());
+        let head = self.head(body.len(), outgoing);
+        let auth_start = body.start - auth.len();
+        let head_len = self.writer.write(&head, &mut buffer[..auth_start]);
+        let packet = auth_start - head_len..body.end + tail.len();
+        let packet_number = self.recovery.next_packet_number();
+        self.next_number = packet_number + 1;
+        self.protection.seal(packet_number, &mut buffer[packet.clone()], head_len);
+        Sealed { packet_number, packet, head_len }
+    }
+
+    fn head(&self, body_len: usize, outgoing: Outgoing) -> Head {
+        Head {
+            session: self.id,
+            transaction: outgoing.transaction,
+            service: outgoing.service,
+            packet: outgoing.packet,
+            auth: self.protection.auth_kind(),
+            tail: self.protection.tail_kind(),
+            body: outgoing.body,
+            body_len: u32::try_from(body_len).expect("a body fits a datagram"),
+            flags: outgoing.flags,
+            ..Head::default()
+        }
+    }
+
+    /// Length of the body with which a packet fills a datagram of exactly `datagram_len` bytes.
+    pub fn body_len_filling(&self, datagram_len: usize, outgoing: Outgoing) -> usize {
+        // The head says how long the body is. Assume as many digits as the shortest that fits has.
+        let head = self.head(self.body_room_in(datagram_len), outgoing);
+        let head_len = wire::encode(&head, &mut [0; HEAD_EMIT_LEN_MAX]);
+        self.body_room_in(datagram_len) + self.head_len_max - head_len
+    }
+
+    /// Undoes [`Session::seal`] on a packet of ours that has to leave again.
+    pub fn unseal(&self, packet: &mut [u8], head_len: usize) {
+        self.protection.unseal(packet, head_len);
+    }
+
+    /// Moves to the next key generation when it is time (security note 2.7). Returns how far the
+    /// session's keys are used up.
+    pub fn ratchet(&mut self, now: Instant) -> KeyHealth {
+        let probe_timeout = self.recovery.probe_timeout();
+        let lowest_unacked = self.recovery.lowest_unacked();
+        let largest_acked = self.recovery.largest_acked();
+        let next = self.next_number;
+        self.protection.maybe_ratchet(now, probe_timeout, lowest_unacked, largest_acked, next);
+        self.protection.health(now)
+    }
+
+    /// Body bytes of a message packet that fits the path now.
+    pub fn body_room(&self) -> usize {
+        self.body_room_in(self.recovery.datagram_len())
+    }
+
+    /// Body bytes of a packet in a datagram of `datagram_len` bytes.
+    pub fn body_room_in(&self, datagram_len: usize) -> usize {
+        let around = self.head_len_max
+            + self.protection.auth_kind().len()
+            + self.protection.tail_kind().len();
+        datagram_len - around
+    }
+
+    /// When the session must be looked at next.
+    pub fn next_timeout(&self) -> Instant {
+        let timers = [self.recovery.next_timeout(), self.received.next_timeout()];
+        timers.into_iter().flatten().fold(self.expiry(), Instant::min)
+    }
+
+    /// When the session ends, if nothing is heard.
+    pub fn expiry(&self) -> Instant {
+        let patience = if self.is_confirmed() { self.idle_timeout } else { UNCONFIRMED_TIMEOUT };
+        self.last_heard + patience
+    }
+
+    /// Session id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Which side opened it.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// How packets are protected.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The packet cipher.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// The peer's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether messages may be carried: a responder's session carries nothing until a packet of
+    /// the initiator has opened.
+    pub fn is_confirmed(&self) -> bool {
+        self.protection.is_confirmed()
+    }
+}
+
+/// Bytes of a send buffer that carries datagrams of up to `datagram_len` bytes.
+pub const fn buffer_len(datagram_len: usize) -> usize {
+    HEADROOM + datagram_len
+}

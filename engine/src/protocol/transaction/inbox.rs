@@ -1,0 +1,300 @@
+//! The receiving half: which transactions were seen, and what to report about them.
+//!
+//! A report is not an event to be queued and lost but a view of state: everything below the low
+//! mark is done, and so is every set bit above it. Each acknowledgement says so again, so a lost
+//! one costs nothing.
+
+use std::ops::Range;
+
+use super::bits::BitRing;
+use super::service::Features;
+use crate::limits::REFUSALS_MAX;
+
+/// What to do with an arriving unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Acceptance {
+    /// Deliver it.
+    Deliver,
+    /// Seen before, and its level promises at most one delivery: report it again, no more.
+    Duplicate,
+    /// Beyond the granted credit, or new and old transactions in one bundle (PROTOCOL 6.5).
+    Violation,
+}
+
+/// Receiver's state of one association: duplicate ring, refusals, low-water mark.
+#[derive(Debug)]
+pub struct Inbox {
+    seen: BitRing,
+    /// One past the highest transaction seen.
+    seen_end: u64,
+    /// Transactions that fit our memory: beyond the lowest in question, less those held.
+    window: u64,
+    /// Messages that the application keeps in memory reserved for this peer.
+    held: u64,
+    /// First transaction that the sender may not use yet. Never decreases.
+    granted: u64,
+    /// The sender no longer cares about anything below.
+    low_water: u64,
+    /// Refused transactions at or above the low-water mark, ascending, with the reason.
+    refusals: Vec<(u64, u8)>,
+}
+
+impl Inbox {
+    /// An inbox that grants `window` transactions beyond the lowest one in question.
+    pub fn new(window: u32) -> Self {
+        Self {
+            seen: BitRing::new(window),
+            seen_end: 0,
+            window: window.into(),
+            held: 0,
+            granted: window.into(),
+            low_water: 0,
+            refusals: Vec::new(),
+        }
+    }
+
+    /// Judges a unit of `count` transactions from `first`, and remembers it (PROTOCOL 6.4).
+    pub fn accept(&mut self, features: Features, first: u64, count: u32) -> Acceptance {
+        let range = first..first.saturating_add(u64::from(count));
+        if range.end > self.granted || range.is_empty() {
+            return Acceptance::Violation;
+        }
+        if features.dedup && !self.seen.is_clear(range.clone()) {
+            let all_seen = self.seen.next_clear(range.start, range.end) >= range.end;
+            return if all_seen { Acceptance::Duplicate } else { Acceptance::Violation };
+        }
+        self.seen.set(range.clone());
+        self.seen_end = self.seen_end.max(range.end);
+        self.advance();
+        Acceptance::Deliver
+    }
+
+    /// Turns a transaction that was accepted this turn into a refused one. `false`: too many
+    /// refusals are remembered already; the transaction counts as never received, and the
+    /// sender will try it again.
+    pub fn refuse(&mut self, transaction: u64, reason: u8) -> bool {
+        let Err(place) = self.refusals.binary_search_by_key(&transaction, |refusal| refusal.0)
+        else {
+            return true;
+        };
+        if self.refusals.len() < REFUSALS_MAX {
+            self.refusals.insert(place, (transaction, reason));
+            return true;
+        }
+        if transaction >= self.seen.low() && transaction < self.seen.end() {
+            self.seen.clear(transaction);
+        }
+        false
+    }
+
+    /// The sender's word that everything below `low` is settled. `false`: an impossible claim.
+    pub fn on_low_water(&mut self, low: u64) -> bool {
+        if low > self.granted {
+            return false;
+        }
+        if low > self.low_water {
+            self.low_water = low;
+            self.seen.advance_to(low);
+            self.seen_end = self.seen_end.max(low);
+            let keep = self.refusals.partition_point(|refusal| refusal.0 < low);
+            self.refusals.drain(..keep);
+            self.advance();
+        }
+        true
+    }
+
+    /// First transaction that the sender may not use yet. Never decreases.
+    pub fn credit(&self) -> u64 {
+        self.granted
+    }
+
+    /// The application keeps `count` messages; credit stands still for as many.
+    pub fn hold(&mut self, count: u64) {
+        self.held += count;
+    }
+
+    /// The application is done with `count` of the messages it kept.
+    pub fn release(&mut self, count: u64) {
+        self.held -= count.min(self.held);
+        self.grant();
+    }
+
+    /// Ranges to report as done: the contiguous part first, then upward (PROTOCOL 6.6).
+    pub fn done(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let mut at = self.low_water;
+        let mut refusals = self.refusals.iter().map(|refusal| refusal.0).peekable();
+        std::iter::from_fn(move || {
+            loop {
+                let start =
+                    if at < self.seen.low() { at } else { self.seen.next_set(at, self.seen_end) };
+                if start >= self.seen_end {
+                    return None;
+                }
+                let mut end = self.seen.next_clear(start, self.seen_end);
+                while refusals.next_if(|&refused| refused < start).is_some() {}
+                if let Some(&refused) = refusals.peek() {
+                    end = end.min(refused);
+                    if refused == start {
+                        at = start + 1;
+                        continue;
+                    }
+                }
+                at = end;
+                return Some(start..end);
+            }
+        })
+    }
+
+    /// Refused transactions that the sender may not know of yet, with their reasons.
+    pub fn refused(&self) -> impl Iterator<Item = (u64, u8)> + '_ {
+        self.refusals.iter().copied()
+    }
+
+    /// The low mark stops at a refusal until the sender has settled it: below the mark every
+    /// duplicate is answered "done", which would be a lie about a refused one.
+    fn advance(&mut self) {
+        let limit = self.refusals.first().map_or(self.seen_end, |refusal| refusal.0);
+        self.seen.advance(limit);
+        self.grant();
+    }
+
+    /// What arrives out of order counts twice for a while, as held and as not yet contiguous: a
+    /// grant given before is kept, so what is held can reach twice the window and no more.
+    fn grant(&mut self) {
+        let beyond = self.window.saturating_sub(self.held);
+        self.granted = self.granted.max((self.seen.low() + beyond).min(self.seen.end()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::service::features;
+    use super::*;
+    use crate::protocol::wire::ServiceKind;
+
+    const EXACTLY: Features = features(ServiceKind::ExactlyOnce).unwrap();
+    const MAYBE: Features = features(ServiceKind::Maybe).unwrap();
+
+    fn done(inbox: &Inbox) -> Vec<Range<u64>> {
+        inbox.done().collect()
+    }
+
+    #[test]
+    fn duplicate_is_recognised_before_and_after_the_low_mark_passed_it() {
+        // PROTOCOL 6.4
+        let mut inbox = Inbox::new(64);
+        assert_eq!(inbox.accept(EXACTLY, 1, 1), Acceptance::Deliver);
+        assert_eq!(inbox.accept(EXACTLY, 1, 1), Acceptance::Duplicate);
+        assert_eq!(inbox.accept(EXACTLY, 0, 1), Acceptance::Deliver);
+        assert_eq!(inbox.accept(EXACTLY, 0, 1), Acceptance::Duplicate);
+        assert_eq!(inbox.accept(EXACTLY, 1, 1), Acceptance::Duplicate);
+    }
+
+    #[test]
+    fn level_without_duplicate_detection_delivers_each_copy() {
+        let mut inbox = Inbox::new(64);
+        assert_eq!(inbox.accept(MAYBE, 0, 1), Acceptance::Deliver);
+        assert_eq!(inbox.accept(MAYBE, 0, 1), Acceptance::Deliver);
+    }
+
+    #[test]
+    fn transaction_beyond_credit_is_a_violation_and_changes_nothing() {
+        // PROTOCOL 6.3
+        let mut inbox = Inbox::new(64);
+        assert_eq!(inbox.accept(EXACTLY, 64, 1), Acceptance::Violation);
+        assert_eq!(inbox.accept(EXACTLY, 60, 5), Acceptance::Violation);
+        assert_eq!(inbox.accept(EXACTLY, u64::MAX, 1), Acceptance::Violation);
+        assert_eq!(inbox.accept(EXACTLY, 3, 0), Acceptance::Violation);
+        assert_eq!(done(&inbox), []);
+        assert_eq!(inbox.accept(EXACTLY, 0, 64), Acceptance::Deliver);
+        assert_eq!(inbox.credit(), 128);
+    }
+
+    #[test]
+    fn bundle_of_old_and_new_is_dropped_as_one() {
+        // PROTOCOL 6.5
+        let mut inbox = Inbox::new(64);
+        inbox.accept(EXACTLY, 2, 2);
+        assert_eq!(inbox.accept(EXACTLY, 3, 2), Acceptance::Violation);
+        assert_eq!(done(&inbox), [2..4]);
+    }
+
+    #[test]
+    fn reports_start_at_the_low_water_mark_and_skip_holes() {
+        // PROTOCOL 6.6
+        let mut inbox = Inbox::new(64);
+        for transaction in [0, 1, 3, 4, 7] {
+            inbox.accept(EXACTLY, transaction, 1);
+        }
+        assert_eq!(done(&inbox), [0..2, 3..5, 7..8]);
+        assert!(inbox.on_low_water(3));
+        assert_eq!(done(&inbox), [3..5, 7..8]);
+        assert!(!inbox.on_low_water(1_000));
+    }
+
+    #[test]
+    fn refused_is_never_reported_done_until_the_sender_settled_it() {
+        // PROTOCOL 6.7
+        let mut inbox = Inbox::new(64);
+        inbox.accept(EXACTLY, 0, 4);
+        inbox.accept(EXACTLY, 4, 1);
+        assert!(inbox.refuse(4, 9));
+        inbox.accept(EXACTLY, 5, 2);
+        assert_eq!(done(&inbox), [0..4, 5..7]);
+        assert_eq!(inbox.refused().collect::<Vec<_>>(), [(4, 9)]);
+        assert_eq!(inbox.accept(EXACTLY, 4, 1), Acceptance::Duplicate);
+        assert!(inbox.on_low_water(5));
+        assert_eq!(inbox.refused().count(), 0);
+        assert_eq!(done(&inbox), [5..7]);
+    }
+
+    #[test]
+    fn refusals_are_bounded_and_what_does_not_fit_was_never_received() {
+        let mut inbox = Inbox::new(65_536);
+        let most = u32::try_from(REFUSALS_MAX).unwrap();
+        for transaction in 0..u64::from(most) {
+            inbox.accept(EXACTLY, transaction, 1);
+            assert!(inbox.refuse(transaction, 1));
+        }
+        inbox.accept(EXACTLY, u64::from(most), 1);
+        assert!(!inbox.refuse(u64::from(most), 1));
+        assert_eq!(inbox.accept(EXACTLY, u64::from(most), 1), Acceptance::Deliver);
+    }
+
+    #[test]
+    fn credit_stands_still_while_the_application_holds_messages() {
+        // PROTOCOL 6.3
+        let mut inbox = Inbox::new(64);
+        inbox.hold(0);
+        for transaction in 0..10 {
+            inbox.hold(1);
+            inbox.accept(EXACTLY, transaction, 1);
+        }
+        assert_eq!(inbox.credit(), 64);
+        inbox.release(4);
+        assert_eq!(inbox.credit(), 68);
+        inbox.release(6);
+        assert_eq!(inbox.credit(), 74);
+    }
+
+    proptest! {
+        #[test]
+        fn each_transaction_is_delivered_at_most_once_in_any_order(
+            order in prop::collection::vec((0u64..200, 1u32..5), 1..300),
+        ) {
+            let mut inbox = Inbox::new(128);
+            let mut delivered = std::collections::BTreeSet::new();
+            for (first, count) in order {
+                if inbox.accept(EXACTLY, first, count) == Acceptance::Deliver {
+                    for transaction in first..first + u64::from(count) {
+                        prop_assert!(delivered.insert(transaction));
+                    }
+                }
+                let reported: Vec<u64> = inbox.done().flatten().collect();
+                prop_assert_eq!(reported, delivered.iter().copied().collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Service levels as rows of features, and the outcomes they can end in.
+
+use crate::protocol::wire::ServiceKind;
+
+/// How a sender repeats a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// A set number of copies, spaced by a round trip, whatever comes back.
+    Copies,
+    /// Again after each loss until acknowledged or a set number of tries is used up.
+    Finite,
+    /// Again after each loss until acknowledged, as long as the association lives.
+    Forever,
+    /// Sent once.
+    Never,
+}
+
+/// What a service level consists of. Machines read these; none matches on the level.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Features {
+    /// How the sender repeats.
+    pub retry: Retry,
+    /// Whether the receiver reports the transaction's fate.
+    pub ack: bool,
+    /// Whether the receiver delivers a transaction at most once.
+    pub dedup: bool,
+    /// Whether the transaction ends with a reply.
+    pub reply: bool,
+}
+
+/// The row of `service` (PROTOCOL 6.1), or `None` for a level that this engine does not offer.
+///
+/// None of them promises more than its row. In particular `ExactlyOnce` holds while neither
+/// process restarts: a restart turns what was in flight into [`Outcome::Indeterminate`], never
+/// into a second delivery (security note 3.7).
+pub const fn features(service: ServiceKind) -> Option<Features> {
+    const fn row(retry: Retry, ack: bool, dedup: bool, reply: bool) -> Option<Features> {
+        Some(Features { retry, ack, dedup, reply })
+    }
+    match service {
+        ServiceKind::Maybe => row(Retry::Never, false, false, false),
+        ServiceKind::Repeat => row(Retry::Copies, false, false, false),
+        ServiceKind::RepeatDedup => row(Retry::Copies, false, true, false),
+        ServiceKind::MoreOrLessOnce => row(Retry::Finite, true, false, false),
+        ServiceKind::AtMostOnce => row(Retry::Finite, true, true, false),
+        ServiceKind::ExactlyOnce => row(Retry::Forever, true, true, false),
+        ServiceKind::Sequence => None,
+        ServiceKind::Request => row(Retry::Forever, true, true, true),
+    }
+}
+
+/// How a send ended. Every accepted send ends in exactly one of these (I23).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The peer's application has it.
+    Delivered,
+    /// It may or may not have been delivered, and will not be sent again.
+    Indeterminate,
+    /// It never left this node.
+    NotSent,
+    /// The peer's application refused it, with its reason; it was not delivered.
+    Refused(u8),
+    /// The reply came; it was handed over as a message.
+    Replied,
+    /// All copies left this node. Levels without acknowledgement promise no more.
+    Sent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_those_of_the_service_table() {
+        // PROTOCOL 6.1
+        let cases = [
+            (ServiceKind::Maybe, "never", false, false, false),
+            (ServiceKind::Repeat, "copies", false, false, false),
+            (ServiceKind::RepeatDedup, "copies", false, true, false),
+            (ServiceKind::MoreOrLessOnce, "finite", true, false, false),
+            (ServiceKind::AtMostOnce, "finite", true, true, false),
+            (ServiceKind::ExactlyOnce, "forever", true, true, false),
+            (ServiceKind::Request, "forever", true, true, true),
+        ];
+        for (service, retry, ack, dedup, reply) in cases {
+            let row = features(service).unwrap();
+            assert_eq!(format!("{:?}", row.retry).to_lowercase(), retry);
+            assert_eq!((row.ack, row.dedup, row.reply), (ack, dedup, reply), "{service:?}");
+        }
+        assert_eq!(features(ServiceKind::Sequence), None);
+    }
+}

@@ -1,0 +1,229 @@
+//! A unit: the body of one packet, with one message or a bundle, kept until its fate is known.
+//!
+//! The buffer a message is written into is the one it leaves from, each time it leaves. Sealing
+//! happens in place, so a unit that has to go again is unsealed first (the endpoint does it, with
+//! the session's keys) instead of being kept twice.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::service::Features;
+use crate::buffer::Lease;
+use crate::limits::HEADROOM;
+use crate::protocol::wire::{BodyKind, ServiceKind, bundle};
+
+/// Whose numbering a unit's transactions belong to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Ours: we initiated them.
+    Own,
+    /// The peer's: these are our replies (`cf` set).
+    Reply,
+}
+
+/// Names a unit of one outbox, for ever: indices are not used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnitId {
+    /// Which of the two queues it stands in.
+    pub direction: Direction,
+    /// Its place in the order of creation.
+    pub index: u64,
+}
+
+/// Where a unit stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// Takes more messages.
+    Open,
+    /// Waits for its turn to leave, for the first time or again.
+    Ready,
+    /// Left; nothing is known yet.
+    InFlight,
+    /// The peer has its packet; what became of the messages is not known yet.
+    Heard,
+    /// Every message is resolved.
+    Finished,
+}
+
+impl State {
+    /// Whether news of the unit's packet is news.
+    pub(super) const fn is_unsettled(self) -> bool {
+        matches!(self, Self::InFlight | Self::Ready)
+    }
+}
+
+/// The messages of one packet.
+#[derive(Debug)]
+pub struct Unit {
+    pub(super) state: State,
+    pub(super) features: Features,
+    pub(super) service: ServiceKind,
+    pub(super) first: u64,
+    pub(super) count: u32,
+    pub(super) unresolved: u32,
+    /// Payload bytes, for credit.
+    pub(super) payload: u64,
+    /// How often it left.
+    pub(super) tries: u8,
+    /// The packet in which it left last.
+    pub(super) packet_number: u64,
+    body_end: usize,
+    lease: Option<Lease>,
+    /// The packet inside the buffer and its head's length, once sealed.
+    sealed: Option<(Range<usize>, usize)>,
+}
+
+impl Unit {
+    pub(super) fn new(lease: Lease, service: ServiceKind, features: Features, first: u64) -> Self {
+        Self {
+            state: State::Open,
+            features,
+            service,
+            first,
+            count: 0,
+            unresolved: 0,
+            payload: 0,
+            tries: 0,
+            packet_number: 0,
+            body_end: HEADROOM,
+            lease: Some(lease),
+            sealed: None,
+        }
+    }
+
+    /// Appends a message if the body stays within `room` bytes.
+    pub(super) fn append(&mut self, message: &[u8], room: usize) -> bool {
+        let lease = self.lease.as_mut().expect("an open unit has its buffer");
+        let buffer = lease.get_mut().expect("an open unit is not in flight");
+        let limit = buffer.len().min(HEADROOM + room);
+        let Some(end) = bundle::append(&mut buffer[..limit], self.body_end, message) else {
+            return false;
+        };
+        self.body_end = end;
+        self.count += 1;
+        self.unresolved += 1;
+        self.payload += message.len() as u64;
+        true
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.state = State::Finished;
+        self.lease = None;
+    }
+
+    /// Frees the buffer of a request that the peer has: only its reply is awaited.
+    pub(super) fn release_buffer(&mut self) {
+        self.lease = None;
+    }
+
+    /// The transactions in it.
+    pub fn transactions(&self) -> Range<u64> {
+        self.first..self.first + u64::from(self.count)
+    }
+
+    /// Number of the first transaction.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Service level of all of them.
+    pub fn service(&self) -> ServiceKind {
+        self.service
+    }
+
+    /// Whether its level has the receiver report what became of it.
+    pub fn is_acknowledged(&self) -> bool {
+        self.features.ack
+    }
+
+    /// How the body is encoded: a lone message travels without a bundle's framing.
+    pub fn body_kind(&self) -> BodyKind {
+        if self.count == 1 { BodyKind::Raw } else { BodyKind::Bundle }
+    }
+
+    /// Where the body lies in the buffer.
+    pub fn body(&self) -> Range<usize> {
+        match self.body_kind() {
+            BodyKind::Raw => self.body_end - self.payload_len()..self.body_end,
+            _ => HEADROOM..self.body_end,
+        }
+    }
+
+    fn payload_len(&self) -> usize {
+        usize::try_from(self.payload).expect("a unit fits a datagram")
+    }
+
+    /// The buffer, unless a send of it is still in the kernel's hands or it was released.
+    pub fn buffer(&mut self) -> Option<&mut [u8]> {
+        self.lease.as_mut()?.get_mut()
+    }
+
+    /// Another lease on `range` of the buffer, for a send.
+    ///
+    /// # Panics
+    /// If the buffer was released.
+    pub fn view(&self, range: Range<usize>) -> Lease {
+        self.lease.as_ref().expect("a unit that is sent has its buffer").view(range)
+    }
+
+    /// Remembers where the sealed packet lies, and the length of its head.
+    pub fn mark_sealed(&mut self, packet: Range<usize>, head_len: usize) {
+        self.sealed = Some((packet, head_len));
+    }
+
+    /// Takes the mark away: the caller unseals the bytes.
+    pub fn take_sealed(&mut self) -> Option<(Range<usize>, usize)> {
+        self.sealed.take()
+    }
+
+    /// How often it left so far; a stamp that tells one try from another.
+    pub fn tries(&self) -> u8 {
+        self.tries
+    }
+}
+
+/// Units of one direction in the order of their creation, found by index in constant time.
+#[derive(Debug, Default)]
+pub(super) struct Units {
+    base: u64,
+    queue: VecDeque<Unit>,
+}
+
+impl Units {
+    pub(super) fn push(&mut self, unit: Unit) -> u64 {
+        self.queue.push_back(unit);
+        self.base + self.queue.len() as u64 - 1
+    }
+
+    /// The unit of that index, unless it finished and left.
+    pub(super) fn find(&mut self, index: u64) -> Option<&mut Unit> {
+        let place = usize::try_from(index.checked_sub(self.base)?).ok()?;
+        self.queue.get_mut(place)
+    }
+
+    /// Index of the first unit that ends after `transaction`. Meaningful where numbers ascend.
+    pub(super) fn first_after(&self, transaction: u64) -> u64 {
+        // Reports mostly begin at the oldest unit: look there before searching.
+        if self.queue.front().is_none_or(|unit| unit.transactions().end > transaction) {
+            return self.base;
+        }
+        let place = self.queue.partition_point(|unit| unit.transactions().end <= transaction);
+        self.base + place as u64
+    }
+
+    /// Lets finished units at the front go.
+    pub(super) fn trim(&mut self) {
+        while self.queue.front().is_some_and(|unit| unit.state == State::Finished) {
+            self.queue.pop_front();
+            self.base += 1;
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn indices(&self) -> Range<u64> {
+        self.base..self.base + self.queue.len() as u64
+    }
+}

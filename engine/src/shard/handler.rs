@@ -1,0 +1,166 @@
+//! The application's side of a shard.
+
+use std::net::SocketAddr;
+
+use crate::protocol::endpoint::{
+    ConnectError, Endpoint, PathStatistics, PeerId, SendError, SessionChange,
+};
+use crate::protocol::session::PublicKey;
+use crate::protocol::transaction::Resolved;
+use crate::protocol::wire::ServiceKind;
+use crate::time::Instant;
+
+/// A message, borrowed from the buffer it arrived in.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Who sent it.
+    pub peer: PeerId,
+    /// Its service level.
+    pub service: ServiceKind,
+    /// Its transaction, in its initiator's numbering.
+    pub transaction: u64,
+    /// Whether it replies to a request of ours.
+    pub is_reply: bool,
+    /// What the application at the other end sent.
+    pub payload: &'a [u8],
+}
+
+/// What an application does on a shard's own thread. Every method must return soon: nothing else
+/// happens on this core meanwhile.
+pub trait Handler {
+    /// Called once, before the first [`Handler::on_turn`].
+    fn on_start(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
+
+    /// Called for each message, in the turn that received it. A message counts as delivered once
+    /// this returns, unless it was [refused](Context::refuse).
+    fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>);
+
+    /// Called when transactions of ours ended.
+    fn on_outcome(&mut self, context: &mut Context<'_>, peer: PeerId, resolved: Resolved) {
+        let _ = (context, peer, resolved);
+    }
+
+    /// Called when the relation with a peer changed.
+    fn on_session(&mut self, context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
+        let _ = (context, peer, change);
+    }
+
+    /// Called once a turn, after everything that arrived was handed over.
+    fn on_turn(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
+}
+
+/// What a handler can do while it runs.
+#[derive(Debug)]
+pub struct Context<'a> {
+    endpoint: &'a mut Endpoint,
+    now: Instant,
+    shard: usize,
+    wake_at: &'a mut Option<Instant>,
+    is_stopped: &'a mut bool,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        endpoint: &'a mut Endpoint,
+        now: Instant,
+        shard: usize,
+        wake_at: &'a mut Option<Instant>,
+        is_stopped: &'a mut bool,
+    ) -> Self {
+        Self { endpoint, now, shard, wake_at, is_stopped }
+    }
+
+    /// Opens a session with the node at `address` that holds `key`.
+    ///
+    /// # Errors
+    /// [`ConnectError`]; nothing was sent.
+    pub fn connect(&mut self, address: SocketAddr, key: PublicKey) -> Result<PeerId, ConnectError> {
+        self.endpoint.connect(self.now, address, key)
+    }
+
+    /// Sends a message; returns its transaction number. It is on its way when the turn ends.
+    ///
+    /// # Errors
+    /// [`SendError`]; the message was not taken. [`SendError::Full`] is normal: offer it again
+    /// in a later turn.
+    pub fn send(
+        &mut self,
+        to: PeerId,
+        service: ServiceKind,
+        payload: &[u8],
+    ) -> Result<u64, SendError> {
+        self.endpoint.send(self.now, to, service, payload)
+    }
+
+    /// Replies to the request `transaction` of `to`, now or in a later turn.
+    ///
+    /// # Errors
+    /// [`SendError`]; the reply was not taken and is still owed.
+    pub fn reply(&mut self, to: PeerId, transaction: u64, payload: &[u8]) -> Result<(), SendError> {
+        self.endpoint.reply(self.now, to, transaction, payload)
+    }
+
+    /// Refuses the message at hand: its sender learns `reason` instead of its delivery.
+    /// `false`: too many refusals are outstanding; the sender will try again.
+    pub fn refuse(&mut self, message: &Message<'_>, reason: u8) -> bool {
+        self.endpoint.refuse(message.peer, message.transaction, reason)
+    }
+
+    /// Keeps `count` messages of `peer` in the application's memory: its credit stands still for
+    /// as many until they are [released](Context::release).
+    pub fn hold(&mut self, peer: PeerId, count: u64) {
+        self.endpoint.hold(peer, count);
+    }
+
+    /// Is done with `count` messages that were held.
+    pub fn release(&mut self, peer: PeerId, count: u64) {
+        self.endpoint.release(peer, count);
+    }
+
+    /// Closes the session with a peer. What is outstanding ends as indeterminate.
+    pub fn close(&mut self, peer: PeerId) {
+        self.endpoint.close(self.now, peer);
+    }
+
+    /// Asks for a turn at `at`, even if nothing arrives. The earliest wish counts.
+    pub fn wake_at(&mut self, at: Instant) {
+        *self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// Ends the shard's loop after this turn.
+    pub fn stop(&mut self) {
+        *self.is_stopped = true;
+    }
+
+    /// The time of this turn.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The shard's index, from zero.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// Transactions outstanding towards a peer.
+    pub fn outstanding(&self, peer: PeerId) -> u64 {
+        self.endpoint.outstanding(peer)
+    }
+
+    /// Largest message, in bytes, that a peer can be sent now.
+    ///
+    /// # Errors
+    /// [`SendError::NotConnected`].
+    pub fn message_len_max(&self, peer: PeerId) -> Result<usize, SendError> {
+        self.endpoint.message_len_max(peer)
+    }
+
+    /// Where the path to a peer stands.
+    pub fn path(&self, peer: PeerId) -> Option<PathStatistics> {
+        self.endpoint.path(peer)
+    }
+}
