@@ -194,6 +194,18 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
+// ---- Files -------------------------------------------------------------------------------
+
+/// Bytes of a key file: its one line has fewer than half of these.
+pub const KEY_FILE_LEN_MAX: usize = 256;
+/// Bytes of a trust file: a line for each peer we may remember, with every character of its name
+/// and role escaped.
+pub const TRUST_FILE_LEN_MAX: usize =
+    16 + (DECIDED_PEERS_MAX + PENDING_PEERS_MAX) * (96 + 4 * PEER_TEXT_LEN_MAX);
+/// Names tried for a file that is to be moved into place: each left over by a killed process
+/// costs one.
+pub const DRAFTS_MAX: u32 = 64;
+
 // How the bounds relate. A wrong pair does not compile.
 const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
 const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);

@@ -8,6 +8,7 @@
 mod build;
 mod config;
 pub mod cpus;
+pub mod files;
 mod identity;
 mod poller;
 mod queue;
