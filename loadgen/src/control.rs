@@ -31,6 +31,8 @@ pub(crate) struct Begin {
     pub(crate) seed: u64,
     /// Whether messages are lines of a file.
     pub(crate) lines: bool,
+    /// Whether every message is long enough to carry its number.
+    pub(crate) numbered: bool,
     /// Sessions of the run.
     pub(crate) sessions: u32,
     /// The boot of the machine whose clock stamps the messages.
@@ -54,6 +56,7 @@ impl Question {
                 "begin": {
                     "seed": begin.seed,
                     "lines": begin.lines,
+                    "numbered": begin.numbered,
                     "sessions": begin.sessions,
                     "boot": begin.boot,
                 }
@@ -73,6 +76,7 @@ impl Question {
         Some(Self::Begin(Begin {
             seed: begin.get("seed")?.as_u64()?,
             lines: begin.get("lines")?.as_bool()?,
+            numbered: begin.get("numbered")?.as_bool()?,
             sessions: u32::try_from(begin.get("sessions")?.as_u64()?).ok()?,
             boot: begin.get("boot")?.as_str()?.to_owned(),
         }))
@@ -225,7 +229,13 @@ mod tests {
 
     #[test]
     fn questions_are_understood_as_asked() {
-        let begin = Begin { seed: u64::MAX, lines: true, sessions: 9, boot: "b-1".to_owned() };
+        let begin = Begin {
+            seed: u64::MAX,
+            lines: true,
+            numbered: false,
+            sessions: 9,
+            boot: "b-1".to_owned(),
+        };
         for question in [Question::Begin(begin), Question::Page(7)] {
             assert_eq!(Question::from_message(&question.to_message()), Some(question));
         }

@@ -28,9 +28,11 @@ use crate::tally::Tally;
 
 /// Messages offered in one turn at most: a turn has to end so that acknowledgements are read.
 const OFFERS_PER_TURN: u32 = 4_096;
-/// How long sessions may take to open, and the path to prove that it carries the largest
-/// message. Longer than a handshake may take, so that its own reason is heard first.
+/// How long a session may take to open. Longer than a handshake may take, so that its own reason
+/// is heard first.
 const OPENING_MAX: Duration = Duration::from_secs(15);
+/// How long a path may take to prove that it carries the largest message, if it is probed.
+const PROOF_MAX: Duration = Duration::from_secs(3);
 /// How long nothing may end before what is outstanding is given up.
 const DRAIN_STALL_MAX: Duration = Duration::from_secs(30);
 /// The same, once a session is lost or a signal came.
@@ -67,6 +69,8 @@ pub(crate) struct Load {
     pub(crate) seed: u64,
     /// What is sent.
     pub(crate) content: Content,
+    /// Whether datagrams may grow while the path is probed.
+    pub(crate) is_path_probed: bool,
 }
 
 impl Load {
@@ -118,7 +122,7 @@ enum Step {
     /// Messages are offered.
     Loading(Loading),
     /// The responder is ready; the path has still to prove that it carries the largest message.
-    Proving,
+    Proving { until: Instant },
     /// Ready, and waiting for the other sessions.
     Ready,
     /// Messages that nobody acknowledges may still be under way.
@@ -171,14 +175,16 @@ impl Initiator {
     fn advance(&mut self, context: &mut Context<'_>) -> Step {
         let now = context.now();
         match self.step {
-            Step::Connecting { .. } | Step::Proving | Step::Ready if self.shared.is_ending() => {
+            Step::Connecting { .. } | Step::Proving { .. } | Step::Ready
+                if self.shared.is_ending() =>
+            {
                 self.finish(context)
             }
             Step::Connecting { .. } if self.shared.is_late(now, OPENING_MAX) => {
                 self.explain_late();
                 self.step
             }
-            Step::Proving => self.prove(context),
+            Step::Proving { until } => self.prove(context, until),
             Step::Ready => match self.shared.start(now) {
                 Some(start) => self.start_loading(start),
                 None => Step::Ready,
@@ -224,6 +230,7 @@ impl Initiator {
             &Question::Begin(Begin {
                 seed: self.load.seed,
                 lines: self.load.content.is_lines(),
+                numbered: self.load.content.is_numbered(),
                 sessions: self.load.sessions,
                 boot: environment::boot(),
             }),
@@ -238,15 +245,15 @@ impl Initiator {
         }
     }
 
-    fn prove(&mut self, context: &mut Context<'_>) -> Step {
+    fn prove(&mut self, context: &mut Context<'_>, until: Instant) -> Step {
         let longest = self.load.content.longest();
         let max = self.peer.and_then(|peer| context.message_len_max(peer).ok());
         match max {
             Some(max) if max < longest => {
-                if self.shared.is_late(context.now(), OPENING_MAX) {
+                if context.now() >= until {
                     self.fail(self.load.content.too_long(max));
                 }
-                Step::Proving
+                self.step
             }
             _ => {
                 self.shared.add_ready();
@@ -430,9 +437,8 @@ impl Handler for Initiator {
 
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>) {
         if message.is_reply && !self.talk.hear(&message) {
-            let is_lines = self.load.content.is_lines();
             let now = context.now().as_nanos();
-            self.talk.enter_reply(&message, self.load.seed, is_lines, now);
+            self.talk.enter_reply(&message, self.load.seed, &self.load.content, now);
         }
     }
 
@@ -464,7 +470,11 @@ impl Handler for Initiator {
             match self.talk.go_on(context, peer, self.load.sessions as usize) {
                 Heard::Failure(sentence) => self.fail(sentence),
                 Heard::Nothing => {}
-                Heard::Ready => self.step = Step::Proving,
+                Heard::Ready => {
+                    let patience =
+                        if self.load.is_path_probed { PROOF_MAX } else { Duration::ZERO };
+                    self.step = Step::Proving { until: context.now() + patience };
+                }
             }
         }
         self.step = self.advance(context);

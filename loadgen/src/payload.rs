@@ -12,8 +12,8 @@
 //! ```
 //!
 //! Little-endian. Shorter messages carry what fits: below 16 bytes no time (their latency is not
-//! measured), below 8 no number (they are told apart by the engine's transaction number), an
-//! empty one nothing at all. With lines of a file the pattern's place is taken by the line.
+//! measured), below 8 no number (a run with such messages tells all of its messages apart by the
+//! engine's transaction numbers), an empty one nothing at all. With lines of a file the pattern's place is taken by the line.
 
 /// Bytes of the full front. Latency is measured for messages of at least this length.
 pub(crate) const HEADER_LEN: usize = 16;

@@ -34,8 +34,8 @@ pub(crate) struct Responder {
 #[derive(Debug)]
 struct Book {
     peer: PeerId,
-    seed: u64,
-    lines: bool,
+    /// What the initiator said about its messages.
+    begin: Begin,
     copies: Copies,
     verdict: Verdict,
     /// The verdict as it is handed out, from the first page on.
@@ -88,10 +88,9 @@ impl Responder {
         self.places.insert(peer, self.books.len());
         self.books.push(Book {
             peer,
-            seed: begin.seed,
-            lines: begin.lines,
             copies: Copies::new(sessions),
             verdict: Verdict::new(sessions, begin.boot == self.boot),
+            begin,
             text: None,
         });
         Ok(())
@@ -149,8 +148,9 @@ impl Book {
     #[inline]
     fn enter(&mut self, message: &Message<'_>, now: u64) {
         let verdict = &mut self.verdict;
-        let read = if self.lines { payload::read_line_front } else { payload::read };
-        let Some(front) = read(message.payload, self.seed) else {
+        let begin = &self.begin;
+        let read = if begin.lines { payload::read_line_front } else { payload::read };
+        let Some(front) = read(message.payload, begin.seed) else {
             verdict.corrupted += 1;
             return;
         };
@@ -158,7 +158,8 @@ impl Book {
             Tag::Control | Tag::Data => &mut verdict.measured,
             Tag::Warmup => &mut verdict.warmup,
         };
-        match self.copies.record(front.number.unwrap_or(message.transaction)) {
+        let number = front.number.filter(|_| begin.numbered).unwrap_or(message.transaction);
+        match self.copies.record(number) {
             Arrival::New => {
                 part.delivered += 1;
                 part.bytes += message.payload.len() as u64;
@@ -174,7 +175,7 @@ impl Book {
                 return;
             }
         }
-        if self.lines {
+        if begin.lines {
             verdict.content.add(message.payload);
         }
         if front.tag == Tag::Data

@@ -13,7 +13,7 @@ use std::time::Duration;
 use raet::{IoSummary, Node, PublicKey, ShardReport};
 use serde_json::{Value, json};
 
-use crate::cli::{AcceptName, RunOptions, ServiceName, Size, name_of};
+use crate::cli::{AcceptName, ModeName, MtuChoice, RunOptions, ServiceName, Size, name_of};
 use crate::engine::{self, Placement, Trouble};
 use crate::environment::{self, Environment};
 use crate::initiator::{Initiator, Load};
@@ -128,6 +128,7 @@ fn load(
         sessions: options.sessions(),
         seed,
         content,
+        is_path_probed: options.engine.mtu == MtuChoice::Auto,
     }
 }
 
@@ -311,7 +312,7 @@ fn title(options: &RunOptions, load: &Load) -> String {
     let engine = &options.engine;
     let plural = if load.sessions == 1 { "" } else { "s" };
     let protection = match engine.mode {
-        crate::cli::ModeName::Plain => "plain".to_owned(),
+        ModeName::Plain => "plain".to_owned(),
         mode => format!("{} {}", name_of(mode), name_of(engine.suite)),
     };
     format!(
@@ -367,8 +368,8 @@ fn config_json(options: &RunOptions, load: &Load) -> Value {
         "io": name_of(engine.io),
         "gso": engine.gso.is_on(),
         "mtu": match engine.mtu {
-            crate::cli::MtuChoice::Auto => json!("auto"),
-            crate::cli::MtuChoice::Fixed(len) => json!(len),
+            MtuChoice::Auto => json!("auto"),
+            MtuChoice::Fixed(len) => json!(len),
         },
         "suite": name_of(engine.suite),
         "mode": name_of(engine.mode),

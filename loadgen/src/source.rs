@@ -4,7 +4,7 @@ use std::io;
 
 use crate::check::ContentHash;
 use crate::lines::{Lines, Survey};
-use crate::payload::{self, HEADER_LEN, Tag};
+use crate::payload::{self, HEADER_LEN, NUMBERED_LEN_MIN, Tag};
 use crate::plan::Sizes;
 
 /// What a run sends.
@@ -27,6 +27,14 @@ impl Content {
         match self {
             Self::Generated(sizes) => sizes.max,
             Self::Lines { survey, .. } => survey.longest + HEADER_LEN,
+        }
+    }
+
+    /// Whether every message is long enough to carry its number.
+    pub(crate) const fn is_numbered(&self) -> bool {
+        match self {
+            Self::Generated(sizes) => sizes.min >= NUMBERED_LEN_MIN,
+            Self::Lines { .. } => true,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::check::{Arrival, ContentHash, Copies};
 use crate::control::{Question, Verdict, read_begin_answer, read_page_answer};
 use crate::latency::Latency;
 use crate::payload::{self, Tag};
+use crate::source::Content;
 
 /// The conversation with one responder. One question is open at a time.
 #[derive(Debug)]
@@ -194,16 +195,18 @@ impl Talk {
         &mut self,
         message: &Message<'_>,
         seed: u64,
-        is_lines: bool,
+        content: &Content,
         now: u64,
     ) {
         let Some((copies, replies)) = &mut self.replies else { return };
+        let is_lines = content.is_lines();
         let read = if is_lines { payload::read_line_front } else { payload::read };
         let Some(front) = read(message.payload, seed) else {
             replies.corrupted += 1;
             return;
         };
-        if copies.record(front.number.unwrap_or(message.transaction)) != Arrival::New {
+        let number = front.number.filter(|_| content.is_numbered()).unwrap_or(message.transaction);
+        if copies.record(number) != Arrival::New {
             replies.duplicates += 1;
             return;
         }
