@@ -149,8 +149,12 @@ impl Book {
     fn enter(&mut self, message: &Message<'_>, now: u64) {
         let verdict = &mut self.verdict;
         let begin = &self.begin;
-        let read = if begin.lines { payload::read_line_front } else { payload::read };
-        let Some(front) = read(message.payload, begin.seed) else {
+        let front = if begin.lines {
+            payload::read_line_front(message.payload, begin.seed)
+        } else {
+            payload::read(message.payload, begin.seed)
+        };
+        let Some(front) = front else {
             verdict.corrupted += 1;
             return;
         };
