@@ -8,6 +8,7 @@
 mod build;
 mod config;
 pub mod cpus;
+pub mod files;
 mod identity;
 mod poller;
 mod queue;
@@ -108,9 +109,9 @@ impl Node {
     }
 
     /// Accepts a peer's key from now on, on every shard.
-    pub fn accept(&self, key: &PublicKey) {
+    pub fn accept(&self, key: PublicKey) {
         for index in 0..self.mailboxes.len() {
-            self.command(index, Command::Accept(key.clone()));
+            self.command(index, Command::Accept(key));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The driver on io_uring: one system call a turn at most, and none while polling finds nothing.
 //!
 //! One request, armed once, receives for ever: a multishot `recvmsg` takes a buffer from the
-//! [buffer ring](buffer_ring) for every datagram or train, and each completion names the buffer.
+//! `buffer_ring` for every datagram or train, and each completion names the buffer.
 //! Sends are one request a train. A turn gives free buffers back to the kernel, queues what is to
 //! be sent, and enters the kernel once, which both submits and runs the work that the network
 //! deferred to us (`DEFER_TASKRUN`). Whether there is such work stands in a flag in shared

@@ -143,13 +143,6 @@ impl Endpoint {
         let len = live.session.recovery.poll_mtu_probe(now)?;
         let mut lease = self.pool.take()?;
         let buffer = lease.get_mut().expect("a buffer just taken has one holder");
-        let body_len = live.session.body_room_in(len);
-        let body = HEADROOM..HEADROOM + body_len;
-        let mut writer = Writer::new(&mut buffer[body.clone()]);
-        writer.ping();
-        let rest = writer.remaining();
-        writer.padding(rest);
-        let end = HEADROOM + writer.finish();
         let outgoing = Outgoing {
             packet: PacketKind::Probe,
             service: ServiceKind::Maybe,
@@ -157,6 +150,12 @@ impl Endpoint {
             body: BodyKind::Control,
             flags: Flags::NONE,
         };
+        // Exactly as long as asked: it is the length that the path is tested for.
+        let body_len = live.session.body_len_filling(len, outgoing);
+        let mut writer = Writer::new(&mut buffer[HEADROOM..HEADROOM + body_len]);
+        writer.ping();
+        writer.padding(writer.remaining());
+        let end = HEADROOM + writer.finish();
         let sealed = live.session.seal(buffer, HEADROOM..end, outgoing);
         let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
         let content = Some(Content::MtuProbe);

@@ -140,18 +140,7 @@ impl<C: Copy> Session<C> {
     /// If the buffer has no room for the head before the body, or for the tail after it.
     pub fn seal(&mut self, buffer: &mut [u8], body: Range<usize>, outgoing: Outgoing) -> Sealed {
         let (auth, tail) = (self.protection.auth_kind(), self.protection.tail_kind());
-        let head = Head {
-            session: self.id,
-            transaction: outgoing.transaction,
-            service: outgoing.service,
-            packet: outgoing.packet,
-            auth,
-            tail,
-            body: outgoing.body,
-            body_len: u32::try_from(body.len()).expect("a body fits a datagram"),
-            flags: outgoing.flags,
-            ..Head::default()
-        };
+        let head = self.head(body.len(), outgoing);
         let auth_start = body.start - auth.len();
         let head_len = self.writer.write(&head, &mut buffer[..auth_start]);
         let packet = auth_start - head_len..body.end + tail.len();
@@ -159,6 +148,29 @@ impl<C: Copy> Session<C> {
         self.next_number = packet_number + 1;
         self.protection.seal(packet_number, &mut buffer[packet.clone()], head_len);
         Sealed { packet_number, packet, head_len }
+    }
+
+    fn head(&self, body_len: usize, outgoing: Outgoing) -> Head {
+        Head {
+            session: self.id,
+            transaction: outgoing.transaction,
+            service: outgoing.service,
+            packet: outgoing.packet,
+            auth: self.protection.auth_kind(),
+            tail: self.protection.tail_kind(),
+            body: outgoing.body,
+            body_len: u32::try_from(body_len).expect("a body fits a datagram"),
+            flags: outgoing.flags,
+            ..Head::default()
+        }
+    }
+
+    /// Length of the body with which a packet fills a datagram of exactly `datagram_len` bytes.
+    pub fn body_len_filling(&self, datagram_len: usize, outgoing: Outgoing) -> usize {
+        // The head says how long the body is. Assume as many digits as the shortest that fits has.
+        let head = self.head(self.body_room_in(datagram_len), outgoing);
+        let head_len = wire::encode(&head, &mut [0; HEAD_EMIT_LEN_MAX]);
+        self.body_room_in(datagram_len) + self.head_len_max - head_len
     }
 
     /// Undoes [`Session::seal`] on a packet of ours that has to leave again.

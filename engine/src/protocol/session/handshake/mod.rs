@@ -29,4 +29,6 @@ pub use refusal::{Reason, Refusal};
 pub use responder::{Initiated, Responder, ResponderConfig};
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod tests;

@@ -287,6 +287,7 @@ mod tests {
     }
 
     // PROTOCOL 3.10
+    // PROTOCOL 3.24
     #[test]
     fn handshake_reproduces_the_published_vectors() {
         let (run, ours, theirs) = annex_run();

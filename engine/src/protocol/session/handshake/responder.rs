@@ -135,7 +135,7 @@ impl Responder {
     /// The reason to drop it.
     ///
     /// # Panics
-    /// If `out` has no room for [`HELLO_LEN`](super::messages) bytes, 512.
+    /// If `out` has no room for a Cookie, fewer than 512 bytes.
     pub fn handle_hello(
         &mut self,
         now: Instant,
