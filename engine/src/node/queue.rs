@@ -119,7 +119,6 @@ impl std::error::Error for QueueError {}
 pub struct QueueNode {
     node: Node,
     lines: Arc<[Line]>,
-    next_shard: AtomicU64,
     next_ticket: AtomicU64,
 }
 
@@ -150,17 +149,17 @@ impl QueueNode {
         let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
         let for_shards = Arc::clone(&lines);
         let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard))?;
-        Ok(Self { node, lines, next_shard: AtomicU64::new(0), next_ticket: AtomicU64::new(0) })
+        Ok(Self { node, lines, next_ticket: AtomicU64::new(0) })
     }
 
-    /// Opens a session and waits until it is open or has failed. Shards take turns.
+    /// Opens a session and waits until it is open or has failed. The peer's key picks the shard:
+    /// there is one session with a peer, so asking again has to meet the first one.
     ///
     /// # Errors
     /// [`QueueError`].
     pub fn connect(&self, address: SocketAddr, key: PublicKey) -> Result<Remote, QueueError> {
-        let count = self.lines.len() as u64;
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed) % count;
-        let shard = usize::try_from(turn).expect("below the shard count");
+        let shard = key.device_id() % self.lines.len() as u64;
+        let shard = usize::try_from(shard).expect("below the shard count");
         let (answer, outcome) = sync_channel(1);
         self.request(shard, Request::Connect { address, key, answer })?;
         loop {
