@@ -23,7 +23,7 @@ use std::thread::{self, JoinHandle};
 pub use build::IoSummary;
 pub use config::{Config, ConfigError};
 pub use poller::Poller;
-pub use queue::{Incoming, QueueError, QueueNode, Remote};
+pub use queue::{Incoming, Payload, QueueError, QueueNode, Remote};
 
 use self::build::Plan;
 use crate::io::kernel::OpenError;

@@ -1,0 +1,96 @@
+//! The deterministic simulator: production code in seeded worlds, and an auditor that knows what
+//! each message was promised (docs/TESTING.md, section Simulation).
+//!
+//! `RAET_SEEDS` says how many worlds to run, `RAET_FIRST_SEED` from which; `RAET_SEED` runs one
+//! and tells its whole story.
+
+mod auditor;
+mod node;
+mod plan;
+mod trace;
+mod world;
+
+use node::Sabotage;
+
+/// Worlds in a plain `cargo test`.
+const SEEDS_DEFAULT: u64 = 50;
+/// One world in so many is run twice (I26).
+const TWICE_EVERY: u64 = 100;
+
+fn number_from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a whole number, not '{text}'")))
+}
+
+#[test]
+fn every_promise_holds_in_every_world() {
+    let single = number_from_environment("RAET_SEED");
+    let first = single.or_else(|| number_from_environment("RAET_FIRST_SEED")).unwrap_or(0);
+    let count = number_from_environment("RAET_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let count = if single.is_some() { 1 } else { count };
+    let (mut sent, mut delivered, mut packets) = (0, 0, 0);
+    let mut failed = Vec::new();
+    for seed in first..first + count {
+        let verdict = world::run(seed, None, single.is_some());
+        let mut violations = verdict.violations;
+        if seed.is_multiple_of(TWICE_EVERY) && world::run(seed, None, false).hash != verdict.hash {
+            violations.push("I26: two runs of one seed differ".to_owned());
+        }
+        sent += verdict.totals.0;
+        delivered += verdict.totals.1;
+        packets += verdict.packets;
+        if let Some(violation) = violations.first() {
+            println!("seed {seed}: {violation}");
+            println!(
+                "  RAET_SEED={seed} cargo test --release -p raet --test sim -- --nocapture every"
+            );
+            failed.push(seed);
+        }
+    }
+    println!("{count} seeds: {sent} messages sent, {delivered} delivered, {packets} packets");
+    assert!(failed.is_empty(), "seeds {failed:?} failed, each as printed above");
+}
+
+/// The first of these worlds in which the auditor finds what `sabotage` breaks.
+fn finds(sabotage: Sabotage, rules: &[&str]) {
+    const WORLDS: u64 = 40;
+    for seed in 0..WORLDS {
+        let verdict = world::run(seed, Some(sabotage), false);
+        if let Some(violation) = verdict.violations.first() {
+            let found = rules.iter().any(|rule| violation.starts_with(rule));
+            assert!(found, "{sabotage:?} was found as something else: {violation}");
+            return;
+        }
+    }
+    panic!("{sabotage:?} was not found in {WORLDS} worlds");
+}
+
+#[test]
+fn canary_that_delivers_twice_is_found() {
+    finds(Sabotage::DeliversTwice, &["I6"]);
+}
+
+#[test]
+fn canary_that_acknowledges_before_it_delivers_is_found() {
+    finds(Sabotage::AcknowledgesEarly, &["I5 or I7"]);
+}
+
+#[test]
+fn canary_that_drops_an_outcome_is_found() {
+    finds(Sabotage::DropsOutcome, &["I9", "I23"]);
+}
+
+#[test]
+fn canary_that_flips_a_byte_is_found() {
+    finds(Sabotage::FlipsByte, &["I13"]);
+}
+
+#[test]
+fn canary_that_mixes_replies_is_found() {
+    finds(Sabotage::MixesReplies, &["I16"]);
+}
+
+#[test]
+fn canary_that_keeps_a_buffer_is_found() {
+    finds(Sabotage::KeepsBuffer, &["I27"]);
+}

@@ -1,0 +1,256 @@
+//! What one seed decides: the size of the world, its weather, its nodes and their work.
+//!
+//! Every seed draws its own ranges and then draws within them ("swarm"): a world without loss
+//! but with crashes finds other faults than one with a little of everything.
+
+use std::ops::Range;
+
+use raet::io::random::{Chance, Random};
+use raet::io::sim::{Delay, Faults};
+use raet::time::Duration;
+use raet::{Congestion, Mode, Mtu, Service, Suite};
+
+/// The kinds that the engine offers.
+pub(crate) const SERVICES: [Service; 7] = [
+    Service::Maybe,
+    Service::Repeat,
+    Service::RepeatDedup,
+    Service::MoreOrLessOnce,
+    Service::AtMostOnce,
+    Service::ExactlyOnce,
+    Service::Request,
+];
+
+/// Which pair of nodes talks, and which of the two opens the session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Edge {
+    pub(crate) initiator: usize,
+    pub(crate) responder: usize,
+    /// The responder opens one too, perhaps at the same time.
+    pub(crate) is_mutual: bool,
+}
+
+/// Settings of one node.
+#[derive(Clone, Debug)]
+pub(crate) struct NodePlan {
+    pub(crate) mtu: Mtu,
+    pub(crate) transactions: u32,
+    pub(crate) receive_bytes: u64,
+    pub(crate) tries: u8,
+    pub(crate) linger: Duration,
+    pub(crate) bundle: bool,
+    pub(crate) congestion: Congestion,
+    pub(crate) initial_round_trip: Duration,
+    pub(crate) ack_delay_max: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) send_buffers: u32,
+    /// How long a handler takes before it replies or lets go of a message, at most.
+    pub(crate) slowness: Duration,
+    /// Whether sends stay in the kernel's hands until the next turn.
+    pub(crate) kernel_holds: bool,
+}
+
+/// What happens while the world is troubled; weights among each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Troubles {
+    pub(crate) close: u64,
+    pub(crate) crash: u64,
+    pub(crate) cut: u64,
+    pub(crate) pause: u64,
+    pub(crate) weather: u64,
+    pub(crate) work: u64,
+}
+
+/// Everything that follows from a seed before anything happens.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) nodes: Vec<NodePlan>,
+    pub(crate) edges: Vec<Edge>,
+    /// A node whose key every other one rejects, and which knocks all the same.
+    pub(crate) outcast: Option<usize>,
+    pub(crate) mode: Mode,
+    pub(crate) suites: Vec<Suite>,
+    pub(crate) psk: Option<[u8; 32]>,
+    pub(crate) worst: Faults,
+    /// How long the troubles last.
+    pub(crate) span: Duration,
+    /// How long a turn takes: what arrives within it is one batch.
+    pub(crate) turn: Duration,
+    /// Things that happen, work included.
+    pub(crate) happenings: u64,
+    /// Messages in all.
+    pub(crate) messages_max: u64,
+    pub(crate) burst_max: u64,
+    pub(crate) troubles: Troubles,
+    /// How often each of [`SERVICES`] is used, relative to the others.
+    pub(crate) services: [u64; 7],
+    pub(crate) sizes: Range<u64>,
+    /// One message in so many is refused by its handler; 0: none.
+    pub(crate) refusals: u64,
+    /// At the end, one node dies without a word instead of closing.
+    pub(crate) ends_silently: bool,
+}
+
+impl Plan {
+    /// What `seed` decides.
+    pub(crate) fn drawn(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x706c_616e);
+        let random = &mut random;
+        let count = *pick(random, &[2, 2, 2, 3, 3, 4, 5, 8]);
+        let wide = random.below(8) == 0;
+        let nodes: Vec<_> = (0..count).map(|_| node(random, wide)).collect();
+        let outcast = (count > 2 && random.below(4) == 0).then(|| random.index(count));
+        let span = log_uniform(random, Duration::from_millis(30), Duration::from_secs(60));
+        // Now and then long enough for generations of keys and new handshakes to come and go.
+        let is_long = random.below(12) == 0;
+        let span = if is_long { span + Duration::from_secs(35 * 60) } else { span };
+        let mut swarm = |most: u64| if random.below(2) == 0 { 0 } else { random.below(most) + 1 };
+        let troubles = Troubles {
+            close: swarm(3),
+            crash: swarm(3),
+            cut: swarm(4),
+            pause: swarm(3),
+            weather: swarm(6),
+            work: 12,
+        };
+        let mut services = [(); 7].map(|()| swarm(4));
+        if services.iter().sum::<u64>() == 0 {
+            services = [1; 7];
+        }
+        let size_max = *pick(random, &[0, 4, 16, 64, 64, 256, 1_100]);
+        Self {
+            edges: edges(random, count, outcast),
+            outcast,
+            mode: *pick(random, &[Mode::Sealed, Mode::Sealed, Mode::Signed, Mode::Plain]),
+            suites: pick(
+                random,
+                &[
+                    vec![Suite::Aes256Gcm],
+                    vec![Suite::ChaCha20Poly1305],
+                    vec![Suite::Aes256Gcm, Suite::ChaCha20Poly1305],
+                ],
+            )
+            .clone(),
+            psk: (random.below(4) == 0).then_some([7; 32]),
+            worst: worst(random),
+            span,
+            turn: log_uniform(random, Duration::from_micros(2), Duration::from_millis(1)),
+            happenings: if is_long { 200 } else { 10 + random.below(120) },
+            messages_max: 50 + random.below(1_500),
+            burst_max: *pick(random, &[1, 4, 30, 300]),
+            troubles,
+            services,
+            sizes: random.below(size_max + 1)..size_max + 1,
+            refusals: *pick(random, &[0, 0, 2, 7, 40]),
+            ends_silently: random.below(2) == 0,
+            nodes,
+        }
+    }
+
+    /// The weather from now on, drawn anew.
+    pub(crate) fn weather(&self, random: &mut Random) -> Faults {
+        Faults::drawn(random.next_u64(), &self.worst)
+    }
+
+    /// A network that keeps its distances and does no harm any more.
+    pub(crate) fn healed(&self) -> Faults {
+        let min = self.worst.delay.min;
+        Faults { delay: Delay::fixed(min), mtu: self.worst.mtu, ..Faults::NONE }
+    }
+}
+
+/// One of `choices`.
+pub(crate) fn pick<'a, T>(random: &mut Random, choices: &'a [T]) -> &'a T {
+    &choices[random.index(choices.len())]
+}
+
+/// A span from `low` to `high` whose order of magnitude is drawn evenly.
+pub(crate) fn log_uniform(random: &mut Random, low: Duration, high: Duration) -> Duration {
+    let octaves = (high.as_nanos() / low.as_nanos().max(1)).ilog2();
+    let scale = 1 << random.below(u64::from(octaves) + 1);
+    random.between(low.saturating_mul(scale), low.saturating_mul(2 * scale)).min(high)
+}
+
+fn node(random: &mut Random, wide: bool) -> NodePlan {
+    let mtu = match random.below(if wide { 3 } else { 2 }) {
+        0 => Mtu::Fixed(1_200),
+        1 => Mtu::Fixed(*pick(random, &[1_200, 1_400, 1_472])),
+        _ => Mtu::Auto,
+    };
+    NodePlan {
+        mtu,
+        transactions: 64 << random.below(7),
+        receive_bytes: *pick(random, &[2_000, 20_000, 16 << 20]),
+        tries: *pick(random, &[1, 2, 4, 8]),
+        linger: *pick(
+            random,
+            &[Duration::ZERO, Duration::ZERO, Duration::from_micros(50), Duration::from_millis(2)],
+        ),
+        bundle: random.below(4) > 0,
+        congestion: *pick(
+            random,
+            &[
+                Congestion::Cubic,
+                Congestion::Cubic,
+                Congestion::FixedRate { bytes_per_second: 1 << 20 },
+            ],
+        ),
+        initial_round_trip: *pick(random, &[Duration::from_millis(1), Duration::from_millis(333)]),
+        ack_delay_max: *pick(random, &[Duration::from_micros(100), Duration::from_millis(25)]),
+        idle_timeout: *pick(random, &[Duration::from_secs(3), Duration::from_secs(30)]),
+        send_buffers: *pick(random, &[4, 16, 64, 512]),
+        slowness: *pick(random, &[Duration::ZERO, Duration::ZERO, Duration::from_millis(30)]),
+        kernel_holds: random.below(3) == 0,
+    }
+}
+
+fn edges(random: &mut Random, count: usize, outcast: Option<usize>) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for one in 0..count {
+        // A tree, so that everybody takes part, and a few more.
+        let first = if one == 0 { 0 } else { random.index(one) };
+        for other in 0..one {
+            if other != first && random.below(4) > 0 {
+                continue;
+            }
+            let swap = random.below(2) == 0;
+            let (initiator, responder) = if swap { (other, one) } else { (one, other) };
+            let is_mutual = random.below(4) == 0;
+            edges.push(Edge { initiator, responder, is_mutual });
+        }
+    }
+    for edge in &mut edges {
+        if outcast.is_some() && outcast == Some(edge.responder) {
+            std::mem::swap(&mut edge.initiator, &mut edge.responder);
+        }
+        if outcast == Some(edge.initiator) {
+            edge.is_mutual = false;
+        }
+    }
+    edges
+}
+
+/// The bounds of the weather.
+fn worst(random: &mut Random) -> Faults {
+    let lan = random.below(2) == 0;
+    let min = if lan {
+        random.between(Duration::from_micros(5), Duration::from_micros(500))
+    } else {
+        random.between(Duration::from_millis(1), Duration::from_millis(30))
+    };
+    let mean = min + random.between(Duration::ZERO, min.saturating_mul(4));
+    let mut percent = |most: u32| {
+        let drawn = random.below(u64::from(most) + 1);
+        Chance::percent(u32::try_from(drawn).expect("at most a u32"))
+    };
+    Faults {
+        loss: percent(30),
+        duplication: percent(30),
+        reorder: percent(20),
+        corruption: percent(5),
+        truncation: percent(5),
+        train: percent(80),
+        delay: Delay { min, mean, max: Duration::from_secs(1) },
+        mtu: if lan { 65_507 } else { 1_472 },
+    }
+}

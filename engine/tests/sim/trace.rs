@@ -1,0 +1,58 @@
+//! What happened, as one number, so that two runs can be compared; and in words, if asked for.
+
+use raet::time::Instant;
+
+/// A run's history.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    hash: u64,
+    is_told: bool,
+}
+
+impl Trace {
+    /// An empty history, printed as it grows if `is_told`.
+    pub(crate) fn new(is_told: bool) -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, is_told }
+    }
+
+    /// Something happened at a node.
+    pub(crate) fn note(&mut self, what: &str, now: Instant, node: usize, numbers: &[u64]) {
+        self.mix(what.as_bytes());
+        self.word(now.as_nanos());
+        self.word(node as u64);
+        for &number in numbers {
+            self.word(number);
+        }
+        if self.is_told {
+            println!("{:>16} node {node} {what} {numbers:?}", now.as_nanos());
+        }
+    }
+
+    /// A datagram came or went.
+    pub(crate) fn bytes(&mut self, what: &str, now: Instant, node: usize, bytes: &[u8]) {
+        self.mix(bytes);
+        if self.is_told {
+            let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+            let head = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len().min(40))]);
+            println!("{:>16} node {node} {what} {} {head}", now.as_nanos(), bytes.len());
+        }
+    }
+
+    /// The history so far, as one number.
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.word(u64::from_le_bytes(word));
+        }
+        self.word(bytes.len() as u64);
+    }
+
+    fn word(&mut self, word: u64) {
+        self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+    }
+}

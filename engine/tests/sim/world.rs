@@ -1,0 +1,330 @@
+//! One seed's world: troubles first, then everything heals and has to come to its end, then all
+//! sessions close and nothing may be left.
+
+use std::collections::BTreeMap;
+
+use raet::io::random::Random;
+use raet::io::sim::{Faults, SimNetwork};
+use raet::limits::{IDLE_TIMEOUT, PROBE_TIMEOUT_MAX, UNCONFIRMED_TIMEOUT};
+use raet::time::{Duration, Instant};
+use raet::{SendError, Service};
+
+use crate::auditor::Auditor;
+use crate::node::{Node, Sabotage};
+use crate::plan::{Edge, Plan, SERVICES, log_uniform};
+use crate::trace::Trace;
+
+/// Turns of all nodes in one world: two hundred times what a usual one takes.
+const TURNS_MAX: u64 = 2_000_000;
+
+/// What a world led to.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// What was broken, in order.
+    pub(crate) violations: Vec<String>,
+    /// The whole history as a number.
+    pub(crate) hash: u64,
+    /// Messages that were sent, and deliveries.
+    pub(crate) totals: (u64, u64),
+    /// Packets that nodes sent.
+    pub(crate) packets: u64,
+}
+
+/// Something that is due later.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Happening,
+    Heal(usize, usize),
+    Start(usize),
+}
+
+struct World {
+    plan: Plan,
+    network: SimNetwork,
+    nodes: Vec<Node>,
+    auditor: Auditor,
+    trace: Trace,
+    random: Random,
+    due: BTreeMap<(Instant, u64), Due>,
+    dues: u64,
+    drafted: u64,
+}
+
+/// Runs the world of `seed` to its end.
+pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdict {
+    let mut plan = Plan::drawn(seed);
+    if sabotage.is_some() {
+        plan.services = [1; 7];
+        plan.refusals = 0;
+    }
+    if is_told {
+        println!("{plan:#?}");
+    }
+    let mut random = Random::new(seed ^ 0x776f_726c_64);
+    let network = SimNetwork::new(seed, plan.weather(&mut random));
+    let tries = plan.nodes.iter().map(|node| u64::from(node.tries)).collect();
+    let mut world = World {
+        nodes: Node::all(seed, &plan, sabotage),
+        auditor: Auditor::new(plan.mode, plan.refusals, plan.outcast, tries),
+        trace: Trace::new(is_told),
+        network,
+        plan,
+        random,
+        due: BTreeMap::new(),
+        dues: 0,
+        drafted: 0,
+    };
+    world.run();
+    Verdict {
+        violations: world.auditor.violations().to_vec(),
+        hash: world.trace.hash(),
+        totals: world.auditor.totals(),
+        packets: world.network.counters().sent,
+    }
+}
+
+impl World {
+    fn run(&mut self) {
+        for node in &mut self.nodes {
+            node.start(&self.network);
+        }
+        self.trouble();
+        self.come_to_rest();
+        self.close();
+        if self.is_sound() {
+            self.auditor.close();
+        }
+    }
+
+    fn is_sound(&self) -> bool {
+        self.auditor.violations().is_empty()
+    }
+
+    /// Work, in whatever weather.
+    fn trouble(&mut self) {
+        let end = self.network.now() + self.plan.span;
+        self.plan_happening();
+        self.run_until(end, |_| false);
+    }
+
+    /// I9: when nothing is wrong any more, every transaction ends.
+    fn come_to_rest(&mut self) {
+        self.due.clear();
+        self.network.heal_all();
+        self.network.set_faults(self.plan.healed());
+        let now = self.network.now();
+        for node in &mut self.nodes {
+            node.paused_until = now;
+            if !node.is_up() {
+                node.start(&self.network);
+            }
+        }
+        // A side that does not know yet that the other forgot it learns so by silence.
+        let patience = IDLE_TIMEOUT + PROBE_TIMEOUT_MAX.saturating_mul(3);
+        self.rest(patience);
+        // All is well: each pair exchanges one more message in both directions.
+        for edge in self.plan.edges.clone() {
+            for (from, to) in [(edge.initiator, edge.responder), (edge.responder, edge.initiator)] {
+                if self.plan.outcast == Some(from) || self.plan.outcast == Some(to) {
+                    continue;
+                }
+                let draft = self.auditor.draft(from, to, Service::ExactlyOnce, 20);
+                let now = self.network.now();
+                if let Err(error) = self.nodes[from].send(now, &draft, &mut self.auditor) {
+                    self.auditor.blame("I9", format!("{from} cannot send to {to}: {error}"));
+                }
+            }
+        }
+        self.rest(patience);
+    }
+
+    fn rest(&mut self, patience: Duration) {
+        let end = self.network.now() + patience;
+        self.run_until(end, |world| world.auditor.open() == 0 && world.is_joined());
+        if self.is_sound() && self.auditor.open() > 0 {
+            let open = self.auditor.open_letters();
+            self.auditor.blame("I9", format!("{} sends do not end: {open}", self.auditor.open()));
+        }
+        if self.is_sound() && !self.is_joined() {
+            self.auditor.blame("I9", "no session in good weather".to_owned());
+        }
+    }
+
+    /// Whether every pair that should talk has its session, on both sides.
+    fn is_joined(&self) -> bool {
+        self.plan.edges.iter().all(|&Edge { initiator, responder, .. }| {
+            let knows = |one: usize, other| {
+                self.nodes[one].open_peers().iter().any(|(_, node)| *node == other)
+            };
+            self.plan.outcast == Some(initiator)
+                || (knows(initiator, responder) && knows(responder, initiator))
+        })
+    }
+
+    /// I27 and I28: close, or die, and nothing is left.
+    fn close(&mut self) {
+        let now = self.network.now();
+        let dies = self.plan.ends_silently.then(|| self.random.index(self.nodes.len()));
+        for index in 0..self.nodes.len() {
+            self.nodes[index].is_closing = true;
+            if dies == Some(index) {
+                self.nodes[index].crash(&mut self.auditor);
+                continue;
+            }
+            for peer in 0..self.nodes.len() {
+                if dies != Some(peer) {
+                    self.nodes[index].close(now, peer);
+                }
+            }
+        }
+        let patience = IDLE_TIMEOUT + UNCONFIRMED_TIMEOUT + PROBE_TIMEOUT_MAX.saturating_mul(3);
+        self.run_until(now + patience, |_| false);
+        if self.is_sound() {
+            for node in &self.nodes {
+                node.check_clean(&mut self.auditor);
+            }
+        }
+    }
+
+    /// Runs until `end`, or until `is_done` once nothing is under way.
+    fn run_until(&mut self, end: Instant, is_done: impl Fn(&Self) -> bool) {
+        while self.is_sound() {
+            let now = self.network.now();
+            self.do_due(now);
+            for node in &mut self.nodes {
+                let arrived = self.network.has_received(node.address) && now >= node.paused_until;
+                if arrived || node.wake_at().is_some_and(|at| at <= now) {
+                    node.turn(&mut self.auditor, &mut self.trace);
+                }
+            }
+            if now >= end || is_done(self) {
+                return;
+            }
+            let turns: u64 = self.nodes.iter().map(|node| node.turns).sum();
+            if turns > TURNS_MAX {
+                self.auditor.blame("I25", format!("{turns} turns and no end"));
+            }
+            let next = self.next_event(now).unwrap_or(end).max(now + self.plan.turn).min(end);
+            self.network.advance_to(next);
+        }
+    }
+
+    fn next_event(&self, now: Instant) -> Option<Instant> {
+        let waiting = |node: &&Node| self.network.has_received(node.address) && node.is_up();
+        let backlog = self.nodes.iter().filter(waiting).map(|node| node.paused_until.max(now));
+        let wakes = self.nodes.iter().filter_map(Node::wake_at);
+        let due = self.due.keys().next().map(|entry| entry.0);
+        backlog.chain(wakes).chain(self.network.next_event()).chain(due).min()
+    }
+
+    fn plan_due(&mut self, after: Duration, due: Due) {
+        self.dues += 1;
+        self.due.insert((self.network.now() + after, self.dues), due);
+    }
+
+    fn plan_happening(&mut self) {
+        let mean = Duration::from_nanos(self.plan.span.as_nanos() / self.plan.happenings);
+        let after = self.random.exponential(mean);
+        self.plan_due(after, Due::Happening);
+    }
+
+    fn do_due(&mut self, now: Instant) {
+        while let Some(entry) = self.due.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            match entry.remove() {
+                Due::Happening => {
+                    self.happen(now);
+                    self.plan_happening();
+                }
+                Due::Heal(one, other) => {
+                    self.network.heal(self.nodes[one].address, self.nodes[other].address);
+                }
+                Due::Start(node) => self.nodes[node].start(&self.network),
+            }
+        }
+    }
+
+    /// One thing happens, drawn by the plan's weights.
+    fn happen(&mut self, now: Instant) {
+        let troubles = self.plan.troubles;
+        let node = self.random.index(self.nodes.len());
+        let edge = self.plan.edges[self.random.index(self.plan.edges.len())];
+        let longest = self.plan.span.min(Duration::from_secs(40)).max(Duration::from_millis(60));
+        let spell = log_uniform(&mut self.random, Duration::from_millis(1), longest);
+        let acts: [(u64, fn(&mut Self, Instant, usize, [usize; 2], Duration)); 6] = [
+            (troubles.work, |world, now, _, pair, _| world.work(now, pair)),
+            (troubles.close, |world, now, _, [one, other], _| world.nodes[one].close(now, other)),
+            (troubles.crash, |world, _, node, _, spell| {
+                if world.nodes[node].is_up() {
+                    world.nodes[node].crash(&mut world.auditor);
+                    world.plan_due(spell, Due::Start(node));
+                }
+            }),
+            (troubles.cut, |world, _, _, [one, other], spell| {
+                let (from, to) = (world.nodes[one].address, world.nodes[other].address);
+                if world.random.below(2) == 0 {
+                    world.network.partition(from, to);
+                } else {
+                    world.network.cut(from, to);
+                }
+                world.plan_due(spell, Due::Heal(one, other));
+            }),
+            (troubles.pause, |world, now, node, _, spell| {
+                world.nodes[node].paused_until = now + spell;
+            }),
+            (troubles.weather, |world, _, _, _, _| {
+                let weather: Faults = world.plan.weather(&mut world.random);
+                world.network.set_faults(weather);
+            }),
+        ];
+        let mut drawn = self.random.below(acts.iter().map(|act| act.0).sum());
+        let mut pair = [edge.initiator, edge.responder];
+        if self.random.below(2) == 0 {
+            pair.reverse();
+        }
+        for (weight, act) in acts {
+            if drawn < weight {
+                return act(self, now, node, pair, spell);
+            }
+            drawn -= weight;
+        }
+    }
+
+    /// A burst of messages in one direction.
+    fn work(&mut self, now: Instant, [from, to]: [usize; 2]) {
+        let burst = 1 + self.random.below(self.plan.burst_max);
+        let mixed = self.random.below(2) == 0;
+        let mut service = self.service();
+        for _ in 0..burst {
+            if self.drafted >= self.plan.messages_max {
+                return;
+            }
+            if mixed {
+                service = self.service();
+            }
+            let sizes = &self.plan.sizes;
+            let len = sizes.start + self.random.below(sizes.end - sizes.start);
+            let len = usize::try_from(len).expect("small");
+            let draft = self.auditor.draft(from, to, service, len);
+            match self.nodes[from].send(now, &draft, &mut self.auditor) {
+                Ok(()) => self.drafted += 1,
+                Err(SendError::TooLarge { .. }) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn service(&mut self) -> Service {
+        let weights = self.plan.services;
+        let mut drawn = self.random.below(weights.iter().sum());
+        for (service, weight) in SERVICES.into_iter().zip(weights) {
+            if drawn < weight {
+                return service;
+            }
+            drawn -= weight;
+        }
+        unreachable!("the weights add up")
+    }
+}
