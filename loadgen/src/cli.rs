@@ -8,14 +8,27 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::parse;
 use crate::plan::{Pace, Sizes};
 
+/// What people want to do most, shown below the options.
+const EXAMPLES: &str = "\
+Examples:
+  raet-loadgen                                        how fast is it here?
+  raet-loadgen --service request --closed 1           how long is a round trip?
+  raet-loadgen --rate 100k --plot latency.svg         how late are messages at a steady load?
+  raet-loadgen --impair loss=5%,dup=5%,reorder=5%     does it hold on a bad path?
+  raet-loadgen --size file:words.txt                  do all lines of a file arrive?
+  raet-loadgen serve --bind 0.0.0.0:4040              and from another machine, with what it prints:
+  raet-loadgen run --connect HOST:4040 --peer-key KEY";
+
 /// Drives raet nodes on a schedule and reports throughput and latency that can be trusted.
 ///
 /// Without arguments: starts a responder and an initiator in this process on loopback, opens a
 /// sealed session, sends 64-byte exactly-once messages at full rate for 10 s, verifies every one
-/// and prints a short table. Exit status 0 only if what the service promises held, 2 for bad
-/// arguments, 1 otherwise.
+/// and prints a short table.
+///
+/// Exit status: 0 if what the service promises held, 2 for bad arguments, 1 otherwise.
 #[derive(Parser, Debug)]
 #[command(name = "raet-loadgen", version, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -36,6 +49,7 @@ pub(crate) enum Command {
 
 /// The load.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Load")]
 pub(crate) struct RunOptions {
     /// Send to a responder in another process at this address, instead of starting one here
     #[arg(long, value_name = "ADDR", value_parser = parse::address, requires = "peer_key")]
@@ -77,13 +91,13 @@ pub(crate) struct RunOptions {
     pub(crate) engine: EngineOptions,
     /// Write the report as JSON (schema raet-loadgen/1) to a file, or to stdout with `-`; the
     /// table then goes to stderr
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", help_heading = "Results")]
     pub(crate) json: Option<PathBuf>,
     /// Write the latency distribution as an HdrHistogram percentile log
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub(crate) hgrm: Option<PathBuf>,
     /// Draw the latency percentiles
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", help_heading = "Results")]
     pub(crate) plot: Option<PathBuf>,
 }
 
@@ -107,6 +121,7 @@ pub(crate) struct ServeOptions {
 
 /// How a node runs. In one process these hold for both nodes.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Engine")]
 pub(crate) struct EngineOptions {
     /// Identity from this file (mode 0600), made there if missing [default: a new one each run]
     #[arg(long, value_name = "FILE")]

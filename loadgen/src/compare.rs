@@ -60,7 +60,7 @@ pub(crate) fn compare(options: &RunOptions, signal: &Arc<AtomicBool>) -> Result<
         Some(trouble) if runs.is_empty() => Err(trouble),
         _ => {
             let json = json!({ "schema": "raet-loadgen-compare/1", "runs": runs });
-            outputs.write_files(&json, String::new, String::new)?;
+            outputs.write_json(&json)?;
             Ok(held)
         }
     }

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use raet::time::{Duration, Instant};
 use raet::{
-    Context, Handler, Message, PeerId, PublicKey, Resolved, SendError, Service, SessionChange,
+    Context, Handler, Message, PathStatistics, PeerId, PublicKey, Resolved, SendError, Service,
+    SessionChange,
 };
 
 use crate::causes;
@@ -105,6 +106,7 @@ pub(crate) struct Initiator {
     last_change: Instant,
     measured_from: Instant,
     skipped: u64,
+    path: Option<PathStatistics>,
     failures: Vec<String>,
 }
 
@@ -167,6 +169,7 @@ impl Initiator {
             last_change: Instant::ZERO,
             measured_from: Instant::ZERO,
             skipped: 0,
+            path: None,
             failures: Vec::new(),
         }
     }
@@ -197,6 +200,7 @@ impl Initiator {
                 if goes_on {
                     return Step::Loading(loading);
                 }
+                self.path = self.peer.and_then(|peer| context.path(peer));
                 self.shared.enter(Phase::Draining);
                 Step::Draining
             }
@@ -417,6 +421,7 @@ impl Initiator {
             skipped: self.skipped,
             hash: self.source.as_ref().map(Source::hash).unwrap_or_default(),
             seconds: self.last_change.saturating_since(self.measured_from).as_secs_f64(),
+            path: self.path,
             failures: std::mem::take(&mut self.failures),
         });
         if let Some(peer) = self.peer {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use raet::PathStatistics;
 use serde_json::{Map, Value, json};
 
 use crate::check::Arrived;
@@ -129,6 +130,8 @@ pub(crate) struct Report {
     pub(crate) clocking: Clocking,
     /// Latency in nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// Where the path stood when the load ended.
+    pub(crate) path: Option<PathStatistics>,
     /// The nodes of this process.
     pub(crate) nodes: Vec<NodeFigures>,
     /// Most memory this process held.
@@ -145,6 +148,12 @@ impl Report {
     /// Whether the exit status is 0.
     pub(crate) fn held(&self) -> bool {
         self.broken.is_empty() && self.failures.is_empty()
+    }
+
+    /// Why no message was sent, if none was.
+    pub(crate) fn never_began(&self) -> Option<&str> {
+        let sent = self.measured.sent + self.warmup.sent;
+        self.failures.first().filter(|_| sent == 0).map(String::as_str)
     }
 
     /// Messages that are gone: sent, not known to have stayed here, and not arrived.
@@ -229,6 +238,7 @@ impl Report {
             "broken": self.broken,
             "failures": self.failures,
             "interrupted": self.interrupted,
+            "path": self.path.map(path_json),
             "nodes": self.nodes.iter().map(node_json).collect::<Vec<_>>(),
         })
     }
@@ -262,6 +272,9 @@ impl Report {
             ),
         ));
         rows.push(("latency", self.latency_text()));
+        if let Some(path) = self.path {
+            rows.push(("path", path_text(path)));
+        }
         for node in &self.nodes {
             rows.push((node.role, node_text(node)));
         }
@@ -353,6 +366,14 @@ fn latency_json(latency: &Histogram<u64>) -> Value {
     })
 }
 
+fn path_json(path: PathStatistics) -> Value {
+    json!({
+        "datagram_bytes": path.datagram_len,
+        "round_trip_us": path.round_trip.as_nanos() as f64 / 1e3,
+        "window_bytes": path.window,
+    })
+}
+
 fn node_json(node: &NodeFigures) -> Value {
     json!({
         "role": node.role,
@@ -370,6 +391,15 @@ fn node_json(node: &NodeFigures) -> Value {
         "drops": node.drops,
         "cpu_seconds": node.cpu_seconds,
     })
+}
+
+fn path_text(path: PathStatistics) -> String {
+    format!(
+        "datagrams of {} bytes, round trip {}, window {} bytes",
+        grouped(path.datagram_len as u64),
+        short_time(path.round_trip.as_nanos()),
+        grouped(path.window)
+    )
 }
 
 fn node_text(node: &NodeFigures) -> String {
@@ -468,6 +498,7 @@ pub(crate) mod tests {
             content_hash_match: None,
             clocking: Clocking::SendToDelivery,
             latency,
+            path: None,
             nodes: vec![node("initiator"), node("responder")],
             max_rss_bytes: 12_000_000,
             broken: Vec::new(),

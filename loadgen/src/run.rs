@@ -38,7 +38,14 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) fn run(options: &RunOptions, signal: &Arc<AtomicBool>) -> Result<bool, Trouble> {
     let outputs = Outputs::open(options)?;
     let report = measure(options, signal)?;
-    outputs.write(&report)?;
+    // What never began is told in one sentence; a table of zeros would bury it.
+    if let Some(failure) = report.never_began() {
+        let failure = Trouble::Running(failure.to_owned());
+        outputs.write_files(&report)?;
+        return Err(failure);
+    }
+    outputs.tell(&report.to_table());
+    outputs.write_files(&report)?;
     Ok(report.held())
 }
 
@@ -275,6 +282,7 @@ fn assemble(
         content_hash_match,
         clocking,
         latency,
+        path: result.path,
         nodes,
         max_rss_bytes: environment::resident_bytes_max(),
         broken: account.broken(),
@@ -348,7 +356,11 @@ fn config_json(options: &RunOptions, load: &Load) -> Value {
         "peer_key": options.peer_key.map(|key| key.to_string()),
         "bind": options.bind.map(|address| address.to_string()),
         "service": name_of(options.service),
-        "size": size_text(&options.size),
+        "size": match &options.size {
+            Size::Generated(Sizes { min, max }) if min == max => json!(min),
+            Size::Generated(Sizes { min, max }) => json!(format!("{min}..{max}")),
+            Size::Lines(path) => json!(format!("file:{}", path.display())),
+        },
         "duration_seconds": load.duration.map(seconds),
         "messages": load.messages,
         "warmup_seconds": seconds(load.warmup),
@@ -406,20 +418,6 @@ impl Outputs {
         })
     }
 
-    /// Writes one run's results: the table for people, and the files.
-    ///
-    /// # Errors
-    /// A file that cannot be written after all.
-    pub(crate) fn write(self, report: &Report) -> Result<(), Trouble> {
-        self.tell(&report.to_table());
-        let plot_texts = (&report.title, report.subtitle());
-        self.write_files(
-            &report.to_json(),
-            || hgrm::render(&report.latency),
-            || plot::render(&report.latency, plot_texts.0, &plot_texts.1),
-        )
-    }
-
     /// Shows text to people: on stdout, unless the JSON goes there.
     pub(crate) fn tell(&self, text: &str) {
         if matches!(self.json, Some(Sink::Stdout)) {
@@ -434,22 +432,22 @@ impl Outputs {
     ///
     /// # Errors
     /// One that cannot be written after all.
-    pub(crate) fn write_files(
-        self,
-        json: &Value,
-        hgrm: impl FnOnce() -> String,
-        plot: impl FnOnce() -> String,
-    ) -> Result<(), Trouble> {
-        if let Some(sink) = self.json {
-            sink.write(&format!("{json:#}\n"))?;
-        }
+    pub(crate) fn write_files(self, report: &Report) -> Result<(), Trouble> {
         if let Some(sink) = self.hgrm {
-            sink.write(&hgrm())?;
+            sink.write(&hgrm::render(&report.latency))?;
         }
         if let Some(sink) = self.plot {
-            sink.write(&plot())?;
+            sink.write(&plot::render(&report.latency, &report.title, &report.subtitle()))?;
         }
-        Ok(())
+        Self { hgrm: None, plot: None, ..self }.write_json(&report.to_json())
+    }
+
+    /// Writes the JSON alone, if it was asked for.
+    ///
+    /// # Errors
+    /// It cannot be written after all.
+    pub(crate) fn write_json(self, json: &Value) -> Result<(), Trouble> {
+        self.json.map_or(Ok(()), |sink| sink.write(&format!("{json:#}\n")))
     }
 }
 
