@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::names::{AcceptName, IdleName, IoName, ModeName, ServiceName, SuiteName, Switch};
 use crate::parse;
 use crate::plan::{Pace, Sizes};
 
@@ -187,85 +188,6 @@ pub(crate) enum MtuChoice {
     Fixed(usize),
 }
 
-/// The service levels by their names in the protocol's table.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum ServiceName {
-    Maybe,
-    Repeat,
-    RepeatDedup,
-    MoreOrLessOnce,
-    AtMostOnce,
-    #[default]
-    ExactlyOnce,
-    Request,
-}
-
-/// Who gets in unasked.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum AcceptName {
-    Never,
-    Once,
-    #[default]
-    Always,
-}
-
-/// Idle strategies.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum IdleName {
-    Spin,
-    Yield,
-    #[default]
-    Backoff,
-    Park,
-}
-
-/// Drivers.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum IoName {
-    #[default]
-    Auto,
-    Uring,
-    Mmsg,
-}
-
-/// Packet ciphers.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum SuiteName {
-    #[default]
-    #[value(name = "aes256gcm")]
-    Aes256Gcm,
-    #[value(name = "chacha20")]
-    ChaCha20,
-}
-
-/// Session protection.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum ModeName {
-    #[default]
-    Sealed,
-    Signed,
-    Plain,
-}
-
-/// On or off.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Switch {
-    On,
-    Off,
-}
-
-impl Switch {
-    /// Whether it is on.
-    pub(crate) fn is_on(self) -> bool {
-        self == Self::On
-    }
-}
-
-/// The name by which the command line knows a value.
-pub(crate) fn name_of(value: impl ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
 impl RunOptions {
     /// The load's pace.
     pub(crate) fn pace(&self) -> Pace {
@@ -422,6 +344,7 @@ fn one_sentence(rendered: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::name_of;
 
     fn read_line(line: &str) -> Result<Cli, String> {
         let words = std::iter::once("raet-loadgen").chain(line.split_whitespace());

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::cli::{IoName, RunOptions, Switch, name_of};
+use crate::cli::RunOptions;
 use crate::engine::Trouble;
-use crate::report::{Report, bytes_per_second, scaled, short_time};
-use crate::run::{self, Outputs};
+use crate::names::{IoName, Switch, name_of};
+use crate::outputs::Outputs;
+use crate::report::Report;
+use crate::run;
+use crate::table::{bytes_per_second, scaled, short_time};
 
 /// The combinations, the default first.
 const COMBINATIONS: [(IoName, Switch); 4] = [

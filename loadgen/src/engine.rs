@@ -11,9 +11,8 @@ use raet::{
     StartError, Suite, Trust, TrustPolicy,
 };
 
-use crate::cli::{
-    AcceptName, EngineOptions, IdleName, IoName, ModeName, MtuChoice, ServiceName, SuiteName,
-};
+use crate::cli::{EngineOptions, MtuChoice};
+use crate::names::{AcceptName, IdleName, IoName, ModeName, ServiceName, SuiteName};
 use crate::report::NodeFigures;
 
 /// A silent peer is given up after this.

@@ -8,22 +8,21 @@
 //! that shrinks unnoticed would measure something else than was asked for.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use raet::time::{Duration, Instant};
 use raet::{
-    Context, Handler, Message, PathStatistics, PeerId, PublicKey, Resolved, SendError, Service,
-    SessionChange,
+    Context, Handler, Message, PathStatistics, PeerId, Resolved, SendError, Service, SessionChange,
 };
 
 use crate::causes;
 use crate::control::{Begin, Question};
 use crate::environment;
+use crate::load::Load;
 use crate::payload::Tag;
 use crate::plan::{Pace, Schedule};
 use crate::shared::{Phase, SessionResult, Shared};
-use crate::source::{Content, Source};
+use crate::source::Source;
 use crate::talk::{Heard, Talk};
 use crate::tally::Tally;
 
@@ -46,46 +45,6 @@ const VERDICT_MAX: Duration = Duration::from_secs(20);
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// Failures of one session that are told.
 const FAILURES_MAX: usize = 2;
-
-/// The load, the same for every session.
-#[derive(Clone, Debug)]
-pub(crate) struct Load {
-    /// The responder.
-    pub(crate) address: SocketAddr,
-    /// Its key.
-    pub(crate) key: PublicKey,
-    /// Service level of the messages.
-    pub(crate) service: Service,
-    /// How fast.
-    pub(crate) pace: Pace,
-    /// How long after the warm-up; `None` without end.
-    pub(crate) duration: Option<Duration>,
-    /// How many after the warm-up; `None` without end.
-    pub(crate) messages: Option<u64>,
-    /// How long to send before measuring.
-    pub(crate) warmup: Duration,
-    /// Sessions that share it.
-    pub(crate) sessions: u32,
-    /// Seed of the contents.
-    pub(crate) seed: u64,
-    /// What is sent.
-    pub(crate) content: Content,
-    /// Whether datagrams may grow while the path is probed.
-    pub(crate) is_path_probed: bool,
-}
-
-impl Load {
-    /// What falls to the session at `place` of `total` things dealt in turn.
-    fn share(&self, total: u64, place: u32) -> u64 {
-        let sessions = u64::from(self.sessions);
-        total / sessions + u64::from(u64::from(place) < total % sessions)
-    }
-
-    /// Whether the responder reports each message's fate.
-    fn is_acknowledged(&self) -> bool {
-        !matches!(self.service, Service::Maybe | Service::Repeat | Service::RepeatDedup)
-    }
-}
 
 /// One session's initiator.
 #[derive(Debug)]

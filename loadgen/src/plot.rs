@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use crate::report::short_time;
+use crate::table::short_time;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 540.0;

@@ -13,7 +13,7 @@ use crate::check::{Arrival, Copies};
 use crate::control::{Begin, Question, SESSIONS_MAX, Verdict, begin_answer, page_answer};
 use crate::environment;
 use crate::payload::{self, Tag};
-use crate::report::grouped;
+use crate::table::grouped;
 
 /// A shard's responder.
 #[derive(Debug)]

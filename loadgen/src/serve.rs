@@ -11,8 +11,8 @@ use raet::node::cpus;
 
 use crate::cli::ServeOptions;
 use crate::engine::{self, Placement, Trouble};
-use crate::report::grouped;
 use crate::responder::Responder;
+use crate::table::grouped;
 
 /// How often the signal is looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
