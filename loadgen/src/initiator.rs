@@ -72,6 +72,8 @@ pub(crate) struct Initiator {
 /// What the session is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
+    /// What had no end was given up: the engine tells what became of it.
+    Abandoning { until: Instant },
     /// The handshake is under way; `is_pending` if the peer's operator has not decided yet.
     Connecting { is_pending: bool },
     /// All is over.
@@ -166,8 +168,11 @@ impl Initiator {
             Step::Draining => {
                 let patience =
                     if self.shared.is_ending() { DRAIN_LOST_MAX } else { DRAIN_STALL_MAX };
-                let is_stalled = now.saturating_since(self.last_change) > patience;
-                if self.tally.outstanding() > 0 && !is_stalled {
+                let outstanding = self.tally.outstanding();
+                if outstanding > 0 && now.saturating_since(self.last_change) > patience {
+                    return self.abandon(context, patience);
+                }
+                if outstanding > 0 {
                     return Step::Draining;
                 }
                 let settle = if self.load.is_acknowledged() { Duration::ZERO } else { SETTLE };
@@ -178,10 +183,15 @@ impl Initiator {
                 self.ask(context, &Question::Page(0));
                 Step::Judging { until: now + VERDICT_MAX }
             }
-            Step::Judging { until } if self.talk.is_over() || now >= until => self.finish(context),
-            Step::Connecting { .. } | Step::Done | Step::Judging { .. } | Step::Settling { .. } => {
-                self.step
+            Step::Abandoning { until } if self.tally.outstanding() == 0 || now >= until => {
+                self.finish(context)
             }
+            Step::Judging { until } if self.talk.is_over() || now >= until => self.finish(context),
+            Step::Abandoning { .. }
+            | Step::Connecting { .. }
+            | Step::Done
+            | Step::Judging { .. }
+            | Step::Settling { .. } => self.step,
         }
     }
 
@@ -365,6 +375,16 @@ impl Initiator {
             self.failures.push(sentence);
         }
         self.shared.fail();
+    }
+
+    fn abandon(&mut self, context: &mut Context<'_>, patience: Duration) -> Step {
+        let outstanding = self.tally.outstanding();
+        self.fail(format!("{outstanding} messages had no end for {patience} and were given up"));
+        self.talk.give_up();
+        if let Some(peer) = self.peer {
+            context.close(peer);
+        }
+        Step::Abandoning { until: context.now() + DRAIN_LOST_MAX }
     }
 
     fn finish(&mut self, context: &mut Context<'_>) -> Step {

@@ -132,6 +132,9 @@ fn start_initiator(
 ) -> Result<Node, Trouble> {
     let mut config = engine::config(&options.engine, bind)?;
     engine::initiate(&mut config, place, load.sessions);
+    if options.connect.is_some() {
+        config.idle_timeout = engine::IDLE_TIMEOUT_APART;
+    }
     config.cpus = placement.initiators.as_ref().map(|cpus| vec![cpus[place as usize % cpus.len()]]);
     config.seed = load.seed.wrapping_add(u64::from(place) << 32);
     let (load, shared) = (Arc::clone(load), Arc::clone(shared));
