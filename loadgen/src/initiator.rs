@@ -37,8 +37,6 @@ const PROOF_MAX: Duration = Duration::from_secs(3);
 const DRAIN_STALL_MAX: Duration = Duration::from_secs(30);
 /// The same, once a session is lost or a signal came.
 const DRAIN_LOST_MAX: Duration = Duration::from_secs(2);
-/// How long messages that nobody acknowledges may still be under way.
-const SETTLE: Duration = Duration::from_millis(500);
 /// How long the verdict may take.
 const VERDICT_MAX: Duration = Duration::from_secs(20);
 /// A turn at least this often while something outside the node is waited for.
@@ -175,8 +173,7 @@ impl Initiator {
                 if outstanding > 0 {
                     return Step::Draining;
                 }
-                let settle = if self.load.is_acknowledged() { Duration::ZERO } else { SETTLE };
-                Step::Settling { until: now + settle }
+                Step::Settling { until: now + self.load.settle }
             }
             Step::Settling { until } if now >= until => {
                 self.shared.enter(Phase::Judging);

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use raet::time::Duration;
-use raet::{PublicKey, Service};
+use raet::{Impairment, PublicKey, Service};
 use serde_json::{Value, json};
 
 use crate::cli::{MtuChoice, RunOptions, Size};
 use crate::engine::{self, Trouble};
 use crate::lines::Survey;
-use crate::names::{ModeName, name_of};
+use crate::names::{ModeName, ServiceName, name_of};
 use crate::plan::{Pace, Sizes};
 use crate::source::Content;
 
@@ -38,7 +38,12 @@ pub(crate) struct Load {
     pub(crate) content: Content,
     /// Whether datagrams may grow while the path is probed.
     pub(crate) is_path_probed: bool,
+    /// How long messages that nobody acknowledges may still be under way.
+    pub(crate) settle: Duration,
 }
+
+/// [`Load::settle`] of a path without delays of our own making.
+const SETTLE: Duration = Duration::from_millis(500);
 
 impl Load {
     /// The load that the options ask for, sent to the holder of `key` at `address`.
@@ -50,6 +55,8 @@ impl Load {
         key: PublicKey,
     ) -> Self {
         let (duration, messages) = options.length();
+        let faults = options.engine.impair.as_ref().and_then(|text| text.parse().ok());
+        let delay = faults.map_or(Duration::ZERO, |faults: Impairment| faults.delay_max);
         Self {
             address,
             key,
@@ -62,6 +69,7 @@ impl Load {
             seed,
             content,
             is_path_probed: options.engine.mtu == MtuChoice::Auto,
+            settle: if is_acknowledged(options.service) { Duration::ZERO } else { SETTLE + delay },
         }
     }
 
@@ -69,11 +77,6 @@ impl Load {
     pub(crate) fn share(&self, total: u64, place: u32) -> u64 {
         let sessions = u64::from(self.sessions);
         total / sessions + u64::from(u64::from(place) < total % sessions)
-    }
-
-    /// Whether the responder reports each message's fate.
-    pub(crate) fn is_acknowledged(&self) -> bool {
-        !matches!(self.service, Service::Maybe | Service::Repeat | Service::RepeatDedup)
     }
 
     /// One line that says what is run.
@@ -152,6 +155,11 @@ pub(crate) fn content(options: &RunOptions) -> Result<Content, Trouble> {
             Ok(Content::Lines { survey, repeat })
         }
     }
+}
+
+/// Whether the responder reports each message's fate.
+fn is_acknowledged(service: ServiceName) -> bool {
+    !matches!(service, ServiceName::Maybe | ServiceName::Repeat | ServiceName::RepeatDedup)
 }
 
 fn size_text(size: &Size) -> String {

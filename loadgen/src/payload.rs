@@ -90,7 +90,7 @@ pub(crate) fn write_line_front(buffer: &mut [u8], seed: u64, tag: Tag, number: u
     write_front(buffer, key, tag, number, intended);
 }
 
-/// Reads and verifies a message that [`write`] wrote with `seed`; `None` if a byte differs.
+/// Reads and verifies a message that [`write()`] wrote with `seed`; `None` if a byte differs.
 #[inline]
 pub(crate) fn read(payload: &[u8], seed: u64) -> Option<Front> {
     let (front, key, end) = read_front(payload, seed)?;

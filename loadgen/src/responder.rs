@@ -114,7 +114,9 @@ impl Responder {
         if !self.owed.is_empty() {
             return self.owed.add(peer, transaction, text);
         }
-        if let Err(SendError::Full(_)) = context.reply(peer, transaction, text) {
+        if let Err(SendError::Full(_) | SendError::TooLarge { .. }) =
+            context.reply(peer, transaction, text)
+        {
             self.owed.add(peer, transaction, text);
         }
     }
@@ -233,14 +235,19 @@ impl Owed {
     }
 
     fn pay(&mut self, context: &mut Context<'_>) {
-        while let Some((peer, transaction, text)) = self.replies.front() {
-            // Whatever else fails concerns a session that is gone.
-            if let Err(SendError::Full(_)) = context.reply(*peer, *transaction, text) {
-                return;
+        for _ in 0..self.replies.len() {
+            let Some((peer, transaction, text)) = self.replies.front() else { return };
+            match context.reply(*peer, *transaction, text) {
+                Err(SendError::Full(_)) => return,
+                // The path back is still being probed: others need not wait for it.
+                Err(SendError::TooLarge { .. }) => self.replies.rotate_left(1),
+                // What else fails concerns a session that is gone.
+                _ => {
+                    let (.., mut text) = self.replies.pop_front().expect("it was just looked at");
+                    text.clear();
+                    self.spare.push(text);
+                }
             }
-            let (.., mut text) = self.replies.pop_front().expect("it was just looked at");
-            text.clear();
-            self.spare.push(text);
         }
     }
 }

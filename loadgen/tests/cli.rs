@@ -151,6 +151,12 @@ fn what_maybe_loses_is_counted_as_lost() {
 }
 
 #[test]
+fn messages_that_the_path_delays_are_waited_for() {
+    let report = report("--service maybe --messages 1k --impair delay=250ms..300ms", 0);
+    assert_whole(&report, 1_000);
+}
+
+#[test]
 fn every_way_to_run_the_engine_delivers() {
     for options in [
         "--io mmsg",
@@ -166,6 +172,7 @@ fn every_way_to_run_the_engine_delivers() {
         "--idle yield",
         "--closed 5",
         "--service request --closed 1",
+        "--service request --size 60000",
         "--sessions 3",
         "--shards 2",
         "--size 0",
@@ -173,7 +180,7 @@ fn every_way_to_run_the_engine_delivers() {
         "--size 0..64",
         "--size 1..3000",
     ] {
-        assert_whole(&report(&format!("--messages 2k {options}"), 0), 2_000);
+        assert_whole(&report(&format!("{options} --messages 2k"), 0), 2_000);
     }
 }
 
