@@ -22,6 +22,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffers of the initiators of one process, shared out to its sessions.
 const BUFFERS_MAX: u32 = 4_096;
+/// What may be outstanding towards a responder: every buffer of the sender full.
+const RECEIVE_BYTES: u64 = 256 << 20;
 /// Buffers of one session's initiator at least.
 const BUFFERS_MIN: u32 = 64;
 
@@ -99,6 +101,9 @@ pub(crate) fn config(options: &EngineOptions, bind: SocketAddr) -> Result<Config
     config.bundle = options.bundle.is_on();
     config.impairment = impairment(options)?;
     config.idle_timeout = IDLE_TIMEOUT;
+    // As many as can be: a sender at full rate fills any window.
+    config.transactions = raet::limits::TRANSACTIONS_MAX;
+    config.receive_bytes = RECEIVE_BYTES;
     config.handshake_timeout = HANDSHAKE_TIMEOUT;
     Ok(config)
 }
