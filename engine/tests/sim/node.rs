@@ -377,9 +377,7 @@ impl Node {
                 process.open.push((peer, node));
                 process.connect_at.retain(|entry| entry.1 != node);
             }
-            SessionChange::Closed(_)
-            | SessionChange::Refused(_)
-            | SessionChange::TimedOut(_) => {
+            SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut(_) => {
                 auditor.on_closed(self.index, peer);
                 process.open.retain(|entry| entry.0 != peer);
                 process.replies.retain(|owed| owed.peer != peer);

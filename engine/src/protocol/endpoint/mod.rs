@@ -26,6 +26,7 @@ mod transmit;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 pub use config::{EndpointConfig, Mtu};
 pub use event::{
@@ -177,6 +178,7 @@ struct Scratch {
     acked: Vec<Content>,
     lost: Vec<Content>,
     numbers: Vec<u64>,
+    runs: Vec<RangeInclusive<u64>>,
 }
 
 impl Endpoint {
@@ -234,9 +236,7 @@ impl Endpoint {
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, service, message, room);
-        let low_water_is_news = association.outbox.is_short_of_credit()
-            && association.outbox.low_water() > association.low_water_told;
-        if low_water_is_news {
+        if association.outbox.should_tell_low_water(association.low_water_told) {
             self.ask_for_report(to.slot);
         }
         self.mark_ready(to.slot);
