@@ -11,13 +11,13 @@ use raet::{
     StartError, Suite, Trust, TrustPolicy,
 };
 
-use crate::cli::{
-    AcceptName, EngineOptions, IdleName, IoName, ModeName, MtuChoice, ServiceName, SuiteName,
-};
+use crate::cli::{EngineOptions, MtuChoice};
+use crate::names::{AcceptName, IdleName, IoName, ModeName, ServiceName, SuiteName};
 use crate::report::NodeFigures;
 
-/// A silent peer is given up after this.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A silent peer in another process is given up after this: it may have been killed. In one
+/// process nobody is, and silence only means that too much runs on too few cores.
+pub(crate) const IDLE_TIMEOUT_APART: Duration = Duration::from_secs(5);
 /// A handshake without an answer is given up after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffers of the initiators of one process, shared out to its sessions.
@@ -100,7 +100,6 @@ pub(crate) fn config(options: &EngineOptions, bind: SocketAddr) -> Result<Config
     config.linger = options.linger.into();
     config.bundle = options.bundle.is_on();
     config.impairment = impairment(options)?;
-    config.idle_timeout = IDLE_TIMEOUT;
     // As many as can be: a sender at full rate fills any window.
     config.transactions = raet::limits::TRANSACTIONS_MAX;
     config.receive_bytes = RECEIVE_BYTES;
