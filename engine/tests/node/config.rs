@@ -28,10 +28,13 @@ fn refused(config: Config) -> StartError {
     }
 }
 
+/// What spoils a configuration, the error that names it, and a part of its sentence.
+type Case = (fn(&mut Config), ConfigError, &'static str);
+
 #[test]
 fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
     let public = SocketAddr::from(([203, 0, 113, 9], 0));
-    let cases: [(fn(&mut Config), ConfigError, &str); 9] = [
+    let cases: [Case; 9] = [
         (|config| config.shards = 0, ConfigError::NoShards, "at least one shard"),
         (
             |config| (config.shards, config.cpus) = (2, Some(vec![0])),
