@@ -265,6 +265,10 @@ impl Node {
         for id in known {
             process.endpoint.close(now, id);
         }
+        // A handshake that is given up ends without an event.
+        if self.wanted.contains(&peer) {
+            process.connect_at.push((now + RECONNECT_AFTER, peer));
+        }
         self.wake_at = Some(now);
     }
 
