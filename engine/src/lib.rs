@@ -72,7 +72,7 @@ pub use io::DriverCounters;
 pub use io::impair::Impairment;
 pub use io::kernel::IoChoice;
 pub use node::{
-    Config, ConfigError, Incoming, IoSummary, Node, Poller, QueueError, QueueNode, Remote,
+    Config, ConfigError, Incoming, IoSummary, Node, Payload, Poller, QueueError, QueueNode, Remote,
     StartError,
 };
 pub use protocol::crypto::Suite;

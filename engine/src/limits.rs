@@ -16,8 +16,6 @@ pub const AUTH_LEN_MAX: usize = 64;
 pub const TAIL_LEN_MAX: usize = 64;
 /// Segments of one message: what fits a 16-bit bitmap index, checked before any allocation.
 pub const SEGMENT_COUNT_MAX: u32 = 65_535;
-/// Depth of a JSON body that we parse.
-pub const JSON_DEPTH_MAX: usize = 32;
 
 // ---- Datagrams and buffers ---------------------------------------------------------------
 
@@ -195,6 +193,18 @@ pub const GRANULARITY: Duration = Duration::from_micros(100);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+// ---- Files -------------------------------------------------------------------------------
+
+/// Bytes of a key file: its one line has fewer than half of these.
+pub const KEY_FILE_LEN_MAX: usize = 256;
+/// Bytes of a trust file: a line for each peer we may remember, with every character of its name
+/// and role escaped.
+pub const TRUST_FILE_LEN_MAX: usize =
+    16 + (DECIDED_PEERS_MAX + PENDING_PEERS_MAX) * (96 + 4 * PEER_TEXT_LEN_MAX);
+/// Names tried for a file that is to be moved into place: each left over by a killed process
+/// costs one.
+pub const DRAFTS_MAX: u32 = 64;
 
 // How the bounds relate. A wrong pair does not compile.
 const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);

@@ -14,6 +14,7 @@ use super::mmsg::MmsgDriver;
 use super::probe::{FallbackReason, Probe, reason};
 use super::uring::{UringDriver, UringError};
 use crate::buffer::Pool;
+use crate::limits::RECEIVE_BUFFER_LEN;
 
 /// Which driver to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +81,14 @@ pub enum Opened {
     Uring(UringDriver),
     /// On `sendmmsg` and `recvmmsg`; with the reason, if io_uring would have been preferred.
     Mmsg(MmsgDriver, Option<FallbackReason>),
+}
+
+/// A pool of `count` buffers that a driver can receive trains into.
+///
+/// # Errors
+/// The kernel's, if it has no memory for it.
+pub fn receive_pool(count: u32) -> io::Result<Pool> {
+    Pool::new(count, RECEIVE_BUFFER_LEN)
 }
 
 /// Opens a driver that receives into `pool`, on the thread that will use it. The driver may keep

@@ -6,13 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{Config, StartError};
-use crate::buffer::Pool;
 use crate::io::Driver;
 use crate::io::capture::{Captured, unix_epoch};
 use crate::io::impair::Impaired;
 use crate::io::kernel::{self, IoConfig, Opened};
 use crate::io::probe::Probe;
-use crate::limits::RECEIVE_BUFFER_LEN;
 use crate::protocol::endpoint::Endpoint;
 use crate::protocol::session::BootId;
 use crate::shard::{Command, Context, Handler, Mailbox, Shard, ShardReport};
@@ -83,8 +81,7 @@ impl Plan {
     pub(super) fn build<H: Handler + 'static>(self, handler: H) -> Result<Built<H>, StartError> {
         let config = &self.config;
         let probe = Probe::run();
-        let pool =
-            Pool::new(config.receive_buffers, RECEIVE_BUFFER_LEN).map_err(StartError::Memory)?;
+        let pool = kernel::receive_pool(config.receive_buffers).map_err(StartError::Memory)?;
         let io = IoConfig {
             choice: config.io,
             bind: self.bind,

@@ -8,6 +8,7 @@
 mod build;
 mod config;
 pub mod cpus;
+pub mod files;
 mod identity;
 mod poller;
 mod queue;
@@ -22,7 +23,7 @@ use std::thread::{self, JoinHandle};
 pub use build::IoSummary;
 pub use config::{Config, ConfigError};
 pub use poller::Poller;
-pub use queue::{Incoming, QueueError, QueueNode, Remote};
+pub use queue::{Incoming, Payload, QueueError, QueueNode, Remote};
 
 use self::build::Plan;
 use crate::io::kernel::OpenError;
@@ -108,9 +109,9 @@ impl Node {
     }
 
     /// Accepts a peer's key from now on, on every shard.
-    pub fn accept(&self, key: &PublicKey) {
+    pub fn accept(&self, key: PublicKey) {
         for index in 0..self.mailboxes.len() {
-            self.command(index, Command::Accept(key.clone()));
+            self.command(index, Command::Accept(key));
         }
     }
 

@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -20,6 +21,9 @@ use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outcome, Resolved};
 use crate::protocol::wire::ServiceKind;
 use crate::shard::{Context, Handler, Message};
+
+/// How often a thread that waits for a shard asks whether it still runs.
+const STOP_CHECKED_EVERY: Duration = Duration::from_millis(50);
 
 /// A peer as the application's threads name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,10 +41,10 @@ pub enum Incoming {
         from: Remote,
         /// Its service level.
         service: ServiceKind,
-        /// Its transaction; a reply names it.
+        /// Its transaction; our reply to it names it.
         transaction: u64,
-        /// Whether it replies to a request of ours.
-        is_reply: bool,
+        /// For a reply, the ticket of the request that it answers. The request's outcome follows.
+        reply_to: Option<u64>,
         /// What was sent.
         payload: Payload,
     },
@@ -115,7 +119,6 @@ impl std::error::Error for QueueError {}
 pub struct QueueNode {
     node: Node,
     lines: Arc<[Line]>,
-    next_shard: AtomicU64,
     next_ticket: AtomicU64,
 }
 
@@ -146,20 +149,27 @@ impl QueueNode {
         let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
         let for_shards = Arc::clone(&lines);
         let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard))?;
-        Ok(Self { node, lines, next_shard: AtomicU64::new(0), next_ticket: AtomicU64::new(0) })
+        Ok(Self { node, lines, next_ticket: AtomicU64::new(0) })
     }
 
-    /// Opens a session and waits until it is open or has failed. Shards take turns.
+    /// Opens a session and waits until it is open or has failed. The peer's key picks the shard:
+    /// there is one session with a peer, so asking again has to meet the first one.
     ///
     /// # Errors
     /// [`QueueError`].
     pub fn connect(&self, address: SocketAddr, key: PublicKey) -> Result<Remote, QueueError> {
-        let count = self.lines.len() as u64;
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed) % count;
-        let shard = usize::try_from(turn).expect("below the shard count");
+        let shard = key.device_id() % self.lines.len() as u64;
+        let shard = usize::try_from(shard).expect("below the shard count");
         let (answer, outcome) = sync_channel(1);
         self.request(shard, Request::Connect { address, key, answer })?;
-        outcome.recv().map_err(|_| QueueError::Stopped)?
+        loop {
+            match outcome.recv_timeout(STOP_CHECKED_EVERY) {
+                Ok(outcome) => return outcome,
+                // A shard that ended leaves the requests in its queue unanswered.
+                Err(RecvTimeoutError::Timeout) if !self.node.is_finished() => {}
+                Err(_) => return Err(QueueError::Stopped),
+            }
+        }
     }
 
     /// Queues a message; returns the ticket that its outcome will name.
@@ -260,8 +270,9 @@ struct QueueHandler {
 
 #[derive(Default)]
 struct PeerState {
+    is_open: bool,
     /// Who waits for the session to open.
-    waiting: Option<SyncSender<Result<Remote, QueueError>>>,
+    waiting: Vec<SyncSender<Result<Remote, QueueError>>>,
     /// Tickets of the transactions from `first` up.
     first: u64,
     tickets: VecDeque<Option<u64>>,
@@ -319,8 +330,15 @@ impl QueueHandler {
         match request {
             Request::Close { peer } => context.close(peer),
             Request::Connect { address, key, answer } => match context.connect(address, key) {
-                Ok(peer) => self.peers.entry(peer).or_default().waiting = Some(answer),
-                // If the caller is gone nobody minds.
+                Ok(peer) => {
+                    let remote = self.remote(peer);
+                    let state = self.peers.entry(peer).or_default();
+                    if state.is_open {
+                        let _ = answer.try_send(Ok(remote)); // If the caller is gone nobody minds.
+                    } else {
+                        state.waiting.push(answer);
+                    }
+                }
                 Err(error) => drop(answer.try_send(Err(QueueError::Connect(error)))),
             },
             Request::Reply { peer, transaction, payload } => {
@@ -352,6 +370,18 @@ impl QueueHandler {
         None
     }
 
+    /// The ticket of a transaction, which is over.
+    fn take_ticket(&mut self, peer: PeerId, transaction: u64) -> Option<u64> {
+        let state = self.peers.get_mut(&peer)?;
+        let place = usize::try_from(transaction.checked_sub(state.first)?).ok()?;
+        let ticket = state.tickets.get_mut(place)?.take();
+        while state.tickets.front() == Some(&None) {
+            state.tickets.pop_front();
+            state.first += 1;
+        }
+        ticket
+    }
+
     fn recycle(&self, payload: Vec<u8>) {
         // With as many spare buffers as there is room for, this one simply goes.
         let _ = self.line().spare.push(payload);
@@ -364,29 +394,32 @@ impl Handler for QueueHandler {
             bytes: self.line().copy(message.payload),
             spare: Arc::clone(&self.line().spare),
         };
+        let remote = self.remote(message.peer);
+        let reply_to = match message.is_reply {
+            true => self.take_ticket(message.peer, message.transaction),
+            false => None,
+        };
         context.hold(message.peer, 1);
         self.held.push_back(message.peer);
         self.put(Incoming::Message {
-            from: self.remote(message.peer),
+            from: remote,
             service: message.service,
             transaction: message.transaction,
-            is_reply: message.is_reply,
+            reply_to,
             payload,
         });
+        if let Some(ticket) = reply_to {
+            self.put(Incoming::Outcome { to: remote, ticket, outcome: Outcome::Replied });
+        }
     }
 
     fn on_outcome(&mut self, _context: &mut Context<'_>, peer: PeerId, resolved: Resolved) {
+        if resolved.outcome == Outcome::Replied {
+            return; // The reply itself needs the ticket, and says this with it.
+        }
         let to = self.remote(peer);
         for transaction in resolved.first..resolved.first + u64::from(resolved.count) {
-            let Some(state) = self.peers.get_mut(&peer) else { return };
-            let place =
-                transaction.checked_sub(state.first).and_then(|at| usize::try_from(at).ok());
-            let ticket = place.and_then(|place| state.tickets.get_mut(place)?.take());
-            while state.tickets.front() == Some(&None) {
-                state.tickets.pop_front();
-                state.first += 1;
-            }
-            if let Some(ticket) = ticket {
+            if let Some(ticket) = self.take_ticket(peer, transaction) {
                 self.put(Incoming::Outcome { to, ticket, outcome: resolved.outcome });
             }
         }
@@ -395,12 +428,12 @@ impl Handler for QueueHandler {
     fn on_session(&mut self, _context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
         let remote = self.remote(peer);
         let is_open = matches!(change, SessionChange::Opened { .. });
-        let waiting = self.peers.get_mut(&peer).and_then(|state| state.waiting.take());
-        if let Some(waiting) = waiting {
+        let state = self.peers.entry(peer).or_default();
+        state.is_open = is_open;
+        for waiting in state.waiting.drain(..) {
             let answer =
                 if is_open { Ok(remote) } else { Err(QueueError::NotOpened(change.clone())) };
-            // If the caller is gone nobody minds.
-            let _ = waiting.try_send(answer);
+            let _ = waiting.try_send(answer); // If the caller is gone nobody minds.
         }
         if !is_open {
             self.peers.remove(&peer);

@@ -45,7 +45,9 @@ const CLOCKS_IN_TESTS: &[&str] = &["engine/src/node/", "engine/src/shard/"];
 const UNSAFE: &[&str] = &[
     "engine/src/buffer/region.rs",
     "engine/src/io/mmsg/",
+    "engine/src/io/clock.rs",
     "engine/src/io/socket.rs",
+    "engine/src/io/waker.rs",
     "engine/src/io/uring/",
     "engine/src/shard/mailbox.rs",
 ];

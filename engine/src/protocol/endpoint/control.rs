@@ -188,7 +188,7 @@ impl Endpoint {
             return None;
         }
         while let Some(&slot) = self.acks_due.front() {
-            let Some(lease) = self.control_lease() else { return None };
+            let lease = self.control_lease()?;
             self.acks_due.pop_front();
             let Some(live) = self.lives.find_mut(slot) else { continue };
             let Some(peer) = self.peers.find_mut(live.peer) else { continue };

@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::buffer::Lease;
-use crate::protocol::crypto::Suite;
-use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal};
+use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal, Suite};
 use crate::protocol::transaction::Resolved;
 use crate::protocol::wire::{BodyKind, ServiceKind, bundle::Bundle};
 use crate::time::Duration;

@@ -131,8 +131,10 @@ impl Endpoint {
         {
             self.waiting.insert(key, from);
         }
-        let reply = lease.view(0..initiated.reply_len);
-        self.outgoing.push_back(Transmit { to: from, lease: reply });
+        if initiated.reply_len > 0 {
+            let reply = lease.narrow(0..initiated.reply_len);
+            self.outgoing.push_back(Transmit { to: from, lease: reply });
+        }
         Ok(())
     }
 

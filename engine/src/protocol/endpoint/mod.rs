@@ -36,10 +36,10 @@ use self::slots::Slots;
 use self::timers::Timers;
 use crate::buffer::{Lease, Pool, Transmit};
 use crate::limits::{CONTROL_BUFFER_LEN, CONTROL_BUFFERS, GRANULARITY};
-use crate::protocol::crypto::Random;
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
-    BootId, Initiator, Parameters, PeerText, PublicKey, Responder, Session, Trust, buffer_len,
+    BootId, Initiator, Parameters, PeerText, PublicKey, Random, Responder, Session, Trust,
+    buffer_len,
 };
 use crate::protocol::transaction::{Inbox, Outbox, PushError, UnitId};
 use crate::protocol::wire::{HeadReader, ServiceKind, bundle};

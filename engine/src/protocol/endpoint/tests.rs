@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::*;
 use crate::buffer::Received;
 use crate::limits::DATAGRAM_LEN_MAX;
-use crate::protocol::session::{Identity, Mode, Offer, TrustPolicy};
+use crate::protocol::session::{Identity, Mode, Offer, Outgoing, Suite, TrustPolicy};
 use crate::protocol::transaction::Outcome;
+use crate::protocol::wire::{BodyKind, Flags, PacketKind};
 use crate::time::Duration;
 
 const ONE_WAY: Duration = Duration::from_micros(50);
@@ -180,6 +181,7 @@ impl Pair {
     }
 }
 
+// PROTOCOL 7.1
 #[test]
 fn session_opens_on_both_sides() {
     let (pair, _) = Pair::connected();
@@ -189,6 +191,7 @@ fn session_opens_on_both_sides() {
     }
 }
 
+// PROTOCOL 6.10 and 6.12
 #[test]
 fn message_is_delivered_once_and_reported() {
     let (mut pair, peer) = Pair::connected();
@@ -202,6 +205,7 @@ fn message_is_delivered_once_and_reported() {
     assert_eq!(pair.sides[0].endpoint.outstanding(peer), 0);
 }
 
+// PROTOCOL 6.2
 #[test]
 fn small_messages_share_packets_and_arrive_in_order_of_numbers() {
     let (mut pair, peer) = Pair::connected();
@@ -221,6 +225,7 @@ fn small_messages_share_packets_and_arrive_in_order_of_numbers() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1_000);
 }
 
+// PROTOCOL 6.2 and 6.11
 #[test]
 fn requests_are_answered_each_with_its_own_reply() {
     let (mut pair, peer) = Pair::connected();
@@ -238,6 +243,7 @@ fn requests_are_answered_each_with_its_own_reply() {
     assert_eq!(buffers.0, buffers.1, "every reply was confirmed and its buffer came home");
 }
 
+// PROTOCOL 6.9
 #[test]
 fn lost_packets_are_sent_again_until_everything_arrived_once() {
     let (mut pair, peer) = Pair::connected();
@@ -258,6 +264,7 @@ fn lost_packets_are_sent_again_until_everything_arrived_once() {
     assert_eq!(buffers.0, buffers.1);
 }
 
+// PROTOCOL 6.7 and 6.10
 #[test]
 fn refused_message_ends_as_refused_with_its_reason() {
     let (mut pair, peer) = Pair::connected();
@@ -269,6 +276,7 @@ fn refused_message_ends_as_refused_with_its_reason() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 0);
 }
 
+// PROTOCOL 6.9 and 6.10
 #[test]
 fn unacknowledged_levels_end_as_sent() {
     let (mut pair, peer) = Pair::connected();
@@ -281,6 +289,7 @@ fn unacknowledged_levels_end_as_sent() {
     assert_eq!(pair.sides[1].messages.len(), 1 + 8 + 1);
 }
 
+// PROTOCOL 6.10, 6.13 and 7.4
 #[test]
 fn silent_peer_ends_the_session_and_everything_in_flight_is_indeterminate() {
     let (mut pair, peer) = Pair::connected();
@@ -298,6 +307,7 @@ fn silent_peer_ends_the_session_and_everything_in_flight_is_indeterminate() {
     assert_eq!(sent, Err(SendError::NotConnected));
 }
 
+// PROTOCOL 7.3
 #[test]
 fn close_is_told_to_the_peer() {
     let (mut pair, peer) = Pair::connected();
@@ -307,6 +317,7 @@ fn close_is_told_to_the_peer() {
     assert_eq!(pair.sides[1].changes.last(), Some(&SessionChange::Closed(CloseReason::ByPeer)));
 }
 
+// PROTOCOL 6.3
 #[test]
 fn sender_stops_at_the_window_and_goes_on_when_reports_come() {
     let (mut pair, peer) = Pair::connected();
@@ -320,6 +331,7 @@ fn sender_stops_at_the_window_and_goes_on_when_reports_come() {
     pair.send(peer, ServiceKind::ExactlyOnce, b"more");
 }
 
+// PROTOCOL 6.8
 #[test]
 fn lost_unacknowledged_messages_do_not_block_the_window() {
     let (mut pair, peer) = Pair::connected();
@@ -335,11 +347,12 @@ fn lost_unacknowledged_messages_do_not_block_the_window() {
     assert!(taken > 4 * crate::limits::TRANSACTIONS_DEFAULT, "{taken}");
 }
 
+// PROTOCOL 6.14
 #[test]
 fn signed_and_plain_modes_keep_the_same_promises() {
     for mode in [Mode::Signed, Mode::Plain] {
         let offer = |config: &mut EndpointConfig| {
-            config.offer = Offer::new(&[crate::protocol::crypto::Suite::Aes256Gcm], &[mode]);
+            config.offer = Offer::new(&[Suite::Aes256Gcm], &[mode]);
         };
         let (mut pair, peer) = Pair::with(offer, offer).connect();
         pair.loses = Box::new(|number| number.is_multiple_of(4));
@@ -358,6 +371,7 @@ fn signed_and_plain_modes_keep_the_same_promises() {
     }
 }
 
+// PROTOCOL 6.13
 #[test]
 fn restarted_peer_turns_what_is_in_flight_into_indeterminate() {
     let (mut pair, peer) = Pair::connected();
@@ -381,6 +395,7 @@ fn restarted_peer_turns_what_is_in_flight_into_indeterminate() {
     assert_eq!(pair.sides[1].messages.last().unwrap().2, b"after");
 }
 
+// PROTOCOL 7.6
 #[test]
 fn both_sides_opening_at_once_end_with_one_working_session() {
     let mut pair = Pair::new();
@@ -440,4 +455,48 @@ fn datagrams_grow_to_what_the_path_carries() {
     pair.drive_for(Duration::from_secs(10));
     let path = pair.sides[0].endpoint.path(peer).unwrap();
     assert_eq!(path.datagram_len, 8_972);
+}
+
+// PROTOCOL 7.2 and 7.5
+#[test]
+fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
+    let (mut pair, peer) = Pair::connected();
+    let from = pair.sides[0].address;
+    let slot = pair.sides[0].endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+    let send = |pair: &mut Pair, packet, body| {
+        let mut buffer = vec![0; 1_000];
+        let outgoing = Outgoing {
+            packet,
+            service: ServiceKind::Maybe,
+            transaction: 0,
+            body,
+            flags: Flags::NONE,
+        };
+        let live = pair.sides[0].endpoint.lives.find_mut(slot).unwrap();
+        let sealed = live.session.seal(&mut buffer, 500..510, outgoing);
+        let now = pair.now;
+        pair.sides[1].receive(now, from, &buffer[sealed.packet]);
+    };
+    for (packet, body, reason) in [
+        (PacketKind::Reset, BodyKind::Raw, DropReason::Unsupported),
+        (PacketKind::Hello, BodyKind::Control, DropReason::Unsupported),
+        (PacketKind::Ack, BodyKind::Raw, DropReason::KindMismatch),
+        (PacketKind::Message, BodyKind::Control, DropReason::KindMismatch),
+    ] {
+        let before = pair.sides[1].endpoint.counters().drops.get(reason);
+        send(&mut pair, packet, body);
+        assert_eq!(pair.sides[1].endpoint.counters().drops.get(reason), before + 1, "{packet:?}");
+    }
+    let stranger = br#"{"hl":"022","si":"00000000000000ff"}"#;
+    let mut datagram = stranger.to_vec();
+    datagram.extend_from_slice(b"\r\n\r\n");
+    let len = format!("{:03x}", datagram.len());
+    datagram[7..10].copy_from_slice(len.as_bytes());
+    let now = pair.now;
+    pair.sides[1].receive(now, from, &datagram);
+    let drops = &pair.sides[1].endpoint.counters().drops;
+    assert_eq!(drops.get(DropReason::SessionUnknown), 1);
+    pair.send(peer, ServiceKind::ExactlyOnce, b"still here");
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.len(), 1);
 }

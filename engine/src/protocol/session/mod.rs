@@ -35,6 +35,9 @@ pub use protection::{KeyHealth, Opened, Protection};
 pub use replay::ReplayWindow;
 pub use trust::{PeerRecord, Prefix, Standing, Trust, TrustPolicy};
 
+// What this room's interface speaks of, so that its users need not know the ciphers' room.
+pub use super::crypto::{Random, Suite};
+
 #[cfg(test)]
 mod fixture;
 

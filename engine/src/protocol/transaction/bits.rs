@@ -85,7 +85,7 @@ impl BitRing {
             return true;
         }
         let (index, shift) = self.place(number);
-        number < self.end() && self.words[index] >> shift & 1 == 1
+        number < self.end() && (self.words[index] >> shift) & 1 == 1
     }
 
     /// Whether no number of `range`, which must not reach past the window, is set.
@@ -127,9 +127,10 @@ impl BitRing {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "reduced modulo the word count")]
     fn place(&self, number: u64) -> (usize, u64) {
-        ((number / 64 % self.words.len() as u64) as usize, number % 64)
+        // The word count is a power of two, which makes this a mask.
+        let index = (number / 64) & (self.words.len() as u64 - 1);
+        (usize::try_from(index).expect("below the word count"), number % 64)
     }
 }
 

@@ -4,7 +4,7 @@
 //! numbering for each direction of an association), keeps it until its fate is known, and learns
 //! that fate from the peer's acknowledgements; the other side remembers which numbers it has
 //! seen, in one bit each. What a service level promises is a row of independent features
-//! ([`service`]), and the machines here read features, never the level.
+//! ([`Features`]), and the machines here read features, never the level.
 //!
 //! ```text
 //!  send ─► Outbox: open unit ─► ready ─► in flight ─► resolved ─► outcome

@@ -9,7 +9,7 @@
 //! Whether to acknowledge is decided once for each batch of packets that the kernel handed over,
 //! not for each packet (TRANSPORT 3.2).
 
-use crate::limits::{ACK_EVERY_MAX, ACK_RANGES_MAX, ACK_REPORTS_MAX};
+use crate::limits::{ACK_EVERY_MAX, ACK_RANGES_MAX, ACK_REPORTS_MAX, GRANULARITY};
 use crate::time::{Duration, Instant};
 use core::ops::RangeInclusive;
 
@@ -76,9 +76,10 @@ impl ReceivedPackets {
 
     /// Adapts to the path: acknowledge four times a smoothed round trip at least, and after
     /// `ack_every` packets, which the sender asks for or, if it says nothing, our own
-    /// [`super::Recovery::ack_every`] stands for (PROTOCOL 5.3).
+    /// [`super::Recovery::ack_every`] stands for (PROTOCOL 5.3). On a path faster than our timers
+    /// a quarter round trip would mean one acknowledgement for each packet.
     pub fn tune(&mut self, smoothed: Duration, ack_every: u32) {
-        self.delay = self.delay_max.min(smoothed.mul_ratio(1, 4));
+        self.delay = self.delay_max.min(smoothed.mul_ratio(1, 4).max(GRANULARITY));
         self.ack_every = ack_every.clamp(ACK_EVERY_MIN, ACK_EVERY_MAX);
     }
 

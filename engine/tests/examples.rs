@@ -1,0 +1,73 @@
+//! Runs the built examples and reads what they print. `cargo test` builds them first.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn echo_hears_every_question_come_back() {
+    let said = run("echo");
+    for number in 0..10 {
+        assert!(said.contains(&format!("echo: hello number {number}\n")), "{said}");
+    }
+}
+
+#[test]
+fn event_stream_arrives_whole() {
+    let said = run("event_stream");
+    assert!(said.contains("100000 readings were sent and delivered"), "{said}");
+    assert!(said.contains("as it should be: true"), "{said}");
+}
+
+#[test]
+fn request_reply_calculates_and_refuses() {
+    let said = run("request_reply");
+    for line in ["6 * 7 = 42\n", "6 * 7 ends as Replied\n", "two * three ends as Refused(1)\n"] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+#[test]
+fn poll_loop_counts_to_ten() {
+    let said = run("poll_loop");
+    assert!(said.contains("  Bob hears 9\nAlice hears 10\n"), "{said}");
+    assert!(said.contains("done after"), "{said}");
+}
+
+/// What an example prints. It has to end by itself, and well.
+fn run(example: &str) -> String {
+    let path = built(example);
+    assert!(path.exists(), "{} is not built: cargo build --examples -p raet", path.display());
+    let output = thread::scope(|scope| {
+        let mut child = Command::new(&path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut stdout = child.stdout.take().expect("it is piped");
+        let reader = scope.spawn(move || std::io::read_to_string(&mut stdout));
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child can be waited for") {
+                break status;
+            }
+            if Instant::now() > end {
+                child.kill().expect("a child can be ended");
+                panic!("{example} did not end within {PATIENCE:?}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert!(status.success(), "{example}: {status}");
+        reader.join().expect("the reader does not panic")
+    });
+    output.expect("an example prints text")
+}
+
+/// Cargo puts examples beside the folder of test binaries.
+fn built(example: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test has a path");
+    let profile = test.parent().and_then(|deps| deps.parent()).expect("target/<profile>/deps");
+    profile.join("examples").join(example)
+}

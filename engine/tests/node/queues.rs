@@ -1,0 +1,183 @@
+//! Queues between threads and shards.
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use raet::{
+    Config, Incoming, IoChoice, Outcome, QueueError, QueueNode, Remote, Service, SessionChange,
+};
+
+use crate::{initiator, listener, on_both_drivers, wait_for};
+
+on_both_drivers! {
+    every_level_ends_each_send_once
+    slow_reader_holds_its_sender_up_and_loses_nothing
+}
+
+/// Two nodes with a session from the second to the first.
+fn pair(one: Config, two: Config, depth: usize) -> (QueueNode, QueueNode, Remote) {
+    let one = QueueNode::start(one, depth).expect("the listener starts");
+    let two = QueueNode::start(two, depth).expect("the initiator starts");
+    let to = two.connect(one.node().address(), *one.node().key()).expect("the session opens");
+    (one, two, to)
+}
+
+fn send(from: &QueueNode, to: Remote, service: Service, payload: &[u8]) -> u64 {
+    wait_for("room in the queue", || match from.send(to, service, payload) {
+        Ok(ticket) => Some(ticket),
+        Err(QueueError::QueueFull) => None,
+        Err(error) => panic!("{error}"),
+    })
+}
+
+fn every_level_ends_each_send_once(io: IoChoice) {
+    const EACH: u64 = 500;
+    let levels = [
+        (Service::Maybe, Outcome::Sent),
+        (Service::Repeat, Outcome::Sent),
+        (Service::RepeatDedup, Outcome::Sent),
+        (Service::MoreOrLessOnce, Outcome::Delivered),
+        (Service::AtMostOnce, Outcome::Delivered),
+        (Service::ExactlyOnce, Outcome::Delivered),
+    ];
+    let (one, two, to) = pair(listener(io), initiator(io), 8_192);
+    let mut tickets = HashMap::new();
+    for (service, outcome) in levels {
+        for number in 0..EACH {
+            let ticket =
+                send(&two, to, service, &[&[service as u8], &number.to_le_bytes()[..]].concat());
+            assert_eq!(tickets.insert(ticket, outcome), None);
+        }
+    }
+    while !tickets.is_empty() {
+        let incoming = wait_for("outcomes", || two.receive());
+        if let Incoming::Outcome { ticket, outcome, to: remote } = incoming {
+            assert_eq!((tickets.remove(&ticket), remote), (Some(outcome), to));
+        }
+    }
+    // Levels without acknowledgement may still be on their way; the last copies are not waited for.
+    thread::sleep(Duration::from_millis(200));
+    let mut arrivals: HashMap<Vec<u8>, u32> = HashMap::new();
+    while let Some(incoming) = one.receive() {
+        if let Incoming::Message { payload, .. } = incoming {
+            *arrivals.entry(payload.to_vec()).or_default() += 1;
+        }
+    }
+    for (service, _) in levels {
+        let of_level = || arrivals.iter().filter(|(payload, _)| payload[0] == service as u8);
+        let most = of_level().map(|(_, count)| *count).max().unwrap_or(0);
+        let least = of_level().map(|(_, count)| *count).min().unwrap_or(0);
+        let distinct = of_level().count() as u64;
+        match service {
+            Service::Maybe | Service::RepeatDedup => assert!(most <= 1, "{service:?}: {most}"),
+            Service::Repeat => assert!(most <= 8, "{service:?}: {most}"),
+            Service::MoreOrLessOnce => assert_eq!((distinct, least >= 1), (EACH, true)),
+            _ => assert_eq!((distinct, least, most), (EACH, 1, 1), "{service:?}"),
+        }
+    }
+}
+
+fn slow_reader_holds_its_sender_up_and_loses_nothing(io: IoChoice) {
+    const DEPTH: usize = 64;
+    const WINDOW: u32 = 128;
+    const TOTAL: u64 = 5_000;
+    let narrow = |config| Config { transactions: WINDOW, ..config };
+    let (one, two, to) = pair(narrow(listener(io)), narrow(initiator(io)), DEPTH);
+
+    // Nobody reads: soon nothing more is taken, for good.
+    let mut taken = 0;
+    let mut quiet_since = Instant::now();
+    while quiet_since.elapsed() < Duration::from_millis(300) {
+        match two.send(to, Service::ExactlyOnce, &u64::to_le_bytes(taken)) {
+            Ok(_) => (taken, quiet_since) = (taken + 1, Instant::now()),
+            Err(QueueError::QueueFull) => thread::sleep(Duration::from_micros(200)),
+            Err(error) => panic!("{error}"),
+        }
+        while two.receive().is_some() {}
+    }
+    // A queue and its stalled request here, two windows there (PROTOCOL 6.3).
+    let most = DEPTH as u64 + 1 + 2 * u64::from(WINDOW);
+    assert!(taken <= most, "{taken} messages were taken, {most} have room");
+    assert_eq!(two.send(to, Service::ExactlyOnce, b"full"), Err(QueueError::QueueFull));
+
+    // Someone reads: everything arrives, in order of sending on a path that loses nothing.
+    let mut next = 0;
+    while next < TOTAL {
+        if taken < TOTAL && two.send(to, Service::ExactlyOnce, &u64::to_le_bytes(taken)).is_ok() {
+            taken += 1;
+        }
+        while two.receive().is_some() {}
+        if let Some(Incoming::Message { payload, .. }) = one.receive() {
+            let mut seen = [0; 8];
+            seen.copy_from_slice(&payload);
+            assert_eq!(u64::from_le_bytes(seen), next);
+            next += 1;
+        }
+    }
+}
+
+#[test]
+fn reply_names_the_ticket_of_its_request_and_comes_before_its_outcome() {
+    let (one, two, to) = pair(listener(IoChoice::Auto), initiator(IoChoice::Auto), 64);
+    // Other levels in between, so that tickets and transactions do not agree by chance.
+    let refused = two.send(to, Service::Sequence, b"not offered").expect("room in the queue");
+    let first = send(&two, to, Service::Request, b"first");
+    send(&two, to, Service::ExactlyOnce, b"between");
+    let second = send(&two, to, Service::Request, b"second");
+    let mut requests = Vec::new();
+    while requests.len() < 2 {
+        let incoming = wait_for("requests", || one.receive());
+        if let Incoming::Message { from, service: Service::Request, transaction, payload, .. } =
+            incoming
+        {
+            requests.push((from, transaction, payload.to_vec()));
+        }
+    }
+    for (from, transaction, payload) in requests.iter().rev() {
+        one.reply(*from, *transaction, &[b"re: ", &payload[..]].concat()).expect("room");
+    }
+    let mut ends = HashMap::new();
+    let mut replies = HashMap::new();
+    while ends.len() < 4 {
+        match wait_for("replies and outcomes", || two.receive()) {
+            Incoming::Message { reply_to, payload, .. } => {
+                let ticket = reply_to.expect("only replies come this way");
+                assert_eq!(ends.get(&ticket), None, "the outcome follows the reply");
+                replies.insert(ticket, payload.to_vec());
+            }
+            Incoming::Outcome { ticket, outcome, .. } => {
+                assert_eq!(ends.insert(ticket, outcome), None);
+            }
+            Incoming::Session { change, .. } => {
+                assert!(matches!(change, SessionChange::Opened { .. }));
+            }
+        }
+    }
+    let expected = [(first, b"re: first".to_vec()), (second, b"re: second".to_vec())];
+    assert_eq!(replies, HashMap::from(expected));
+    assert_eq!((ends[&first], ends[&second]), (Outcome::Replied, Outcome::Replied));
+    assert_eq!(ends[&refused], Outcome::NotSent);
+}
+
+#[test]
+fn connecting_again_gives_the_same_session() {
+    let (one, two, to) = pair(listener(IoChoice::Auto), initiator(IoChoice::Auto), 64);
+    let again = two.connect(one.node().address(), *one.node().key());
+    assert_eq!(again, Ok(to));
+}
+
+#[test]
+fn threads_that_connect_at_once_all_get_the_session() {
+    let one = QueueNode::start(listener(IoChoice::Auto), 64).expect("the listener starts");
+    let two = QueueNode::start(initiator(IoChoice::Auto), 64).expect("the initiator starts");
+    thread::scope(|scope| {
+        let connect = || two.connect(one.node().address(), *one.node().key());
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(connect)).collect();
+        let remotes: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(
+            remotes.iter().all(|remote| remote.is_ok() && *remote == remotes[0]),
+            "{remotes:?}"
+        );
+    });
+}

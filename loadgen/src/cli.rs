@@ -1,0 +1,511 @@
+//! The command line: what may be asked for, and what is refused before anything starts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::parse;
+use crate::plan::{Pace, Sizes};
+
+/// Drives raet nodes on a schedule and reports throughput and latency that can be trusted.
+///
+/// Without arguments: starts a responder and an initiator in this process on loopback, opens a
+/// sealed session, sends 64-byte exactly-once messages at full rate for 10 s, verifies every one
+/// and prints a short table. Exit status 0 only if what the service promises held, 2 for bad
+/// arguments, 1 otherwise.
+#[derive(Parser, Debug)]
+#[command(name = "raet-loadgen", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Send a load, verify it and report (what happens without a sub-command, too)
+    Run(Box<RunOptions>),
+    /// Answer the load of `run --connect` from other processes until interrupted
+    Serve(Box<ServeOptions>),
+    /// Run the same load over io_uring and mmsg, with and without GSO, and compare
+    CompareIo(Box<RunOptions>),
+}
+
+/// The load.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RunOptions {
+    /// Send to a responder in another process at this address, instead of starting one here
+    #[arg(long, value_name = "ADDR", value_parser = parse::address, requires = "peer_key")]
+    pub(crate) connect: Option<std::net::SocketAddr>,
+    /// Public key of that responder: the 64 hex digits that `serve` prints
+    #[arg(long, value_name = "KEY", value_parser = parse::public_key, requires = "connect")]
+    pub(crate) peer_key: Option<raet::PublicKey>,
+    /// Local address: the responder's if it runs here (its port may be fixed), else the initiator's
+    #[arg(long, value_name = "ADDR", value_parser = parse::address)]
+    pub(crate) bind: Option<std::net::SocketAddr>,
+    /// Service level of the messages; `request` measures round trips
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    pub(crate) service: ServiceName,
+    /// Bytes of a message: N, a range A..B drawn evenly, or the lines of file:PATH in order
+    #[arg(long, value_name = "N|A..B|file:PATH", value_parser = parse::size, default_value = "64")]
+    pub(crate) size: Size,
+    /// How long to send, after the warm-up: 10s, 500ms, 2m [default: 10s, or until --messages
+    /// are sent, or once through the file]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration)]
+    pub(crate) duration: Option<Duration>,
+    /// How many messages to send, after the warm-up
+    #[arg(long, value_name = "N", value_parser = parse::count)]
+    pub(crate) messages: Option<u64>,
+    /// Send, verify but do not measure for this long first [default: 1s with a duration, else 0s]
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_or_zero)]
+    pub(crate) warmup: Option<Duration>,
+    /// Messages a second over all sessions, on a fixed schedule, latency counted from the
+    /// schedule; or `max`: as fast as credit allows, latency counted from sending [default: max]
+    #[arg(long, value_name = "N|max", value_parser = parse::rate, conflicts_with = "closed")]
+    pub(crate) rate: Option<Pace>,
+    /// Keep N messages outstanding on each session instead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) closed: Option<u32>,
+    /// Sessions, each of a node with an identity, a socket and a thread of its own [default: one
+    /// a shard of the responder]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub(crate) sessions: Option<u32>,
+    #[command(flatten)]
+    pub(crate) engine: EngineOptions,
+    /// Write the report as JSON (schema raet-loadgen/1) to a file, or to stdout with `-`; the
+    /// table then goes to stderr
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the latency distribution as an HdrHistogram percentile log
+    #[arg(long, value_name = "FILE")]
+    pub(crate) hgrm: Option<PathBuf>,
+    /// Draw the latency percentiles
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+/// The responder alone.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeOptions {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR", value_parser = parse::address,
+          default_value = "127.0.0.1:4040")]
+    pub(crate) bind: std::net::SocketAddr,
+    /// Which peers get in whose keys are not known yet: none (each waits for an operator who is
+    /// not there), the first of each name, or any
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
+    pub(crate) accept: AcceptName,
+    /// Keys decided about, from a trust file (mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) engine: EngineOptions,
+}
+
+/// How a node runs. In one process these hold for both nodes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct EngineOptions {
+    /// Identity from this file (mode 0600), made there if missing [default: a new one each run]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Pre-shared key from this file (mode 0600): 64 hex digits, the same on both sides
+    #[arg(long, value_name = "FILE")]
+    pub(crate) psk: Option<PathBuf>,
+    /// Shards of the responder: threads with a socket each
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub(crate) shards: u16,
+    /// Cores, like 0-3,8: as many as shards for the initiators, then as many for the responder
+    #[arg(long, value_name = "LIST", value_parser = parse::cpu_list)]
+    pub(crate) cpus: Option<parse::CpuList>,
+    /// What a shard does that has nothing to do
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    pub(crate) idle: IdleName,
+    /// How datagrams reach the kernel
+    #[arg(long, value_name = "DRIVER", value_enum, default_value_t)]
+    pub(crate) io: IoName,
+    /// Trains of datagrams in one send, where the kernel has them
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
+    pub(crate) gso: Switch,
+    /// Bytes of a datagram: `auto` probes the path, N fixes it
+    #[arg(long, value_name = "auto|N", value_parser = parse::mtu, default_value = "auto")]
+    pub(crate) mtu: MtuChoice,
+    /// Packet cipher
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    pub(crate) suite: SuiteName,
+    /// Protection of the session: encrypted, authenticated in clear, or a checksum only
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    pub(crate) mode: ModeName,
+    /// How long a small message may wait for others to share its packet
+    #[arg(long, value_name = "TIME", value_parser = parse::duration_or_zero,
+          default_value = "0us")]
+    pub(crate) linger: Duration,
+    /// Several small messages in one packet
+    #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
+    pub(crate) bundle: Switch,
+    /// Faults on what this process sends: loss=1%,dup=1%,reorder=2%,delay=100us..1ms,corrupt=0.1%
+    #[arg(long, value_name = "FAULTS")]
+    pub(crate) impair: Option<String>,
+    /// Seed of the faults and of the messages' contents
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// What a message's bytes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Size {
+    /// Lines of a file.
+    Lines(PathBuf),
+    /// Generated, within bounds.
+    Generated(Sizes),
+}
+
+/// Largest datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MtuChoice {
+    /// Probe the path.
+    Auto,
+    /// So many bytes.
+    Fixed(usize),
+}
+
+/// The service levels by their names in the protocol's table.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum ServiceName {
+    Maybe,
+    Repeat,
+    RepeatDedup,
+    MoreOrLessOnce,
+    AtMostOnce,
+    #[default]
+    ExactlyOnce,
+    Request,
+}
+
+/// Who gets in unasked.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum AcceptName {
+    Never,
+    Once,
+    #[default]
+    Always,
+}
+
+/// Idle strategies.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum IdleName {
+    Spin,
+    Yield,
+    #[default]
+    Backoff,
+    Park,
+}
+
+/// Drivers.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum IoName {
+    #[default]
+    Auto,
+    Uring,
+    Mmsg,
+}
+
+/// Packet ciphers.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum SuiteName {
+    #[default]
+    #[value(name = "aes256gcm")]
+    Aes256Gcm,
+    #[value(name = "chacha20")]
+    ChaCha20,
+}
+
+/// Session protection.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum ModeName {
+    #[default]
+    Sealed,
+    Signed,
+    Plain,
+}
+
+/// On or off.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    pub(crate) fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+/// The name by which the command line knows a value.
+pub(crate) fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+impl RunOptions {
+    /// The load's pace.
+    pub(crate) fn pace(&self) -> Pace {
+        self.closed.map(Pace::Closed).or(self.rate).unwrap_or(Pace::Max)
+    }
+
+    /// How many sessions.
+    pub(crate) fn sessions(&self) -> u32 {
+        self.sessions.unwrap_or_else(|| self.engine.shards.into())
+    }
+
+    /// When sending ends: so long after the warm-up, after so many messages, or (neither) at the
+    /// end of the file.
+    pub(crate) fn length(&self) -> (Option<Duration>, Option<u64>) {
+        match (self.duration, self.messages, &self.size) {
+            (None, None, Size::Generated(_)) => (Some(Duration::from_secs(10)), None),
+            (duration, messages, _) => (duration, messages),
+        }
+    }
+
+    /// How long to send without measuring.
+    pub(crate) fn warmup(&self) -> Duration {
+        let unnamed = matches!(self.size, Size::Generated(sizes) if sizes.min == 0);
+        match self.warmup {
+            Some(warmup) => warmup,
+            None if self.length().0.is_some() && !unnamed => Duration::from_secs(1),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Refuses combinations that mean nothing, in one sentence.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let (duration, messages) = self.length();
+        let sessions = self.sessions();
+        if u32::from(self.engine.shards) > sessions {
+            return Err(format!(
+                "{} shards cannot share {sessions} session(s); give --sessions at least --shards",
+                self.engine.shards
+            ));
+        }
+        if self.engine.key.is_some() && self.connect.is_some() && sessions > 1 {
+            return Err("one key has one session with a responder; leave out --key or give \
+                        --sessions 1"
+                .to_owned());
+        }
+        if let Some(messages) = messages
+            && messages < u64::from(sessions)
+        {
+            return Err(format!(
+                "{messages} message(s) do not reach {sessions} sessions; give --messages at \
+                 least --sessions"
+            ));
+        }
+        if let Size::Lines(_) = self.size
+            && duration.is_none()
+            && messages.is_none()
+            && self.warmup.is_some_and(|warmup| !warmup.is_zero())
+        {
+            return Err("a file that is sent once has no warm-up; leave out --warmup, or give \
+                        --duration or --messages"
+                .to_owned());
+        }
+        if let Size::Generated(sizes) = self.size
+            && sizes.min == 0
+            && !self.warmup().is_zero()
+        {
+            return Err("empty messages cannot say that they belong to the warm-up; leave out \
+                        --warmup, or give --size at least 1"
+                .to_owned());
+        }
+        if let (Size::Generated(sizes), MtuChoice::Fixed(mtu)) = (&self.size, self.engine.mtu)
+            && sizes.max >= mtu
+        {
+            return Err(format!(
+                "messages of {} bytes do not fit datagrams of {mtu}; lower --size or raise --mtu",
+                sizes.max
+            ));
+        }
+        self.engine.check()
+    }
+}
+
+impl ServeOptions {
+    /// Refuses combinations that mean nothing, in one sentence.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.engine.check()
+    }
+}
+
+impl EngineOptions {
+    fn check(&self) -> Result<(), String> {
+        let Some(cpus) = &self.cpus else { return Ok(()) };
+        if cpus.0.len() < usize::from(self.shards) {
+            return Err(format!(
+                "--cpus names {} core(s) for {} shards; name at least one a shard",
+                cpus.0.len(),
+                self.shards
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the command line. Bad arguments come back as one sentence; help and version are printed.
+///
+/// # Errors
+/// The sentence, for exit status 2.
+pub(crate) fn read(
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> Result<Cli, Failure> {
+    let cli = Cli::try_parse_from(arguments).map_err(|error| {
+        if error.use_stderr() {
+            Failure::Bad(one_sentence(&error.render().to_string()))
+        } else {
+            Failure::Shown(error)
+        }
+    })?;
+    match &cli.command {
+        None => cli.run.check(),
+        Some(Command::Run(run) | Command::CompareIo(run)) => run.check(),
+        Some(Command::Serve(serve)) => serve.check(),
+    }
+    .map_err(Failure::Bad)?;
+    Ok(cli)
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Bad arguments, in one sentence.
+    Bad(String),
+    /// Help or version was asked for.
+    Shown(clap::Error),
+}
+
+/// Clap's paragraphs as one line: what was wrong, its tips, and where help is.
+fn one_sentence(rendered: &str) -> String {
+    let body = rendered.split("\n\nUsage:").next().unwrap_or(rendered);
+    let body = body.split("\n\nFor more information").next().unwrap_or(body);
+    let parts: Vec<_> = body
+        .lines()
+        .map(|line| line.trim().trim_start_matches("error: "))
+        .filter(|line| !line.is_empty())
+        .collect();
+    format!("{}; see --help", parts.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_line(line: &str) -> Result<Cli, String> {
+        let words = std::iter::once("raet-loadgen").chain(line.split_whitespace());
+        read(words.map(Into::into)).map_err(|failure| match failure {
+            Failure::Bad(sentence) => sentence,
+            Failure::Shown(error) => panic!("shown: {error}"),
+        })
+    }
+
+    #[test]
+    fn definition_of_the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_mean_ten_seconds_of_sixty_four_byte_exactly_once_at_full_rate() {
+        let run = read_line("").unwrap().run;
+        assert_eq!(run.service, ServiceName::ExactlyOnce);
+        assert_eq!(run.size, Size::Generated(Sizes { min: 64, max: 64 }));
+        assert_eq!(run.pace(), Pace::Max);
+        assert_eq!(run.length(), (Some(Duration::from_secs(10)), None));
+        assert_eq!(run.warmup(), Duration::from_secs(1));
+        assert_eq!((run.sessions(), run.engine.shards), (1, 1));
+        assert_eq!(run.engine.idle, IdleName::Backoff);
+    }
+
+    #[test]
+    fn run_is_the_default_and_takes_the_same_options() {
+        let named = read_line("run --rate 5k --service request").unwrap();
+        let Some(Command::Run(named)) = named.command else { panic!("{named:?}") };
+        let default = read_line("--rate 5k --service request").unwrap().run;
+        assert_eq!(named.pace(), Pace::PerSecond(5_000));
+        assert_eq!(default.pace(), named.pace());
+        assert_eq!(default.service, named.service);
+    }
+
+    #[test]
+    fn every_service_of_the_table_has_its_name() {
+        for name in [
+            "maybe",
+            "repeat",
+            "repeat-dedup",
+            "more-or-less-once",
+            "at-most-once",
+            "exactly-once",
+            "request",
+        ] {
+            let run = read_line(&format!("--service {name}")).unwrap().run;
+            assert_eq!(name_of(run.service), name);
+        }
+    }
+
+    #[test]
+    fn counted_and_file_runs_measure_from_the_first_message() {
+        let counted = read_line("--messages 1M").unwrap().run;
+        assert_eq!(counted.length(), (None, Some(1_000_000)));
+        assert_eq!(counted.warmup(), Duration::ZERO);
+        let file = read_line("--size file:/tmp/x").unwrap().run;
+        assert_eq!(file.length(), (None, None));
+        assert_eq!(file.warmup(), Duration::ZERO);
+        let empty = read_line("--size 0").unwrap().run;
+        assert_eq!(empty.warmup(), Duration::ZERO);
+    }
+
+    #[test]
+    fn bad_input_is_refused_in_one_sentence_that_says_what_to_do() {
+        for (line, word) in [
+            ("--rate 0", "at least 1"),
+            ("--rate fast", "max"),
+            ("--rate 5 --closed 5", "--closed"),
+            ("--closed 0", "1..="),
+            ("--size 5..3", "3..5"),
+            ("--size 70000", "65"),
+            ("--size banana", "file:PATH"),
+            ("--duration 10", "unit"),
+            ("--duration 0s", "longer"),
+            ("--messages 0", "at least 1"),
+            ("--connect 127.0.0.1:1", "--peer-key"),
+            ("--peer-key 00", "64 hex"),
+            ("--connect nowhere", "HOST:PORT"),
+            ("--service sometimes", "exactly-once"),
+            ("--io tcp", "uring"),
+            ("--cpus 3-1", "3-1"),
+            ("--cpus 0 --sessions 2 --shards 2", "one a shard"),
+            ("--shards 2 --sessions 1", "--sessions"),
+            ("--mtu 10", "1200"),
+            ("--mtu 1400 --size 1400", "--mtu"),
+            ("--size 0 --warmup 1s", "--warmup"),
+            ("--size file:x --warmup 1s", "--warmup"),
+            ("--messages 1 --sessions 2", "--sessions"),
+            ("--bogus", "--help"),
+            ("serve --accept maybe", "always"),
+            ("serve --rate 5", "--help"),
+        ] {
+            let sentence = read_line(line).unwrap_err();
+            assert!(sentence.contains(word), "{line}: {sentence}");
+            assert!(!sentence.contains('\n'), "{line}: {sentence}");
+            assert!(!sentence.contains("error:"), "{line}: {sentence}");
+        }
+    }
+}

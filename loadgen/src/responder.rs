@@ -1,0 +1,228 @@
+//! The receiving side: verifies every message where it arrives, and keeps books on each session.
+//!
+//! Nothing here runs but what the engine's own thread calls, and nothing allocates between a
+//! session's beginning and its verdict: what the books need is taken when they are opened.
+
+use std::collections::HashMap;
+use std::sync::mpsc::Sender;
+
+use raet::{Context, Handler, Message, PeerId, SendError, Service, SessionChange};
+
+use crate::check::{Arrival, Copies};
+use crate::control::{Begin, Question, SESSIONS_MAX, Verdict, begin_answer, page_answer};
+use crate::environment;
+use crate::payload::{self, Tag};
+use crate::report::grouped;
+
+/// A shard's responder.
+#[derive(Debug)]
+pub(crate) struct Responder {
+    books: Vec<Book>,
+    /// Where each session's book is.
+    places: HashMap<PeerId, usize>,
+    /// The book used last: messages of one packet are of one session.
+    latest: usize,
+    /// Replies that the engine had no room for.
+    owed: Owed,
+    /// Which clock is ours.
+    boot: String,
+    /// Takes a line for people when a session ends.
+    summaries: Sender<String>,
+}
+
+/// What is known about one session.
+#[derive(Debug)]
+struct Book {
+    peer: PeerId,
+    /// What the initiator said about its messages.
+    begin: Begin,
+    copies: Copies,
+    verdict: Verdict,
+    /// The verdict as it is handed out, from the first page on.
+    text: Option<String>,
+}
+
+impl Responder {
+    /// A responder without sessions.
+    pub(crate) fn new(summaries: Sender<String>) -> Self {
+        Self {
+            books: Vec::new(),
+            places: HashMap::new(),
+            latest: 0,
+            owed: Owed::default(),
+            boot: environment::boot(),
+            summaries,
+        }
+    }
+
+    fn book(&mut self, peer: PeerId) -> Option<&mut Book> {
+        if self.books.get(self.latest).is_none_or(|book| book.peer != peer) {
+            self.latest = *self.places.get(&peer)?;
+        }
+        self.books.get_mut(self.latest)
+    }
+
+    fn answer(&mut self, peer: PeerId, question: &[u8]) -> Vec<u8> {
+        match Question::from_message(question) {
+            Some(Question::Begin(begin)) => {
+                let refused = self.open_book(peer, begin).err();
+                begin_answer(refused)
+            }
+            Some(Question::Page(page)) => match self.book(peer) {
+                Some(book) => {
+                    let text = book.text.get_or_insert_with(|| book.verdict.text());
+                    page_answer(text.as_bytes(), page)
+                }
+                None => begin_answer(Some("there is no run to judge")),
+            },
+            None => begin_answer(Some("the question was not understood")),
+        }
+    }
+
+    fn open_book(&mut self, peer: PeerId, begin: Begin) -> Result<(), &'static str> {
+        self.close_book(peer);
+        if begin.sessions > SESSIONS_MAX || self.books.len() >= SESSIONS_MAX as usize {
+            return Err("it keeps books on at most 4096 sessions a shard");
+        }
+        let sessions = begin.sessions as usize;
+        self.places.insert(peer, self.books.len());
+        self.books.push(Book {
+            peer,
+            copies: Copies::new(sessions),
+            verdict: Verdict::new(sessions, begin.boot == self.boot),
+            begin,
+            text: None,
+        });
+        Ok(())
+    }
+
+    fn close_book(&mut self, peer: PeerId) -> Option<Book> {
+        let place = self.places.remove(&peer)?;
+        let book = self.books.swap_remove(place);
+        if let Some(moved) = self.books.get(place) {
+            self.places.insert(moved.peer, place);
+        }
+        Some(book)
+    }
+
+    fn reply(&mut self, context: &mut Context<'_>, peer: PeerId, transaction: u64, text: &[u8]) {
+        // Behind what is owed already, so that no reply waits for ever.
+        if !self.owed.is_empty() {
+            return self.owed.add(peer, transaction, text);
+        }
+        if let Err(SendError::Full(_)) = context.reply(peer, transaction, text) {
+            self.owed.add(peer, transaction, text);
+        }
+    }
+}
+
+impl Handler for Responder {
+    fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>) {
+        let is_request = message.service == Service::Request;
+        if is_request && payload::is_control(message.payload) {
+            let answer = self.answer(message.peer, message.payload);
+            return self.reply(context, message.peer, message.transaction, &answer);
+        }
+        if let Some(book) = self.book(message.peer) {
+            book.enter(&message, context.now().as_nanos());
+        }
+        if is_request {
+            self.reply(context, message.peer, message.transaction, message.payload);
+        }
+    }
+
+    fn on_session(&mut self, _: &mut Context<'_>, peer: PeerId, change: SessionChange) {
+        let SessionChange::Closed(reason) = change else { return };
+        let Some(book) = self.close_book(peer) else { return };
+        let line = format!("session ended ({reason:?}): {}", book.summary());
+        // Nobody listens any more when the node is being stopped.
+        let _ = self.summaries.send(line);
+    }
+
+    fn on_turn(&mut self, context: &mut Context<'_>) {
+        self.owed.pay(context);
+    }
+}
+
+impl Book {
+    #[inline]
+    fn enter(&mut self, message: &Message<'_>, now: u64) {
+        let verdict = &mut self.verdict;
+        let begin = &self.begin;
+        let read = if begin.lines { payload::read_line_front } else { payload::read };
+        let Some(front) = read(message.payload, begin.seed) else {
+            verdict.corrupted += 1;
+            return;
+        };
+        let part = match front.tag {
+            Tag::Control | Tag::Data => &mut verdict.measured,
+            Tag::Warmup => &mut verdict.warmup,
+        };
+        let number = front.number.filter(|_| begin.numbered).unwrap_or(message.transaction);
+        match self.copies.record(number) {
+            Arrival::New => {
+                part.delivered += 1;
+                part.bytes += message.payload.len() as u64;
+                verdict.copies_max = verdict.copies_max.max(1);
+            }
+            Arrival::Copy(copies) => {
+                part.duplicates += 1;
+                verdict.copies_max = verdict.copies_max.max(copies);
+                return;
+            }
+            Arrival::Stale => {
+                verdict.stale += 1;
+                return;
+            }
+        }
+        if begin.lines {
+            verdict.content.add(message.payload);
+        }
+        if front.tag == Tag::Data
+            && let (Some(latency), Some(intended)) = (&mut verdict.latency, front.intended)
+        {
+            latency.record(intended, now);
+        }
+    }
+
+    fn summary(&self) -> String {
+        let (measured, warmup) = (&self.verdict.measured, &self.verdict.warmup);
+        format!(
+            "{} delivered, {} duplicates, {} corrupted",
+            grouped(measured.delivered + warmup.delivered),
+            grouped(measured.duplicates + warmup.duplicates),
+            grouped(self.verdict.corrupted),
+        )
+    }
+}
+
+/// Replies that wait for room, oldest first. Its memory is kept for the next time.
+#[derive(Debug, Default)]
+struct Owed {
+    replies: std::collections::VecDeque<(PeerId, u64, Vec<u8>)>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Owed {
+    fn is_empty(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    fn add(&mut self, peer: PeerId, transaction: u64, text: &[u8]) {
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.extend_from_slice(text);
+        self.replies.push_back((peer, transaction, kept));
+    }
+
+    fn pay(&mut self, context: &mut Context<'_>) {
+        while let Some((peer, transaction, text)) = self.replies.front() {
+            // Whatever else fails concerns a session that is gone.
+            if let Err(SendError::Full(_)) = context.reply(*peer, *transaction, text) {
+                return;
+            }
+            let (.., mut text) = self.replies.pop_front().expect("it was just looked at");
+            text.clear();
+            self.spare.push(text);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A session's side conversation at the initiator: questions about the run and their answers,
+//! and the replies to requests of the load.
+
+use raet::{Context, Message, Outcome, PeerId, Resolved, SendError, Service};
+
+use crate::check::{Arrival, ContentHash, Copies};
+use crate::control::{Question, Verdict, read_begin_answer, read_page_answer};
+use crate::latency::Latency;
+use crate::payload::{self, Tag};
+use crate::source::Content;
+
+/// The conversation with one responder. One question is open at a time.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    open: Option<Open>,
+    /// Pages of the verdict so far.
+    text: Vec<u8>,
+    verdict: Option<Verdict>,
+    is_over: bool,
+    replies: Option<(Copies, Replies)>,
+}
+
+#[derive(Debug)]
+struct Open {
+    transaction: u64,
+    question: Question,
+    answer: Option<Vec<u8>>,
+    outcome: Option<Outcome>,
+}
+
+/// What an answer meant.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum Heard {
+    /// The conversation cannot go on: why.
+    Failure(String),
+    /// Nothing to act on.
+    Nothing,
+    /// The responder is ready.
+    Ready,
+}
+
+/// Replies to requests of the load.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    /// Different ones, warm-up included.
+    pub(crate) count: u64,
+    /// Repeated ones.
+    pub(crate) duplicates: u64,
+    /// Ones that are not what the responder was sent.
+    pub(crate) corrupted: u64,
+    /// Hash over the different ones, if they are lines.
+    pub(crate) hash: ContentHash,
+    /// Round trips of measured requests.
+    pub(crate) latency: Latency,
+}
+
+impl Replies {
+    /// None yet, on one of `sessions` sessions.
+    pub(crate) fn new(sessions: usize) -> Self {
+        Self {
+            count: 0,
+            duplicates: 0,
+            corrupted: 0,
+            hash: ContentHash::default(),
+            latency: Latency::new(sessions),
+        }
+    }
+
+    /// Adds another session's.
+    pub(crate) fn add(&mut self, other: &mut Self) {
+        self.count += other.count;
+        self.duplicates += other.duplicates;
+        self.corrupted += other.corrupted;
+        self.hash.merge(&other.hash);
+        self.latency.add(&mut other.latency);
+    }
+}
+
+impl Talk {
+    /// A silent one; replies to the load are expected if `is_request`.
+    pub(crate) fn new(is_request: bool, sessions: usize) -> Self {
+        let replies = is_request.then(|| (Copies::new(sessions), Replies::new(sessions)));
+        Self { open: None, text: Vec::new(), verdict: None, is_over: false, replies }
+    }
+
+    /// Asks a question.
+    ///
+    /// # Errors
+    /// The engine did not take it.
+    pub(crate) fn ask(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        question: &Question,
+    ) -> Result<(), SendError> {
+        let message = question.to_message();
+        let transaction = context.send(peer, Service::Request, &message)?;
+        self.open =
+            Some(Open { transaction, question: question.clone(), answer: None, outcome: None });
+        Ok(())
+    }
+
+    /// The transaction of the open question.
+    pub(crate) fn pending(&self) -> Option<u64> {
+        self.open.as_ref().map(|open| open.transaction)
+    }
+
+    /// Takes a reply if it answers the open question.
+    #[inline]
+    pub(crate) fn hear(&mut self, message: &Message<'_>) -> bool {
+        match &mut self.open {
+            Some(open) if open.transaction == message.transaction => {
+                open.answer = Some(message.payload.to_vec());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes note if the open question is among what ended.
+    pub(crate) fn note_outcome(&mut self, resolved: &Resolved) {
+        let end = resolved.first.saturating_add(u64::from(resolved.count));
+        if let Some(open) = &mut self.open
+            && (resolved.first..end).contains(&open.transaction)
+        {
+            open.outcome = Some(resolved.outcome);
+        }
+    }
+
+    /// Goes on with the conversation once the open question has ended. Answer and outcome may
+    /// come in either order.
+    pub(crate) fn go_on(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        sessions: usize,
+    ) -> Heard {
+        let Some(open) = self.open.take_if(|open| open.is_over()) else { return Heard::Nothing };
+        let (Some(answer), Some(Outcome::Replied)) = (open.answer, open.outcome) else {
+            return self.fail("the responder did not answer a question");
+        };
+        match open.question {
+            Question::Begin(_) => match read_begin_answer(&answer) {
+                Ok(()) => Heard::Ready,
+                Err(sentence) => Heard::Failure(sentence),
+            },
+            Question::Page(page) => self.turn_page(context, peer, page, &answer, sessions),
+        }
+    }
+
+    /// The session is gone: nothing will be answered any more.
+    pub(crate) fn give_up(&mut self) {
+        self.open = None;
+        self.is_over = true;
+    }
+
+    /// Whether the verdict is here, or will never be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    fn turn_page(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        page: u32,
+        answer: &[u8],
+        sessions: usize,
+    ) -> Heard {
+        let Some((pages, text)) = read_page_answer(answer) else {
+            return self.fail("the responder's verdict cannot be read");
+        };
+        self.text.extend_from_slice(text);
+        if page + 1 < pages {
+            return match self.ask(context, peer, &Question::Page(page + 1)) {
+                Ok(()) => Heard::Nothing,
+                Err(_) => self.fail("the responder cannot be asked for the rest of its verdict"),
+            };
+        }
+        self.verdict = Verdict::from_text(&self.text, sessions);
+        if self.verdict.is_none() {
+            return self.fail("the responder's verdict cannot be read");
+        }
+        self.is_over = true;
+        Heard::Nothing
+    }
+
+    fn fail(&mut self, sentence: &str) -> Heard {
+        self.is_over = true;
+        Heard::Failure(sentence.to_owned())
+    }
+
+    /// Verifies a reply to a request of the load: the responder sends back what it got.
+    pub(crate) fn enter_reply(
+        &mut self,
+        message: &Message<'_>,
+        seed: u64,
+        content: &Content,
+        now: u64,
+    ) {
+        let Some((copies, replies)) = &mut self.replies else { return };
+        let is_lines = content.is_lines();
+        let read = if is_lines { payload::read_line_front } else { payload::read };
+        let Some(front) = read(message.payload, seed) else {
+            replies.corrupted += 1;
+            return;
+        };
+        let number = front.number.filter(|_| content.is_numbered()).unwrap_or(message.transaction);
+        if copies.record(number) != Arrival::New {
+            replies.duplicates += 1;
+            return;
+        }
+        replies.count += 1;
+        if is_lines {
+            replies.hash.add(message.payload);
+        }
+        if front.tag == Tag::Data
+            && let Some(intended) = front.intended
+        {
+            replies.latency.record(intended, now);
+        }
+    }
+
+    /// The verdict, if it came, and the replies of a run of so many sessions.
+    pub(crate) fn take(&mut self, sessions: usize) -> (Option<Verdict>, Replies) {
+        let replies = self.replies.take().map(|(_, replies)| replies);
+        (self.verdict.take(), replies.unwrap_or_else(|| Replies::new(sessions)))
+    }
+}
+
+impl Open {
+    /// Nothing more will come: both halves are here, or it ended without an answer.
+    fn is_over(&self) -> bool {
+        match self.outcome {
+            None => false,
+            Some(Outcome::Replied) => self.answer.is_some(),
+            Some(_) => true,
+        }
+    }
+}
