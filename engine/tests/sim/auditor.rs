@@ -89,12 +89,7 @@ const NUMBER_LEN: usize = 8;
 
 impl Auditor {
     /// An auditor of nodes which try as often as `tries` says.
-    pub(crate) fn new(
-        mode: Mode,
-        refusals: u64,
-        outcast: Option<usize>,
-        tries: Vec<u64>,
-    ) -> Self {
+    pub(crate) fn new(mode: Mode, refusals: u64, outcast: Option<usize>, tries: Vec<u64>) -> Self {
         Self {
             mode,
             refusals,
@@ -289,10 +284,8 @@ impl Auditor {
         *count += 1;
         let known = &self.letters[letter];
         let ended = known.ended;
-        let acknowledged = matches!(
-            service,
-            Service::MoreOrLessOnce | Service::AtMostOnce | Service::ExactlyOnce
-        );
+        let acknowledged =
+            matches!(service, Service::MoreOrLessOnce | Service::AtMostOnce | Service::ExactlyOnce);
         let is_request = service == Service::Request;
         let (holds, rule) = match outcome {
             Outcome::Delivered => (acknowledged && ended.delivered <= known.kept, "I5 or I7"),

@@ -74,7 +74,6 @@ struct Owed {
 pub(crate) struct Node {
     index: usize,
     pub(crate) address: SocketAddr,
-    pub(crate) key: PublicKey,
     identity: Arc<Identity>,
     plan: NodePlan,
     config: Shared,
@@ -127,7 +126,6 @@ impl Node {
         let node = |(index, identity): (usize, Arc<Identity>)| Self {
             index,
             address: addresses[index].0,
-            key: addresses[index].1,
             identity,
             plan: plan.nodes[index].clone(),
             config: config.clone(),
@@ -265,6 +263,10 @@ impl Node {
         for id in known {
             process.endpoint.close(now, id);
         }
+        // A handshake that is given up ends without an event.
+        if self.wanted.contains(&peer) {
+            process.connect_at.push((now + RECONNECT_AFTER, peer));
+        }
         self.wake_at = Some(now);
     }
 
@@ -377,9 +379,7 @@ impl Node {
                 process.open.push((peer, node));
                 process.connect_at.retain(|entry| entry.1 != node);
             }
-            SessionChange::Closed(_)
-            | SessionChange::Refused(_)
-            | SessionChange::TimedOut(_) => {
+            SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut(_) => {
                 auditor.on_closed(self.index, peer);
                 process.open.retain(|entry| entry.0 != peer);
                 process.replies.retain(|owed| owed.peer != peer);

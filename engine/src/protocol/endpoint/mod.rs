@@ -82,7 +82,11 @@ struct Live {
     arrivals: u64,
 }
 
-/// Transaction state shared with one incarnation of a peer; outlives its sessions.
+/// Transaction state shared with one incarnation of a peer; passed on from session to session.
+///
+/// Both sides must agree on which association a session continues, or one would take the other's
+/// new numbers for old ones. So each tells its half's id in the handshake, and takes a new one
+/// when it forgets the association: a session continues what both remember (PROTOCOL 6.13).
 #[derive(Debug)]
 struct Association {
     boot: BootId,
@@ -105,6 +109,9 @@ struct Peer {
     ask_again: Option<Instant>,
     asked_at: Instant,
     association: Option<Association>,
+    /// Our number of the present association, or of the next. While any session or handshake
+    /// exists that was told it, it stays.
+    association_number: u64,
     /// The session that carries our messages.
     current: Option<u32>,
     /// Sessions that exist with it.
@@ -148,6 +155,8 @@ pub struct Endpoint {
     waiting: HashMap<PublicKey, SocketAddr>,
     /// Notices sent so far.
     notices: u64,
+    /// The number of the next association that gets one.
+    next_association: u64,
     reader: HeadReader,
     lives: Slots<Live>,
     by_session: HashMap<u64, u32>,
@@ -206,6 +215,8 @@ impl Endpoint {
         let pool = Pool::new(config.send_buffers, buffer_len(config.datagram_len_max()))?;
         let control_pool = Pool::new(CONTROL_BUFFERS, CONTROL_BUFFER_LEN)?;
         let trust = config.trust.clone();
+        // Shards of a node share its boot id, but no association.
+        let shard = config.shard.0 as u64;
         Ok(Self {
             config,
             random,
@@ -215,6 +226,7 @@ impl Endpoint {
             trust,
             waiting: HashMap::new(),
             notices: 0,
+            next_association: shard << 48,
             reader: HeadReader::default(),
             lives: Slots::new(),
             by_session: HashMap::new(),
