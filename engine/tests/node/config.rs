@@ -108,6 +108,15 @@ fn port_in_use_is_named(io: IoChoice) {
     }
 }
 
+#[test]
+fn shards_do_not_join_the_shards_of_another_node() {
+    let many = |config| Config { shards: 2, ..config };
+    let first = Node::start(many(listener(IoChoice::Auto)), |_| Mute).expect("it starts");
+    let bind = first.address();
+    let error = refused(Config { bind, ..many(listener(IoChoice::Auto)) });
+    assert!(matches!(error, StartError::Open(OpenError::AddressInUse(_))), "{error:?}");
+}
+
 fn stopped_node_gives_its_port_back(io: IoChoice) {
     for shards in [1, 2] {
         let first = Node::start(Config { shards, ..listener(io) }, |_| Mute).expect("it starts");
