@@ -74,7 +74,6 @@ struct Owed {
 pub(crate) struct Node {
     index: usize,
     pub(crate) address: SocketAddr,
-    pub(crate) key: PublicKey,
     identity: Arc<Identity>,
     plan: NodePlan,
     config: Shared,
@@ -127,7 +126,6 @@ impl Node {
         let node = |(index, identity): (usize, Arc<Identity>)| Self {
             index,
             address: addresses[index].0,
-            key: addresses[index].1,
             identity,
             plan: plan.nodes[index].clone(),
             config: config.clone(),
@@ -264,6 +262,10 @@ impl Node {
             process.known.iter().filter(|(_, node)| **node == peer).map(|(id, _)| *id).collect();
         for id in known {
             process.endpoint.close(now, id);
+        }
+        // A handshake that is given up ends without an event.
+        if self.wanted.contains(&peer) {
+            process.connect_at.push((now + RECONNECT_AFTER, peer));
         }
         self.wake_at = Some(now);
     }

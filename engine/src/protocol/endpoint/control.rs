@@ -209,10 +209,7 @@ impl Endpoint {
         let Some(peer) = self.peers.find_mut(live.peer) else { return };
         if peer.current == Some(slot) {
             peer.current = None;
-            if let Some(association) = peer.association.as_mut() {
-                association.outbox.abandon();
-            }
-            self.collect_outcomes(live.peer);
+            self.end_association(live.peer);
             let change = SessionChange::Closed(reason);
             self.events.push_back(Event::Session { peer: id, change });
         }
