@@ -25,6 +25,8 @@ use crate::trace::Trace;
 const RECEIVE_BUFFERS: u32 = 256;
 /// Turns by a timer without any effect, one after another, that are not a busy loop yet.
 const IDLE_TURNS_MAX: u32 = 64;
+/// When an application offers a reply again that was not taken.
+const RETRY_REPLIES_AFTER: Duration = Duration::from_millis(5);
 /// When an application tries again to open a session that it wants.
 const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 
@@ -502,7 +504,7 @@ impl Node {
             let bytes = auditor.reply(letter);
             match process.endpoint.reply(now, owed.peer, owed.transaction, &bytes) {
                 Ok(()) | Err(SendError::NotConnected) => owed.due = Instant::ZERO,
-                Err(SendError::Full(_)) => owed.due = now + Duration::from_millis(1),
+                Err(SendError::Full(_)) => owed.due = now + RETRY_REPLIES_AFTER,
                 Err(error) => auditor.blame("I16", format!("a reply was not taken: {error}")),
             }
             is_busy = true;
