@@ -89,6 +89,8 @@ pub(crate) struct Plan {
     pub(crate) refusals: u64,
     /// At the end, one node dies without a word instead of closing.
     pub(crate) ends_silently: bool,
+    /// How long applications wait before they open a session again.
+    pub(crate) reconnect_after: Duration,
 }
 
 impl Plan {
@@ -137,14 +139,15 @@ impl Plan {
             worst: worst(random),
             span,
             turn: log_uniform(random, Duration::from_micros(2), Duration::from_millis(1)),
-            happenings: if is_long { 200 } else { 10 + random.below(120) },
-            messages_max: if is_storm { 4_000 } else { 50 + random.below(1_200) },
+            happenings: 20 + random.below(400),
+            messages_max: if is_storm { 4_000 } else { 50 + random.below(4_000) },
             burst_max: if is_storm { 4_000 } else { *pick(random, &[1, 4, 30, 300]) },
             troubles,
             services,
             sizes: random.below(size_max + 1)..size_max + 1,
             refusals: *pick(random, &[0, 0, 0, 1, 2, 7, 40]),
             ends_silently: random.below(2) == 0,
+            reconnect_after: Duration::from_millis(50) + random.exponential(span.mul_ratio(1, 40)),
             nodes,
         }
     }

@@ -112,12 +112,8 @@ impl World {
         self.due.clear();
         self.network.heal_all();
         self.network.set_faults(self.plan.healed());
-        let now = self.network.now();
         for node in &mut self.nodes {
-            node.paused_until = now;
-            if !node.is_up() {
-                node.start(&self.network);
-            }
+            node.recover(&self.network);
         }
         self.rest();
         // All is well: each pair exchanges one more message in both directions.
