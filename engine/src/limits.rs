@@ -135,8 +135,6 @@ pub const TRANSACTIONS_MAX: u32 = 65_536;
 pub const OUTBOX_QUEUES_START: usize = 64;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;
-/// Refused transactions remembered for one association until the sender has settled them.
-pub const REFUSALS_MAX: usize = 1_024;
 
 /// Reason reported for a transaction that expired at the receiver.
 pub const REFUSED_EXPIRED: u8 = 255;

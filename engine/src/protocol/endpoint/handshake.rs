@@ -310,6 +310,7 @@ impl Endpoint {
             receive_bytes: self.config.receive_bytes,
             low_water_told: 0,
             credit_told: 0,
+            resume: super::Resume::default(),
         };
         self.peers.find_mut(peer_slot).expect("a session has a peer").association =
             Some(association);

@@ -97,6 +97,16 @@ struct Association {
     receive_bytes: u64,
     low_water_told: u64,
     credit_told: u64,
+    /// Where reports go on that did not fit the last acknowledgement.
+    resume: Resume,
+}
+
+/// Transactions from which on the next acknowledgement lists more than the lowest range.
+#[derive(Debug, Default)]
+struct Resume {
+    done: u64,
+    refused: u64,
+    settled: u64,
 }
 
 /// A peer: an identity we talk to, or try to.
@@ -291,12 +301,13 @@ impl Endpoint {
         sent.map_err(|error| explain(error, room))
     }
 
-    /// Refuses a transaction whose message was handed over in this turn. `false`: too many
-    /// refusals are outstanding; the sender will try again.
+    /// Refuses a transaction whose message was handed over in this turn. `false`: the session is
+    /// gone, and nobody will hear of it.
     pub fn refuse(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
         let Some(peer) = self.find_peer(from) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
-        association.inbox.refuse(transaction, reason)
+        association.inbox.refuse(transaction, reason);
+        true
     }
 
     /// The application keeps `count` messages of `from` in its memory: the peer's credit stands
