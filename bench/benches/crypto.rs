@@ -170,7 +170,17 @@ impl World {
         let initiate = &sent[..initiate];
         let parsed = split(initiate).expect("our own");
         let initiated = responder
-            .handle_initiate(*now, from, &parsed, initiate, trust, &|_| false, random, &mut reply)
+            .handle_initiate(
+                *now,
+                from,
+                &parsed,
+                initiate,
+                trust,
+                &|_| false,
+                &|_| 0,
+                random,
+                &mut reply,
+            )
             .expect("an accept");
         let accept = &reply[..initiated.reply_len];
         let parsed = split(accept).expect("our own");

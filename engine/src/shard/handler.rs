@@ -105,7 +105,7 @@ impl<'a> Context<'a> {
     }
 
     /// Refuses the message at hand: its sender learns `reason` instead of its delivery.
-    /// `false`: too many refusals are outstanding; the sender will try again.
+    /// `false`: the session is gone, and nobody will hear of it.
     pub fn refuse(&mut self, message: &Message<'_>, reason: u8) -> bool {
         self.endpoint.refuse(message.peer, message.transaction, reason)
     }

@@ -25,8 +25,13 @@ use crate::trace::Trace;
 const RECEIVE_BUFFERS: u32 = 256;
 /// Turns by a timer without any effect, one after another, that are not a busy loop yet.
 const IDLE_TURNS_MAX: u32 = 64;
-/// When an application tries again to open a session that it wants.
-const RECONNECT_AFTER: Duration = Duration::from_millis(200);
+/// When an application offers a reply again that was not taken.
+const RETRY_REPLIES_AFTER: Duration = Duration::from_millis(5);
+/// When an application tries again to open a session that it wants: at once where that is what
+/// a world waits for, and else seldom enough to leave time for what needs no handshake.
+const RECONNECT_SOON: Duration = Duration::from_millis(200);
+/// When one tries again that was refused.
+const REFUSED_AFTER: Duration = Duration::from_secs(60);
 
 /// A fault built in on purpose, to see that the auditor finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,7 +79,6 @@ struct Owed {
 pub(crate) struct Node {
     index: usize,
     pub(crate) address: SocketAddr,
-    pub(crate) key: PublicKey,
     identity: Arc<Identity>,
     plan: NodePlan,
     config: Shared,
@@ -90,6 +94,7 @@ pub(crate) struct Node {
     pub(crate) turns: u64,
     /// The application opens no more sessions.
     pub(crate) is_closing: bool,
+    reconnect_after: Duration,
     sabotage: Option<Sabotage>,
     random: Random,
 }
@@ -127,7 +132,6 @@ impl Node {
         let node = |(index, identity): (usize, Arc<Identity>)| Self {
             index,
             address: addresses[index].0,
-            key: addresses[index].1,
             identity,
             plan: plan.nodes[index].clone(),
             config: config.clone(),
@@ -149,6 +153,7 @@ impl Node {
             idle_turns: 0,
             turns: 0,
             is_closing: false,
+            reconnect_after: plan.reconnect_after,
             sabotage,
             random: Random::new(seed ^ 0x6e6f_6465 ^ (index as u64) << 40),
         };
@@ -211,6 +216,21 @@ impl Node {
         auditor.on_crash(self.index);
     }
 
+    /// Bad times are over: the application opens what is missing, soon.
+    pub(crate) fn recover(&mut self, network: &SimNetwork) {
+        self.reconnect_after = RECONNECT_SOON;
+        self.paused_until = network.now();
+        match &mut self.process {
+            None => self.start(network),
+            Some(process) => {
+                for entry in &mut process.connect_at {
+                    entry.0 = entry.0.min(network.now() + RECONNECT_SOON);
+                }
+                self.wake_at = Some(network.now());
+            }
+        }
+    }
+
     /// Whether a process runs.
     pub(crate) fn is_up(&self) -> bool {
         self.process.is_some()
@@ -264,6 +284,10 @@ impl Node {
             process.known.iter().filter(|(_, node)| **node == peer).map(|(id, _)| *id).collect();
         for id in known {
             process.endpoint.close(now, id);
+        }
+        // A handshake that is given up ends without an event.
+        if self.wanted.contains(&peer) {
+            process.connect_at.push((now + self.reconnect_after, peer));
         }
         self.wake_at = Some(now);
     }
@@ -385,7 +409,9 @@ impl Node {
                 if let Some(&node) = process.known.get(&peer)
                     && self.wanted.contains(&node)
                 {
-                    process.connect_at.push((now + RECONNECT_AFTER, node));
+                    let is_refused = matches!(change, SessionChange::Refused(_));
+                    let after = if is_refused { REFUSED_AFTER } else { self.reconnect_after };
+                    process.connect_at.push((now + after, node));
                 }
             }
             SessionChange::Pending { .. } => {
@@ -500,7 +526,7 @@ impl Node {
             let bytes = auditor.reply(letter);
             match process.endpoint.reply(now, owed.peer, owed.transaction, &bytes) {
                 Ok(()) | Err(SendError::NotConnected) => owed.due = Instant::ZERO,
-                Err(SendError::Full(_)) => owed.due = now + Duration::from_millis(1),
+                Err(SendError::Full(_)) => owed.due = now + RETRY_REPLIES_AFTER,
                 Err(error) => auditor.blame("I16", format!("a reply was not taken: {error}")),
             }
             is_busy = true;

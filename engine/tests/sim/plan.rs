@@ -89,6 +89,8 @@ pub(crate) struct Plan {
     pub(crate) refusals: u64,
     /// At the end, one node dies without a word instead of closing.
     pub(crate) ends_silently: bool,
+    /// How long applications wait before they open a session again.
+    pub(crate) reconnect_after: Duration,
 }
 
 impl Plan {
@@ -117,7 +119,9 @@ impl Plan {
         if services.iter().sum::<u64>() == 0 {
             services = [1; 7];
         }
-        let size_max = *pick(random, &[0, 4, 16, 64, 64, 256, 1_100]);
+        // One burst that fills every window, of small messages.
+        let is_storm = random.below(16) == 0;
+        let size_max = *pick(random, if is_storm { &[8] } else { &[0, 4, 16, 64, 64, 256, 1_100] });
         Self {
             edges: edges(random, count, outcast),
             outcast,
@@ -135,14 +139,15 @@ impl Plan {
             worst: worst(random),
             span,
             turn: log_uniform(random, Duration::from_micros(2), Duration::from_millis(1)),
-            happenings: if is_long { 200 } else { 10 + random.below(120) },
-            messages_max: 50 + random.below(1_500),
-            burst_max: *pick(random, &[1, 4, 30, 300]),
+            happenings: 20 + random.below(400),
+            messages_max: if is_storm { 4_000 } else { 50 + random.below(4_000) },
+            burst_max: if is_storm { 4_000 } else { *pick(random, &[1, 4, 30, 300]) },
             troubles,
             services,
             sizes: random.below(size_max + 1)..size_max + 1,
-            refusals: *pick(random, &[0, 0, 2, 7, 40]),
+            refusals: *pick(random, &[0, 0, 0, 1, 2, 7, 40]),
             ends_silently: random.below(2) == 0,
+            reconnect_after: Duration::from_millis(50) + random.exponential(span.mul_ratio(1, 40)),
             nodes,
         }
     }

@@ -7,7 +7,7 @@ use raet::io::random::Random;
 use raet::io::sim::{Faults, SimNetwork};
 use raet::limits::{IDLE_TIMEOUT, PROBE_TIMEOUT_MAX, UNCONFIRMED_TIMEOUT};
 use raet::time::{Duration, Instant};
-use raet::{SendError, Service};
+use raet::{FullReason, SendError, Service};
 
 use crate::auditor::Auditor;
 use crate::node::{Node, Sabotage};
@@ -112,33 +112,46 @@ impl World {
         self.due.clear();
         self.network.heal_all();
         self.network.set_faults(self.plan.healed());
-        let now = self.network.now();
         for node in &mut self.nodes {
-            node.paused_until = now;
-            if !node.is_up() {
-                node.start(&self.network);
-            }
+            node.recover(&self.network);
         }
-        // A side that does not know yet that the other forgot it learns so by silence.
-        let patience = IDLE_TIMEOUT + PROBE_TIMEOUT_MAX.saturating_mul(3);
-        self.rest(patience);
+        self.rest();
         // All is well: each pair exchanges one more message in both directions.
         for edge in self.plan.edges.clone() {
             for (from, to) in [(edge.initiator, edge.responder), (edge.responder, edge.initiator)] {
                 if self.plan.outcast == Some(from) || self.plan.outcast == Some(to) {
                     continue;
                 }
-                let draft = self.auditor.draft(from, to, Service::ExactlyOnce, 20);
-                let now = self.network.now();
-                if let Err(error) = self.nodes[from].send(now, &draft, &mut self.auditor) {
+                self.farewell(from, to);
+            }
+        }
+        self.rest();
+    }
+
+    /// One more message, which nothing keeps from being taken and delivered any more.
+    fn farewell(&mut self, from: usize, to: usize) {
+        // A sender without credit learns of more when it asks, which it does when it is refused.
+        const ATTEMPTS: u32 = 3;
+        for attempt in 1..=ATTEMPTS {
+            let draft = self.auditor.draft(from, to, Service::ExactlyOnce, 20);
+            let now = self.network.now();
+            match self.nodes[from].send(now, &draft, &mut self.auditor) {
+                // The farewells of a node with many peers and few buffers fill those.
+                Ok(()) | Err(SendError::Full(FullReason::Buffers)) => return,
+                Err(error) if attempt == ATTEMPTS => {
                     self.auditor.blame("I9", format!("{from} cannot send to {to}: {error}"));
+                }
+                Err(_) => {
+                    self.run_until(now + Duration::from_secs(1), |_| false);
+                    self.rest();
                 }
             }
         }
-        self.rest(patience);
     }
 
-    fn rest(&mut self, patience: Duration) {
+    fn rest(&mut self) {
+        // A side that does not know yet that the other forgot it learns so by silence.
+        let patience = IDLE_TIMEOUT + PROBE_TIMEOUT_MAX.saturating_mul(3);
         let end = self.network.now() + patience;
         self.run_until(end, |world| world.auditor.open() == 0 && world.is_joined());
         if self.is_sound() && self.auditor.open() > 0 {

@@ -131,7 +131,7 @@ impl EndpointConfig {
         }
     }
 
-    pub(super) fn initiator(&self, peer: PublicKey) -> InitiatorConfig {
+    pub(super) fn initiator(&self, peer: PublicKey, association: u64) -> InitiatorConfig {
         InitiatorConfig {
             psk: self.psk.map(Zeroizing::new),
             offer: self.offer.clone(),
@@ -139,7 +139,11 @@ impl EndpointConfig {
             name: PeerText::new(self.name.as_bytes()).unwrap_or_default(),
             first_retry: self.handshake_retry,
             give_up_after: self.handshake_timeout,
-            ..InitiatorConfig::new(Arc::clone(&self.identity), Some(peer), self.boot)
+            ..InitiatorConfig::new(
+                Arc::clone(&self.identity),
+                Some(peer),
+                self.boot.of_association(association),
+            )
         }
     }
 

@@ -27,6 +27,8 @@ impl Endpoint {
         }
         self.acknowledge_plain(now, slot, body)?;
         let mut asks = false;
+        // A report with every list full may go on in the next one.
+        let (mut refused, mut is_full) = (0, false);
         for block in Blocks::new(body) {
             let live = self.lives.find_mut(slot).ok_or(DropReason::SessionUnknown)?;
             let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
@@ -42,6 +44,8 @@ impl Endpoint {
                     self.settle_packets(slot);
                 }
                 Block::TransactionRanges(ranges) => {
+                    refused += usize::from(matches!(ranges.status, TransactionStatus::Refused(_)));
+                    is_full |= refused.max(ranges.iter().count()) >= TRANSACTION_RANGES_MAX;
                     let seen = report(association, &ranges);
                     self.violation(now, slot, seen)?;
                 }
@@ -63,11 +67,12 @@ impl Endpoint {
         let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
         let peer = live.peer;
         self.collect_outcomes(peer);
-        // Heard but not reported on: holes keep the report short until the mark moves past them.
+        // Heard but not reported on: holes keep a report short, and our mark can close them.
         let association = self.peers.find(peer).and_then(|peer| peer.association.as_ref());
         let stuck = association.is_some_and(|association| {
             let outbox = &association.outbox;
-            outbox.awaits_report() && outbox.low_water() > association.low_water_told
+            let is_news = is_full || outbox.low_water() > association.low_water_told;
+            outbox.awaits_report() && is_news
         });
         if stuck {
             self.ask_for_report(peer);
@@ -209,10 +214,7 @@ impl Endpoint {
         let Some(peer) = self.peers.find_mut(live.peer) else { return };
         if peer.current == Some(slot) {
             peer.current = None;
-            if let Some(association) = peer.association.as_mut() {
-                association.outbox.abandon();
-            }
-            self.collect_outcomes(live.peer);
+            self.end_association(live.peer);
             let change = SessionChange::Closed(reason);
             self.events.push_back(Event::Session { peer: id, change });
         }
@@ -339,14 +341,17 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
     if !plain && received.ranges().next().is_some() {
         writer.packet_ranges(0, received.largest_delay(now), received.ranges());
     }
-    for (transaction, reason) in association.inbox.refused().take(TRANSACTION_RANGES_MAX) {
+    let resume = &mut association.resume;
+    let mut refusals = association.inbox.refused().skip_while(|(at, _)| *at < resume.refused);
+    for (transaction, reason) in refusals.by_ref().take(TRANSACTION_RANGES_MAX) {
         let status = TransactionStatus::Refused(reason.into());
         writer.transaction_ranges(Initiator::Receiver, status, [transaction..=transaction]);
     }
-    let done = association.inbox.done();
-    write_ranges(writer, Initiator::Receiver, done);
+    resume.refused = refusals.next().map_or(0, |(transaction, _)| transaction);
+    write_ranges(writer, Initiator::Receiver, association.inbox.done(), &mut resume.done);
     if plain {
-        write_ranges(writer, Initiator::Sender, association.outbox.settled());
+        let settled = association.outbox.settled();
+        write_ranges(writer, Initiator::Sender, settled, &mut resume.settled);
     }
     writer.credit(Credit {
         transaction_max: association.inbox.credit() - 1,
@@ -355,19 +360,30 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
     writer.low_water_mark(association.outbox.low_water());
 }
 
-/// Writes the lowest ranges as done. They come ascending and leave descending.
+/// Writes ranges as done: the lowest, and as many as fit from where the last report ended. They
+/// come ascending and leave descending.
 fn write_ranges(
     writer: &mut Writer<'_>,
     initiator: Initiator,
     ranges: impl Iterator<Item = core::ops::Range<u64>>,
+    resume: &mut u64,
 ) {
     const NONE: core::ops::RangeInclusive<u64> = 0..=0;
     let mut list = [NONE; TRANSACTION_RANGES_MAX];
     let mut count = 0;
-    for (place, range) in list.iter_mut().zip(ranges) {
-        *place = range.start..=range.end - 1;
+    let mut left = 0;
+    for range in ranges {
+        if count > 0 && range.end <= *resume {
+            continue;
+        }
+        if count == list.len() {
+            left = range.start;
+            break;
+        }
+        list[count] = range.start..=range.end - 1;
         count += 1;
     }
+    *resume = left;
     if count > 0 {
         let ranges = list[..count].iter().rev().cloned();
         writer.transaction_ranges(initiator, TransactionStatus::Done, ranges);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Association, CloseReason, ConnectError, Endpoint, Event, Live, Peer, PeerId, SessionChange,
 };
-use crate::buffer::Transmit;
+use crate::buffer::{Pool, Transmit};
 use crate::limits::{ASK_AGAIN_MIN, PENDING_PEERS_MAX};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::{
@@ -30,6 +30,9 @@ impl Endpoint {
     ) -> Result<PeerId, ConnectError> {
         if key == self.config.identity.public() {
             return Err(ConnectError::OurselvesAsPeer);
+        }
+        if self.config.listen && self.config.shard.1 > 1 {
+            return Err(ConnectError::PortShared);
         }
         let slot = match self.by_key.get(&key) {
             Some(&slot) => slot,
@@ -109,6 +112,9 @@ impl Endpoint {
         let by_session = &self.by_session;
         // Ids name their shard, so that any shard can tell whose a stray packet is.
         let is_taken = |id: u64| id % shards as u64 != shard as u64 || by_session.contains_key(&id);
+        let known = |key: &PublicKey| self.peers.find(*self.by_key.get(key)?);
+        let next = self.next_association;
+        let association_of = |key: &PublicKey| known(key).map_or(next, |p| p.association_number);
         let initiated = responder.handle_initiate(
             now,
             from,
@@ -116,6 +122,7 @@ impl Endpoint {
             datagram,
             &mut self.trust,
             &is_taken,
+            &association_of,
             &mut self.random,
             buffer,
         )?;
@@ -275,6 +282,9 @@ impl Endpoint {
         }
         if restarted || former.is_none() {
             self.begin_association(peer_slot, slot);
+            if self.peers.find(peer_slot).is_some_and(|peer| peer.lives > 1) {
+                self.forget_lives(peer_slot, |live| live.peer_boot != boot);
+            }
         }
         if let Some(former) = former {
             // Its packets are unsealed and go again; nobody waits for it any more.
@@ -288,6 +298,7 @@ impl Endpoint {
     }
 
     fn begin_association(&mut self, peer_slot: u32, live_slot: u32) {
+        self.forget_deliveries(peer_slot);
         let live = self.lives.find(live_slot).expect("the caller found it");
         let (boot, parameters) = (live.peer_boot, live.peer_parameters);
         let config = self.config.outbox(&parameters);
@@ -299,6 +310,7 @@ impl Endpoint {
             receive_bytes: self.config.receive_bytes,
             low_water_told: 0,
             credit_told: 0,
+            resume: super::Resume::default(),
         };
         self.peers.find_mut(peer_slot).expect("a session has a peer").association =
             Some(association);
@@ -313,12 +325,21 @@ impl Endpoint {
         for id in outbox.unit_ids() {
             let Some(unit) = outbox.unit(id) else { continue };
             let tries = unit.tries();
-            if let Some((packet, head_len)) = unit.take_sealed() {
-                let Some(buffer) = unit.buffer() else {
-                    // The kernel still holds the bytes and the keys go now: nothing can be resent.
-                    outbox.give_up(id);
-                    continue;
-                };
+            if let Some((packet, head_len)) = unit.take_sealed()
+                && !unit.is_released()
+            {
+                if unit.buffer().is_none() {
+                    // The kernel still reads the bytes and the keys go now: go on with a copy, in
+                    // a pool of its own if ours is empty.
+                    let stride = self.pool.stride();
+                    let own = || Pool::new(1, stride).ok()?.take();
+                    let Some(lease) = self.pool.take().or_else(own) else {
+                        outbox.give_up(id);
+                        continue;
+                    };
+                    unit.move_to(lease, packet.clone());
+                }
+                let buffer = unit.buffer().expect("a copy has one holder");
                 live.session.unseal(&mut buffer[packet], head_len);
             }
             outbox.on_packet_lost(id, tries);
@@ -337,10 +358,12 @@ impl Endpoint {
             ask_again: None,
             asked_at: Instant::ZERO,
             association: None,
+            association_number: self.next_association,
             current: None,
             lives: 0,
             is_ready: false,
         });
+        self.next_association += 1;
         self.peers.find_mut(slot).expect("just inserted").generation = generation;
         self.by_key.insert(key, slot);
         Some(slot)
@@ -390,11 +413,58 @@ impl Endpoint {
         Some(live)
     }
 
+    /// Ends the association with a peer, and with it every session and handshake that was told
+    /// to continue it.
+    pub(super) fn end_association(&mut self, peer_slot: u32) {
+        let Some(peer) = self.peers.find_mut(peer_slot) else { return };
+        if let Some(association) = peer.association.as_mut() {
+            association.outbox.abandon();
+        }
+        self.collect_outcomes(peer_slot);
+        self.abandon_handshake(peer_slot);
+        self.forget_lives(peer_slot, |_| true);
+        let peer = self.peers.find_mut(peer_slot).expect("found above");
+        peer.association = None;
+        peer.association_number = self.next_association;
+        self.next_association += 1;
+    }
+
+    /// Removes those sessions of a peer that are `stale`.
+    fn forget_lives(&mut self, peer_slot: u32, stale: impl Fn(&Live) -> bool) {
+        let is_one =
+            |(slot, live): (u32, &Live)| (live.peer == peer_slot && stale(live)).then_some(slot);
+        // Most peers have one session: only others are worth a search.
+        let mut left = self.peers.find(peer_slot).map_or(0, |peer| peer.lives);
+        while left > 0 {
+            let found = self.lives.iter().find_map(is_one);
+            let Some(slot) = found else { return };
+            self.forget_live(slot);
+            left -= 1;
+        }
+    }
+
+    /// Takes back what the application was not handed yet of an association that is over: an
+    /// answer to it would meet another transaction of the same number. Nothing of it was
+    /// acknowledged. Replies stay: their outcomes are told.
+    fn forget_deliveries(&mut self, peer_slot: u32) {
+        let peer = self.peer_id(peer_slot);
+        self.scratch.deliveries.retain(|delivery| delivery.peer != peer || delivery.is_reply);
+        if self.undelivered == 0 {
+            return;
+        }
+        let before = self.events.len();
+        self.events.retain(|event| match event {
+            Event::Messages(messages) => messages.peer != peer || messages.is_reply,
+            _ => true,
+        });
+        self.undelivered -= before - self.events.len();
+    }
+
     fn start_handshake(&mut self, now: Instant, slot: u32) {
         let peer = self.peers.find_mut(slot).expect("the caller found it");
         peer.ask_again = None;
         peer.asked_at = now;
-        let config = self.config.initiator(peer.key);
+        let config = self.config.initiator(peer.key, peer.association_number);
         let initiator = Box::new(Initiator::start(now, config, &mut self.random));
         self.by_handshake.insert(initiator.transaction(), slot);
         peer.handshake = Some(initiator);

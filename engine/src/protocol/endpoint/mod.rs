@@ -36,7 +36,10 @@ pub use event::{
 use self::slots::Slots;
 use self::timers::Timers;
 use crate::buffer::{Lease, Pool, Transmit};
-use crate::limits::{CONTROL_BUFFER_LEN, CONTROL_BUFFERS, GRANULARITY};
+use crate::limits::{
+    CONTROL_BUFFER_LEN, CONTROL_BUFFERS, GRANULARITY, PACKETS_IN_FLIGHT_MAX, TRAIN_SEGMENTS_MAX,
+    TURN_PACKETS_MAX,
+};
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
     BootId, Initiator, Parameters, PeerText, PublicKey, Random, Responder, Session, Trust,
@@ -80,7 +83,11 @@ struct Live {
     arrivals: u64,
 }
 
-/// Transaction state shared with one incarnation of a peer; outlives its sessions.
+/// Transaction state shared with one incarnation of a peer; passed on from session to session.
+///
+/// Both sides must agree on which association a session continues, or one would take the other's
+/// new numbers for old ones. So each tells its half's id in the handshake, and takes a new one
+/// when it forgets the association: a session continues what both remember (PROTOCOL 6.13).
 #[derive(Debug)]
 struct Association {
     boot: BootId,
@@ -90,6 +97,16 @@ struct Association {
     receive_bytes: u64,
     low_water_told: u64,
     credit_told: u64,
+    /// Where reports go on that did not fit the last acknowledgement.
+    resume: Resume,
+}
+
+/// Transactions from which on the next acknowledgement lists more than the lowest range.
+#[derive(Debug, Default)]
+struct Resume {
+    done: u64,
+    refused: u64,
+    settled: u64,
 }
 
 /// A peer: an identity we talk to, or try to.
@@ -103,6 +120,9 @@ struct Peer {
     ask_again: Option<Instant>,
     asked_at: Instant,
     association: Option<Association>,
+    /// Our number of the present association, or of the next. While any session or handshake
+    /// exists that was told it, it stays.
+    association_number: u64,
     /// The session that carries our messages.
     current: Option<u32>,
     /// Sessions that exist with it.
@@ -146,6 +166,8 @@ pub struct Endpoint {
     waiting: HashMap<PublicKey, SocketAddr>,
     /// Notices sent so far.
     notices: u64,
+    /// The number of the next association that gets one.
+    next_association: u64,
     reader: HeadReader,
     lives: Slots<Live>,
     by_session: HashMap<u64, u32>,
@@ -172,13 +194,27 @@ pub struct Endpoint {
 }
 
 /// Lists reused from packet to packet, so that the data path does not allocate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scratch {
     deliveries: Vec<receive::Delivery>,
     acked: Vec<Content>,
     lost: Vec<Content>,
     numbers: Vec<u64>,
     runs: Vec<RangeInclusive<u64>>,
+}
+
+impl Scratch {
+    /// Takes all the memory that a turn without violations needs, so that a large one late in a
+    /// quiet life takes none. What is not used is not touched, and so costs addresses only.
+    fn new() -> Self {
+        Self {
+            deliveries: Vec::with_capacity(TRAIN_SEGMENTS_MAX),
+            acked: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+            lost: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+            numbers: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+            runs: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+        }
+    }
 }
 
 impl Endpoint {
@@ -192,6 +228,8 @@ impl Endpoint {
         let pool = Pool::new(config.send_buffers, buffer_len(config.datagram_len_max()))?;
         let control_pool = Pool::new(CONTROL_BUFFERS, CONTROL_BUFFER_LEN)?;
         let trust = config.trust.clone();
+        // Shards of a node share its boot id, but no association.
+        let shard = config.shard.0 as u64;
         Ok(Self {
             config,
             random,
@@ -201,21 +239,22 @@ impl Endpoint {
             trust,
             waiting: HashMap::new(),
             notices: 0,
+            next_association: shard << 48,
             reader: HeadReader::default(),
             lives: Slots::new(),
             by_session: HashMap::new(),
             peers: Slots::new(),
             by_key: HashMap::new(),
             by_handshake: HashMap::new(),
-            events: VecDeque::new(),
+            events: VecDeque::with_capacity(TURN_PACKETS_MAX),
             undelivered: 0,
-            outgoing: VecDeque::new(),
+            outgoing: VecDeque::with_capacity(CONTROL_BUFFERS as usize),
             touched: Vec::new(),
             acks_due: VecDeque::new(),
             ready: VecDeque::new(),
             burst: 0,
             timers: Timers::default(),
-            scratch: Scratch::default(),
+            scratch: Scratch::new(),
             counters: EndpointCounters::default(),
         })
     }
@@ -262,12 +301,13 @@ impl Endpoint {
         sent.map_err(|error| explain(error, room))
     }
 
-    /// Refuses a transaction whose message was handed over in this turn. `false`: too many
-    /// refusals are outstanding; the sender will try again.
+    /// Refuses a transaction whose message was handed over in this turn. `false`: the session is
+    /// gone, and nobody will hear of it.
     pub fn refuse(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
         let Some(peer) = self.find_peer(from) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
-        association.inbox.refuse(transaction, reason)
+        association.inbox.refuse(transaction, reason);
+        true
     }
 
     /// The application keeps `count` messages of `from` in its memory: the peer's credit stands

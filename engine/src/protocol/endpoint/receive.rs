@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use super::{Endpoint, Event, Messages};
+use super::{Endpoint, Event, Messages, PeerId};
 use crate::buffer::Received;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::transaction::{Acceptance, features};
@@ -13,15 +13,17 @@ use crate::time::Instant;
 /// Messages found in a train, before the events that hold its buffer are made.
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
-    peer: u32,
+    pub(super) peer: PeerId,
     service: ServiceKind,
     first: u64,
     /// Messages of the body to pass over, and to deliver.
     skip: u32,
     count: u32,
-    is_reply: bool,
+    pub(super) is_reply: bool,
     kind: BodyKind,
     body: Range<usize>,
+    /// Events that come before it.
+    place: usize,
 }
 
 impl Endpoint {
@@ -49,11 +51,12 @@ impl Endpoint {
             }
             start = end;
         }
-        for delivery in self.scratch.deliveries.drain(..) {
-            let generation = self.peers.find(delivery.peer).map_or(u32::MAX, |p| p.generation);
+        // What the train did besides, to outcomes and sessions, is told in its order.
+        for (earlier, delivery) in self.scratch.deliveries.drain(..).enumerate() {
             self.undelivered += 1;
-            self.events.push_back(Event::Messages(Messages {
-                peer: super::PeerId { slot: delivery.peer, generation },
+            let place = (delivery.place + earlier).min(self.events.len());
+            let event = Event::Messages(Messages {
+                peer: delivery.peer,
                 service: delivery.service,
                 first: delivery.first,
                 skip: delivery.skip,
@@ -61,7 +64,8 @@ impl Endpoint {
                 is_reply: delivery.is_reply,
                 kind: delivery.kind,
                 body: lease.view(delivery.body),
-            }));
+            });
+            self.events.insert(place, event);
         }
         if let Some((range, shard)) = misrouted {
             let datagram = lease.view(range);
@@ -142,11 +146,12 @@ impl Endpoint {
         };
         let live = self.lives.find(slot).expect("the caller found it");
         let peer_slot = live.peer;
+        let peer_id = self.peer_id(peer_slot);
         let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
         let association = peer.association.as_mut().expect("a confirmed session has one");
         let place = packet.body();
         let mut delivery = Delivery {
-            peer: peer_slot,
+            peer: peer_id,
             service: head.service,
             first: head.transaction,
             skip: 0,
@@ -154,6 +159,7 @@ impl Endpoint {
             is_reply: head.flags.contains(Flags::CORRESPONDER),
             kind: head.body,
             body: offset + place.start..offset + place.end,
+            place: self.events.len(),
         };
         if delivery.is_reply {
             let end = head.transaction.checked_add(count.into());

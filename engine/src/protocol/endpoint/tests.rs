@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::buffer::Received;
-use crate::limits::DATAGRAM_LEN_MAX;
+use crate::limits::{ASK_AGAIN_MIN, DATAGRAM_LEN_MAX};
 use crate::protocol::session::{Identity, Mode, Offer, Outgoing, Suite, TrustPolicy};
 use crate::protocol::transaction::Outcome;
 use crate::protocol::wire::{BodyKind, Flags, PacketKind};
@@ -444,6 +444,119 @@ fn wrong_key_and_wrong_secret_end_in_a_refusal_or_silence() {
         pair.sides[0].changes
     );
     assert_eq!(pair.sides[1].changes, []);
+}
+
+// PROTOCOL 6.13
+#[test]
+fn peer_that_forgot_the_association_is_not_met_with_its_old_numbers() {
+    let (mut pair, peer) = Pair::connected();
+    for _ in 0..3 {
+        pair.send(peer, ServiceKind::ExactlyOnce, b"before");
+    }
+    pair.drive();
+    // The farewell is lost: only one side forgets.
+    pair.loses = Box::new(|_| true);
+    pair.sides[0].endpoint.close(pair.now, peer);
+    pair.turn();
+    pair.loses = Box::new(|_| false);
+    let (mut pair, peer) = pair.connect();
+    pair.sides[1].messages.clear();
+    for _ in 0..2 {
+        pair.send(peer, ServiceKind::ExactlyOnce, b"after");
+    }
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.len(), 2);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 5);
+}
+
+// PROTOCOL 6.13
+#[test]
+fn side_that_remembers_does_not_send_again_to_one_that_forgot() {
+    let (mut pair, peer) = Pair::connected();
+    pair.loses = Box::new(|_| true);
+    pair.send(peer, ServiceKind::ExactlyOnce, b"before");
+    pair.turn();
+    // The other side closes, its farewell is lost, and it opens a session itself.
+    let [one, two] = &mut pair.sides;
+    let other = two.endpoint.connect(pair.now, one.address, one.key).unwrap();
+    two.endpoint.close(pair.now, other);
+    pair.turn();
+    pair.loses = Box::new(|_| false);
+    let [one, two] = &mut pair.sides;
+    two.endpoint.connect(pair.now, one.address, one.key).unwrap();
+    pair.drive();
+    assert_eq!(pair.sides[0].outcomes, [(0, 1, Outcome::Indeterminate)]);
+    assert_eq!(pair.sides[1].messages.len(), 0);
+}
+
+#[test]
+fn unit_in_the_kernels_hands_survives_a_change_of_sessions() {
+    let (mut pair, peer) = Pair::connected();
+    pair.drive_for(ASK_AGAIN_MIN);
+    pair.send(peer, ServiceKind::ExactlyOnce, b"held");
+    let held = pair.sides[0].endpoint.poll_transmit(pair.now).expect("a message to send");
+    let slot = pair.sides[0].endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+    pair.sides[0].endpoint.renew(pair.now, slot);
+    pair.drive();
+    drop(held);
+    pair.drive();
+    assert_eq!(pair.sides[0].endpoint.counters().sessions_opened, 2);
+    assert_eq!(pair.sides[1].messages.len(), 1);
+    assert_eq!(pair.sides[0].outcomes, [(0, 1, Outcome::Delivered)]);
+}
+
+#[test]
+fn train_is_told_in_its_order() {
+    let (mut pair, peer) = Pair::connected();
+    pair.send(peer, ServiceKind::ExactlyOnce, b"last words");
+    let mut train = pair.sides[0].endpoint.poll_transmit(pair.now).unwrap().lease.to_vec();
+    let segment_len = train.len();
+    pair.sides[0].endpoint.close(pair.now, peer);
+    train.extend_from_slice(&pair.sides[0].endpoint.poll_transmit(pair.now).unwrap().lease);
+    let from = pair.sides[0].address;
+    let side = &mut pair.sides[1];
+    let mut lease = side.pool.take().unwrap();
+    lease.get_mut().unwrap()[..train.len()].copy_from_slice(&train);
+    let lease = lease.narrow(0..train.len());
+    side.endpoint.handle_datagram(pair.now, Received { from, lease, segment_len });
+    let first = side.endpoint.poll_event();
+    assert!(matches!(first, Some(Event::Messages(_))), "{first:?}");
+    let second = side.endpoint.poll_event();
+    assert!(
+        matches!(second, Some(Event::Session { change: SessionChange::Closed(_), .. })),
+        "{second:?}"
+    );
+}
+
+// PROTOCOL 6.6 and 6.7
+#[test]
+fn more_holes_than_one_report_lists_do_not_keep_outcomes_back() {
+    for mode in [Mode::Sealed, Mode::Plain] {
+        let offer = |config: &mut EndpointConfig| {
+            config.offer = Offer::new(&[crate::protocol::crypto::Suite::Aes256Gcm], &[mode]);
+        };
+        let (mut pair, peer) = Pair::with(offer, offer).connect();
+        pair.sides[1].replies_at_once = false;
+        // Requests without a reply keep the low-water mark where it is.
+        for _ in 0..100 {
+            pair.send(peer, ServiceKind::Request, b"?");
+            pair.send(peer, ServiceKind::ExactlyOnce, b"!");
+        }
+        pair.drive_for(Duration::from_secs(5));
+        assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 100, "{mode:?}");
+    }
+}
+
+// PROTOCOL 6.7
+#[test]
+fn burst_that_is_refused_as_a_whole_ends_as_refused() {
+    let (mut pair, peer) = Pair::connected();
+    pair.sides[1].refuses = true;
+    for _ in 0..4_096 {
+        pair.send(peer, ServiceKind::ExactlyOnce, b"no");
+    }
+    pair.drive_for(Duration::from_secs(5));
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Refused(7)), 4_096);
 }
 
 #[test]

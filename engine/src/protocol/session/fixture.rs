@@ -93,6 +93,7 @@ impl Pair {
             initiate,
             &mut self.trust,
             &|_| false,
+            &|_| 0,
             &mut self.random,
             &mut out,
         )?;

@@ -129,7 +129,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// One life of a node, from start to stop: random, new at each start.
+/// Names one half of an association: random at each start of a node, and another one for each
+/// association in which that life of the node takes part.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct BootId(pub [u8; 16]);
 
@@ -137,6 +138,13 @@ impl BootId {
     /// The id of a life that starts now.
     pub fn generate(random: &mut Random) -> Self {
         Self(random.bytes())
+    }
+
+    /// The id of this life in its association number `number`.
+    #[must_use]
+    pub fn of_association(self, number: u64) -> Self {
+        let id = u128::from_be_bytes(self.0) ^ u128::from(number);
+        Self(id.to_be_bytes())
     }
 }
 

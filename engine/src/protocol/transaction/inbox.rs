@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use super::bits::BitRing;
 use super::service::Features;
-use crate::limits::REFUSALS_MAX;
 
 /// What to do with an arriving unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,22 +68,16 @@ impl Inbox {
         Acceptance::Deliver
     }
 
-    /// Turns a transaction that was accepted this turn into a refused one. `false`: too many
-    /// refusals are remembered already; the transaction counts as never received, and the
-    /// sender will try it again.
-    pub fn refuse(&mut self, transaction: u64, reason: u8) -> bool {
-        let Err(place) = self.refusals.binary_search_by_key(&transaction, |refusal| refusal.0)
-        else {
-            return true;
-        };
-        if self.refusals.len() < REFUSALS_MAX {
+    /// Turns a transaction that was accepted this turn into a refused one. Refusals are as many
+    /// as the window at most: the first one keeps the low mark, and with it credit, from moving.
+    pub fn refuse(&mut self, transaction: u64, reason: u8) {
+        if transaction < self.low_water || transaction >= self.seen_end {
+            return;
+        }
+        let place = self.refusals.binary_search_by_key(&transaction, |refusal| refusal.0);
+        if let Err(place) = place {
             self.refusals.insert(place, (transaction, reason));
-            return true;
         }
-        if transaction >= self.seen.low() && transaction < self.seen.end() {
-            self.seen.clear(transaction);
-        }
-        false
     }
 
     /// The sender's word that everything below `low` is settled. `false`: an impossible claim.
@@ -241,7 +234,7 @@ mod tests {
         let mut inbox = Inbox::new(64);
         inbox.accept(EXACTLY, 0, 4);
         inbox.accept(EXACTLY, 4, 1);
-        assert!(inbox.refuse(4, 9));
+        inbox.refuse(4, 9);
         inbox.accept(EXACTLY, 5, 2);
         assert_eq!(done(&inbox), [(0, 3), (5, 6)]);
         assert_eq!(inbox.refused().collect::<Vec<_>>(), [(4, 9)]);
@@ -252,16 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_bounded_and_what_does_not_fit_was_never_received() {
-        let mut inbox = Inbox::new(65_536);
-        let most = u32::try_from(REFUSALS_MAX).unwrap();
-        for transaction in 0..u64::from(most) {
-            inbox.accept(EXACTLY, transaction, 1);
-            assert!(inbox.refuse(transaction, 1));
+    fn refusals_are_as_many_as_the_window() {
+        // PROTOCOL 6.7
+        let mut inbox = Inbox::new(64);
+        for transaction in 0..64 {
+            assert_eq!(inbox.accept(EXACTLY, transaction, 1), Acceptance::Deliver);
+            inbox.refuse(transaction, 1);
         }
-        inbox.accept(EXACTLY, u64::from(most), 1);
-        assert!(!inbox.refuse(u64::from(most), 1));
-        assert_eq!(inbox.accept(EXACTLY, u64::from(most), 1), Acceptance::Deliver);
+        inbox.refuse(64, 1);
+        assert_eq!(inbox.refused().count(), 64);
+        assert_eq!(inbox.accept(EXACTLY, 66, 1), Acceptance::Violation);
     }
 
     #[test]

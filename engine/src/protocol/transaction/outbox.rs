@@ -11,6 +11,7 @@ use super::bits::BitRing;
 use super::service::{Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
+use crate::limits::OUTBOX_QUEUES_START;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::{ServiceKind, bundle};
 use crate::time::{Duration, Instant};
@@ -95,9 +96,9 @@ impl Outbox {
             replies: Units::default(),
             open: [None; 2],
             fresh: VecDeque::new(),
-            again: VecDeque::new(),
-            copies: VecDeque::new(),
-            outcomes: VecDeque::new(),
+            again: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            outcomes: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             unreported: 0,
         }
     }

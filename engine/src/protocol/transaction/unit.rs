@@ -116,6 +116,11 @@ impl Unit {
         self.lease = None;
     }
 
+    /// Whether the buffer was released: the unit does not leave again.
+    pub fn is_released(&self) -> bool {
+        self.lease.is_none()
+    }
+
     /// The transactions in it.
     pub fn transactions(&self) -> Range<u64> {
         self.first..self.first + u64::from(self.count)
@@ -156,6 +161,17 @@ impl Unit {
     /// The buffer, unless a send of it is still in the kernel's hands or it was released.
     pub fn buffer(&mut self) -> Option<&mut [u8]> {
         self.lease.as_mut()?.get_mut()
+    }
+
+    /// Goes on in another buffer: the bytes of `range` are copied, and the old buffer let go.
+    ///
+    /// # Panics
+    /// If a buffer was released, or `lease` is shared or too short.
+    pub fn move_to(&mut self, mut lease: Lease, range: Range<usize>) {
+        let old = self.lease.as_ref().expect("a unit that moves has its buffer");
+        let new = lease.get_mut().expect("a new buffer has one holder");
+        new[range.clone()].copy_from_slice(&old[range]);
+        self.lease = Some(lease);
     }
 
     /// Another lease on `range` of the buffer, for a send.

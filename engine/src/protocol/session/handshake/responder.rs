@@ -173,7 +173,8 @@ impl Responder {
 
     /// Answers an Initiate with an Accept in `out`.
     ///
-    /// `is_session_taken` tells which session ids are in use.
+    /// `is_session_taken` tells which session ids are in use; `association_of` which association
+    /// with a peer a session would belong to, the present one or, if there is none, the next.
     ///
     /// # Errors
     /// The reason to drop it.
@@ -189,6 +190,7 @@ impl Responder {
         datagram: &[u8],
         trust: &mut Trust,
         is_session_taken: &dyn Fn(u64) -> bool,
+        association_of: &dyn Fn(&PublicKey) -> u64,
         random: &mut Random,
         out: &mut [u8],
     ) -> Result<Initiated, DropReason> {
@@ -239,8 +241,10 @@ impl Responder {
         self.cookies.spend(&cookie);
 
         let verdict = self.judge(&opening, &peer, &said, trust, from);
-        let (initiated, payload) =
+        let boot = self.config.boot_id.of_association(association_of(&peer));
+        let (initiated, mut payload) =
             self.answer(&opening, read, verdict, peer, said, is_session_taken, random)?;
+        payload.boot = boot;
         self.reply(now, asked, packet, datagram, initiated, payload, out)
     }
 

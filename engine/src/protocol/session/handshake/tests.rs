@@ -347,6 +347,7 @@ fn taken_session_ids_are_stepped_over_and_exhaustion_is_refused() {
             &initiate,
             trust,
             &three_are_taken,
+            &|_| 0,
             random,
             &mut out,
         )
@@ -367,6 +368,7 @@ fn taken_session_ids_are_stepped_over_and_exhaustion_is_refused() {
         &initiate,
         trust,
         &|_| true,
+        &|_| 0,
         random,
         &mut out,
     );
