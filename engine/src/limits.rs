@@ -80,6 +80,8 @@ pub const SIM_INBOX_MAX: usize = 16_384;
 
 /// Receives, and commands, that one turn takes before it sends: bounds how long a timer waits.
 pub const RECEIVE_BATCH: usize = 64;
+/// Packets that one turn receives at most: room for an event each is taken at start.
+pub const TURN_PACKETS_MAX: usize = RECEIVE_BATCH * TRAIN_SEGMENTS_MAX;
 /// Commands that wait for one shard.
 pub const MAILBOX_LEN: usize = 1_024;
 /// Buffers for datagrams that arrived at another shard: roaming peers are few.
@@ -128,6 +130,9 @@ pub const LANES_MAX: u16 = 1;
 pub const TRANSACTIONS_DEFAULT: u32 = 4_096;
 /// Outstanding transactions to one peer at most: one bit each in the duplicate ring (8 KiB).
 pub const TRANSACTIONS_MAX: u32 = 65_536;
+/// Room that the queues of an outbox have from the start for what is lost, repeated or over. They
+/// grow to its units at most, and stay as large as they ever were.
+pub const OUTBOX_QUEUES_START: usize = 64;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;
 

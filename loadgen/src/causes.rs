@@ -8,7 +8,9 @@ use raet::{CloseReason, LastHeard, Reason, Refusal, SessionChange};
 /// The sentence for a change that ends a session; `None` for one that does not.
 pub(crate) fn of(change: &SessionChange, address: SocketAddr) -> Option<String> {
     Some(match change {
-        SessionChange::Opened { .. } | SessionChange::Pending { .. } => return None,
+        SessionChange::Opened { .. }
+        | SessionChange::Pending { .. }
+        | SessionChange::Closed(CloseReason::ByUs) => return None,
         SessionChange::TimedOut(LastHeard::Nothing) => silent(address),
         SessionChange::TimedOut(LastHeard::Cookie) => format!(
             "{address} holds that key but does not open a session; look at what runs there, and \

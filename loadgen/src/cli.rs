@@ -3,19 +3,33 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::names::{AcceptName, IdleName, IoName, ModeName, ServiceName, SuiteName, Switch};
 use crate::parse;
 use crate::plan::{Pace, Sizes};
+
+/// What people want to do most, shown below the options.
+const EXAMPLES: &str = "\
+Examples:
+  raet-loadgen                                        how fast is it here?
+  raet-loadgen --service request --closed 1           how long is a round trip?
+  raet-loadgen --rate 100k --plot latency.svg         how late are messages at a steady load?
+  raet-loadgen --impair loss=5%,dup=5%,reorder=5%     does it hold on a bad path?
+  raet-loadgen --size file:words.txt                  do all lines of a file arrive?
+  raet-loadgen serve --bind 0.0.0.0:4040              and from another machine, with what it prints:
+  raet-loadgen run --connect HOST:4040 --peer-key KEY";
 
 /// Drives raet nodes on a schedule and reports throughput and latency that can be trusted.
 ///
 /// Without arguments: starts a responder and an initiator in this process on loopback, opens a
 /// sealed session, sends 64-byte exactly-once messages at full rate for 10 s, verifies every one
-/// and prints a short table. Exit status 0 only if what the service promises held, 2 for bad
-/// arguments, 1 otherwise.
+/// and prints a short table.
+///
+/// Exit status: 0 if what the service promises held, 2 for bad arguments, 1 otherwise.
 #[derive(Parser, Debug)]
 #[command(name = "raet-loadgen", version, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -36,6 +50,7 @@ pub(crate) enum Command {
 
 /// The load.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Load")]
 pub(crate) struct RunOptions {
     /// Send to a responder in another process at this address, instead of starting one here
     #[arg(long, value_name = "ADDR", value_parser = parse::address, requires = "peer_key")]
@@ -77,13 +92,13 @@ pub(crate) struct RunOptions {
     pub(crate) engine: EngineOptions,
     /// Write the report as JSON (schema raet-loadgen/1) to a file, or to stdout with `-`; the
     /// table then goes to stderr
-    #[arg(long, value_name = "FILE|-")]
+    #[arg(long, value_name = "FILE|-", help_heading = "Results")]
     pub(crate) json: Option<PathBuf>,
     /// Write the latency distribution as an HdrHistogram percentile log
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub(crate) hgrm: Option<PathBuf>,
     /// Draw the latency percentiles
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", help_heading = "Results")]
     pub(crate) plot: Option<PathBuf>,
 }
 
@@ -107,6 +122,7 @@ pub(crate) struct ServeOptions {
 
 /// How a node runs. In one process these hold for both nodes.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Engine")]
 pub(crate) struct EngineOptions {
     /// Identity from this file (mode 0600), made there if missing [default: a new one each run]
     #[arg(long, value_name = "FILE")]
@@ -170,85 +186,6 @@ pub(crate) enum MtuChoice {
     Auto,
     /// So many bytes.
     Fixed(usize),
-}
-
-/// The service levels by their names in the protocol's table.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum ServiceName {
-    Maybe,
-    Repeat,
-    RepeatDedup,
-    MoreOrLessOnce,
-    AtMostOnce,
-    #[default]
-    ExactlyOnce,
-    Request,
-}
-
-/// Who gets in unasked.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum AcceptName {
-    Never,
-    Once,
-    #[default]
-    Always,
-}
-
-/// Idle strategies.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum IdleName {
-    Spin,
-    Yield,
-    #[default]
-    Backoff,
-    Park,
-}
-
-/// Drivers.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum IoName {
-    #[default]
-    Auto,
-    Uring,
-    Mmsg,
-}
-
-/// Packet ciphers.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum SuiteName {
-    #[default]
-    #[value(name = "aes256gcm")]
-    Aes256Gcm,
-    #[value(name = "chacha20")]
-    ChaCha20,
-}
-
-/// Session protection.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum ModeName {
-    #[default]
-    Sealed,
-    Signed,
-    Plain,
-}
-
-/// On or off.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Switch {
-    On,
-    Off,
-}
-
-impl Switch {
-    /// Whether it is on.
-    pub(crate) fn is_on(self) -> bool {
-        self == Self::On
-    }
-}
-
-/// The name by which the command line knows a value.
-pub(crate) fn name_of(value: impl ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 impl RunOptions {
@@ -407,6 +344,7 @@ fn one_sentence(rendered: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::name_of;
 
     fn read_line(line: &str) -> Result<Cli, String> {
         let words = std::iter::once("raet-loadgen").chain(line.split_whitespace());

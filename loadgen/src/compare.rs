@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::cli::{IoName, RunOptions, Switch, name_of};
+use crate::cli::RunOptions;
 use crate::engine::Trouble;
-use crate::report::{Report, bytes_per_second, scaled, short_time};
-use crate::run::{self, Outputs};
+use crate::names::{IoName, Switch, name_of};
+use crate::outputs::Outputs;
+use crate::report::Report;
+use crate::run;
+use crate::table::{bytes_per_second, scaled, short_time};
 
 /// The combinations, the default first.
 const COMBINATIONS: [(IoName, Switch); 4] = [
@@ -60,7 +63,7 @@ pub(crate) fn compare(options: &RunOptions, signal: &Arc<AtomicBool>) -> Result<
         Some(trouble) if runs.is_empty() => Err(trouble),
         _ => {
             let json = json!({ "schema": "raet-loadgen-compare/1", "runs": runs });
-            outputs.write_files(&json, String::new, String::new)?;
+            outputs.write_json(&json)?;
             Ok(held)
         }
     }

@@ -11,17 +11,19 @@ use raet::{
     StartError, Suite, Trust, TrustPolicy,
 };
 
-use crate::cli::{
-    AcceptName, EngineOptions, IdleName, IoName, ModeName, MtuChoice, ServiceName, SuiteName,
-};
+use crate::cli::{EngineOptions, MtuChoice};
+use crate::names::{AcceptName, IdleName, IoName, ModeName, ServiceName, SuiteName};
 use crate::report::NodeFigures;
 
-/// A silent peer is given up after this.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A silent peer in another process is given up after this: it may have been killed. In one
+/// process nobody is, and silence only means that too much runs on too few cores.
+pub(crate) const IDLE_TIMEOUT_APART: Duration = Duration::from_secs(5);
 /// A handshake without an answer is given up after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffers of the initiators of one process, shared out to its sessions.
 const BUFFERS_MAX: u32 = 4_096;
+/// What may be outstanding towards a responder: every buffer of the sender full.
+const RECEIVE_BYTES: u64 = 256 << 20;
 /// Buffers of one session's initiator at least.
 const BUFFERS_MIN: u32 = 64;
 
@@ -98,7 +100,9 @@ pub(crate) fn config(options: &EngineOptions, bind: SocketAddr) -> Result<Config
     config.linger = options.linger.into();
     config.bundle = options.bundle.is_on();
     config.impairment = impairment(options)?;
-    config.idle_timeout = IDLE_TIMEOUT;
+    // As many as can be: a sender at full rate fills any window.
+    config.transactions = raet::limits::TRANSACTIONS_MAX;
+    config.receive_bytes = RECEIVE_BYTES;
     config.handshake_timeout = HANDSHAKE_TIMEOUT;
     Ok(config)
 }

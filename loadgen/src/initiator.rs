@@ -8,21 +8,21 @@
 //! that shrinks unnoticed would measure something else than was asked for.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use raet::time::{Duration, Instant};
 use raet::{
-    Context, Handler, Message, PeerId, PublicKey, Resolved, SendError, Service, SessionChange,
+    Context, Handler, Message, PathStatistics, PeerId, Resolved, SendError, Service, SessionChange,
 };
 
 use crate::causes;
 use crate::control::{Begin, Question};
 use crate::environment;
+use crate::load::Load;
 use crate::payload::Tag;
 use crate::plan::{Pace, Schedule};
 use crate::shared::{Phase, SessionResult, Shared};
-use crate::source::{Content, Source};
+use crate::source::Source;
 use crate::talk::{Heard, Talk};
 use crate::tally::Tally;
 
@@ -46,46 +46,6 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 /// Failures of one session that are told.
 const FAILURES_MAX: usize = 2;
 
-/// The load, the same for every session.
-#[derive(Clone, Debug)]
-pub(crate) struct Load {
-    /// The responder.
-    pub(crate) address: SocketAddr,
-    /// Its key.
-    pub(crate) key: PublicKey,
-    /// Service level of the messages.
-    pub(crate) service: Service,
-    /// How fast.
-    pub(crate) pace: Pace,
-    /// How long after the warm-up; `None` without end.
-    pub(crate) duration: Option<Duration>,
-    /// How many after the warm-up; `None` without end.
-    pub(crate) messages: Option<u64>,
-    /// How long to send before measuring.
-    pub(crate) warmup: Duration,
-    /// Sessions that share it.
-    pub(crate) sessions: u32,
-    /// Seed of the contents.
-    pub(crate) seed: u64,
-    /// What is sent.
-    pub(crate) content: Content,
-    /// Whether datagrams may grow while the path is probed.
-    pub(crate) is_path_probed: bool,
-}
-
-impl Load {
-    /// What falls to the session at `place` of `total` things dealt in turn.
-    fn share(&self, total: u64, place: u32) -> u64 {
-        let sessions = u64::from(self.sessions);
-        total / sessions + u64::from(u64::from(place) < total % sessions)
-    }
-
-    /// Whether the responder reports each message's fate.
-    fn is_acknowledged(&self) -> bool {
-        !matches!(self.service, Service::Maybe | Service::Repeat | Service::RepeatDedup)
-    }
-}
-
 /// One session's initiator.
 #[derive(Debug)]
 pub(crate) struct Initiator {
@@ -105,12 +65,15 @@ pub(crate) struct Initiator {
     last_change: Instant,
     measured_from: Instant,
     skipped: u64,
+    path: Option<PathStatistics>,
     failures: Vec<String>,
 }
 
 /// What the session is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
+    /// What had no end was given up: the engine tells what became of it.
+    Abandoning { until: Instant },
     /// The handshake is under way; `is_pending` if the peer's operator has not decided yet.
     Connecting { is_pending: bool },
     /// All is over.
@@ -167,6 +130,7 @@ impl Initiator {
             last_change: Instant::ZERO,
             measured_from: Instant::ZERO,
             skipped: 0,
+            path: None,
             failures: Vec::new(),
         }
     }
@@ -197,14 +161,18 @@ impl Initiator {
                 if goes_on {
                     return Step::Loading(loading);
                 }
+                self.path = self.peer.and_then(|peer| context.path(peer));
                 self.shared.enter(Phase::Draining);
                 Step::Draining
             }
             Step::Draining => {
                 let patience =
                     if self.shared.is_ending() { DRAIN_LOST_MAX } else { DRAIN_STALL_MAX };
-                let is_stalled = now.saturating_since(self.last_change) > patience;
-                if self.tally.outstanding() > 0 && !is_stalled {
+                let outstanding = self.tally.outstanding();
+                if outstanding > 0 && now.saturating_since(self.last_change) > patience {
+                    return self.abandon(context, patience);
+                }
+                if outstanding > 0 {
                     return Step::Draining;
                 }
                 let settle = if self.load.is_acknowledged() { Duration::ZERO } else { SETTLE };
@@ -215,10 +183,15 @@ impl Initiator {
                 self.ask(context, &Question::Page(0));
                 Step::Judging { until: now + VERDICT_MAX }
             }
-            Step::Judging { until } if self.talk.is_over() || now >= until => self.finish(context),
-            Step::Connecting { .. } | Step::Done | Step::Judging { .. } | Step::Settling { .. } => {
-                self.step
+            Step::Abandoning { until } if self.tally.outstanding() == 0 || now >= until => {
+                self.finish(context)
             }
+            Step::Judging { until } if self.talk.is_over() || now >= until => self.finish(context),
+            Step::Abandoning { .. }
+            | Step::Connecting { .. }
+            | Step::Done
+            | Step::Judging { .. }
+            | Step::Settling { .. } => self.step,
         }
     }
 
@@ -404,6 +377,16 @@ impl Initiator {
         self.shared.fail();
     }
 
+    fn abandon(&mut self, context: &mut Context<'_>, patience: Duration) -> Step {
+        let outstanding = self.tally.outstanding();
+        self.fail(format!("{outstanding} messages had no end for {patience} and were given up"));
+        self.talk.give_up();
+        if let Some(peer) = self.peer {
+            context.close(peer);
+        }
+        Step::Abandoning { until: context.now() + DRAIN_LOST_MAX }
+    }
+
     fn finish(&mut self, context: &mut Context<'_>) -> Step {
         if let Err(error) = &self.source {
             self.failures.push(format!("cannot read the file that is sent: {error}"));
@@ -417,6 +400,7 @@ impl Initiator {
             skipped: self.skipped,
             hash: self.source.as_ref().map(Source::hash).unwrap_or_default(),
             seconds: self.last_change.saturating_since(self.measured_from).as_secs_f64(),
+            path: self.path,
             failures: std::mem::take(&mut self.failures),
         });
         if let Some(peer) = self.peer {

@@ -28,6 +28,9 @@ mod initiator;
 mod keys;
 mod latency;
 mod lines;
+mod load;
+mod names;
+mod outputs;
 mod parse;
 mod payload;
 mod plan;
@@ -40,6 +43,7 @@ mod run;
 mod serve;
 mod shared;
 mod source;
+mod table;
 mod talk;
 mod tally;
 

@@ -66,6 +66,7 @@ pub(crate) struct Front {
 }
 
 /// Writes one whole message over `buffer`; its length is the message's.
+#[inline]
 pub(crate) fn write(buffer: &mut [u8], seed: u64, tag: Tag, number: u64, intended: u64) {
     let key = key_of(seed, buffer.len(), tag, number, intended);
     let front = write_front(buffer, key, tag, number, intended);
@@ -76,7 +77,9 @@ pub(crate) fn write(buffer: &mut [u8], seed: u64, tag: Tag, number: u64, intende
         chunk.copy_from_slice(&word.to_le_bytes());
     }
     let rest = chunks.into_remainder();
-    rest.copy_from_slice(&word.wrapping_add(STEP).to_le_bytes()[..rest.len()]);
+    if !rest.is_empty() {
+        rest.copy_from_slice(&word.wrapping_add(STEP).to_le_bytes()[..rest.len()]);
+    }
 }
 
 /// Writes the front of a message that goes on with a line of a file: `buffer` is the whole
@@ -88,6 +91,7 @@ pub(crate) fn write_line_front(buffer: &mut [u8], seed: u64, tag: Tag, number: u
 }
 
 /// Reads and verifies a message that [`write`] wrote with `seed`; `None` if a byte differs.
+#[inline]
 pub(crate) fn read(payload: &[u8], seed: u64) -> Option<Front> {
     let (front, key, end) = read_front(payload, seed)?;
     let mut word = key;
@@ -100,7 +104,8 @@ pub(crate) fn read(payload: &[u8], seed: u64) -> Option<Front> {
     }
     let rest = chunks.remainder();
     let last = word.wrapping_add(STEP).to_le_bytes();
-    (difference == 0 && rest == &last[..rest.len()]).then_some(front)
+    let is_whole = difference == 0 && (rest.is_empty() || rest == &last[..rest.len()]);
+    is_whole.then_some(front)
 }
 
 /// Reads and verifies the front of a message that goes on with a line of a file. The line is
@@ -129,6 +134,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What check byte and pattern follow from. Only what the message carries enters, so that its
 /// reader can work it out again.
+#[inline]
 fn key_of(seed: u64, len: usize, tag: Tag, number: u64, intended: u64) -> u64 {
     let number = if len >= NUMBERED_LEN_MIN { number & NUMBER_MASK } else { 0 };
     let intended = if len >= HEADER_LEN { intended } else { 0 };
@@ -138,56 +144,54 @@ fn key_of(seed: u64, len: usize, tag: Tag, number: u64, intended: u64) -> u64 {
 }
 
 /// Writes as much of the front as fits and returns how many bytes that was.
+#[inline]
 fn write_front(buffer: &mut [u8], key: u64, tag: Tag, number: u64, intended: u64) -> usize {
     let check = key.to_le_bytes()[7];
     let name = (number << 16) | (u64::from(check) << 8) | u64::from(tag.byte());
     let name = name.to_le_bytes();
-    match buffer.len() {
-        0 => 0,
-        1 => {
-            buffer[0] = tag.byte();
-            1
-        }
-        2..NUMBERED_LEN_MIN => {
-            buffer[..2].copy_from_slice(&name[..2]);
-            2
-        }
-        NUMBERED_LEN_MIN..HEADER_LEN => {
-            buffer[..8].copy_from_slice(&name);
-            8
-        }
-        _ => {
-            buffer[..8].copy_from_slice(&name);
-            buffer[8..HEADER_LEN].copy_from_slice(&intended.to_le_bytes());
-            HEADER_LEN
-        }
+    if let Some(front) = buffer.first_chunk_mut::<HEADER_LEN>() {
+        front[..8].copy_from_slice(&name);
+        front[8..].copy_from_slice(&intended.to_le_bytes());
+        return HEADER_LEN;
     }
+    let end = short_front_len(buffer.len());
+    buffer[..end].copy_from_slice(&name[..end]);
+    end
 }
 
 /// The front, the key it implies and where it ends.
+#[inline]
 fn read_front(payload: &[u8], seed: u64) -> Option<(Front, u64, usize)> {
-    let word = |at: usize| {
-        let bytes = payload.get(at..at + 8)?;
-        Some(u64::from_le_bytes(bytes.try_into().expect("8 bytes")))
+    let Some(front) = payload.first_chunk::<HEADER_LEN>() else {
+        return read_short_front(payload, seed);
     };
-    let Some(&first) = payload.first() else {
-        let front = Front { tag: Tag::Data, number: None, intended: None };
-        return Some((front, key_of(seed, 0, Tag::Data, 0, 0), 0));
-    };
-    let tag = Tag::from_byte(first)?;
-    let number = word(0).map(|name| name >> 16);
-    let intended = word(8);
-    let key = key_of(seed, payload.len(), tag, number.unwrap_or(0), intended.unwrap_or(0));
-    if payload.get(1).is_some_and(|&check| check != key.to_le_bytes()[7]) {
-        return None;
-    }
-    let end = match payload.len() {
-        1 => 1,
+    let (name, intended) = front.split_at(8);
+    let name = u64::from_le_bytes(name.try_into().expect("8 of 16 bytes"));
+    let intended = u64::from_le_bytes(intended.try_into().expect("8 of 16 bytes"));
+    let (tag, number) = (Tag::from_byte(front[0])?, name >> 16);
+    let key = key_of(seed, payload.len(), tag, number, intended);
+    let is_named = front[1] == key.to_le_bytes()[7];
+    let front = Front { tag, number: Some(number), intended: Some(intended) };
+    is_named.then_some((front, key, HEADER_LEN))
+}
+
+/// The same for a message too short to carry its time.
+fn read_short_front(payload: &[u8], seed: u64) -> Option<(Front, u64, usize)> {
+    let tag = payload.first().map_or(Some(Tag::Data), |&byte| Tag::from_byte(byte))?;
+    let number = payload.first_chunk::<8>().map(|name| u64::from_le_bytes(*name) >> 16);
+    let key = key_of(seed, payload.len(), tag, number.unwrap_or(0), 0);
+    let is_named = payload.get(1).is_none_or(|&check| check == key.to_le_bytes()[7]);
+    let front = Front { tag, number, intended: None };
+    is_named.then_some((front, key, short_front_len(payload.len())))
+}
+
+/// Bytes of the front of a message shorter than [`HEADER_LEN`].
+const fn short_front_len(len: usize) -> usize {
+    match len {
+        0 | 1 => len,
         2..NUMBERED_LEN_MIN => 2,
-        NUMBERED_LEN_MIN..HEADER_LEN => 8,
-        _ => HEADER_LEN,
-    };
-    Some((Front { tag, number, intended }, key, end))
+        _ => 8,
+    }
 }
 
 #[cfg(test)]

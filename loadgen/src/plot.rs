@@ -8,16 +8,20 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use crate::report::short_time;
+use crate::table::short_time;
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 540.0;
 const LEFT: f64 = 92.0;
-const RIGHT: f64 = 36.0;
+const RIGHT: f64 = 58.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 72.0;
 /// Points of the curve for each nine.
 const TICKS_PER_HALF_DISTANCE: u32 = 20;
+/// Nines beyond which the curve is cut off at its end: ten million messages tell seven apart.
+const NINES_MAX: f64 = 7.0;
+/// Nines up to which there is room for a label at 0 % beside that at 50 %.
+const NINES_ROOMY: f64 = 5.0;
 /// Ratio of largest to smallest value from which the vertical axis is logarithmic.
 const LOGARITHMIC_FROM: f64 = 30.0;
 
@@ -51,11 +55,13 @@ pub(crate) fn render(histogram: &Histogram<u64>, title: &str, subtitle: &str) ->
         .iter_quantiles(TICKS_PER_HALF_DISTANCE)
         .map(|step| (step.quantile_iterated_to(), step.value_iterated_to().min(histogram.max())));
     svg.curve(points.map(|(quantile, value)| (across.place(quantile), upward.place(value as f64))));
-    let marks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999_999];
+    let marks = [0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999];
     for quantile in marks.into_iter().filter(|&quantile| across.shows(quantile)) {
         let value = histogram.value_at_quantile(quantile).min(histogram.max());
         svg.mark(across.place(quantile), upward.place(value as f64), &short_time(value));
     }
+    let most = histogram.max();
+    svg.mark(across.place(1.0), upward.place(most as f64), &format!("max {}", short_time(most)));
     svg.finish()
 }
 
@@ -68,7 +74,7 @@ struct Across {
 impl Across {
     /// As many nines as `count` values can tell apart, at least two.
     fn new(count: u64) -> Self {
-        Self { nines: (count as f64).log10().ceil().clamp(2.0, 9.0) }
+        Self { nines: (count as f64).log10().ceil().clamp(2.0, NINES_MAX) }
     }
 
     fn place(&self, quantile: f64) -> f64 {
@@ -81,7 +87,8 @@ impl Across {
     }
 
     fn ticks(&self) -> Vec<(f64, String)> {
-        let mut ticks = vec![(0.0, "0 %".to_owned()), (0.5, "50 %".to_owned())];
+        let first = if self.nines <= NINES_ROOMY { "0 %" } else { "" };
+        let mut ticks = vec![(0.0, first.to_owned()), (0.5, "50 %".to_owned())];
         let mut nine = 1;
         while f64::from(nine) <= self.nines {
             let quantile = 1.0 - 10_f64.powi(-nine);
@@ -271,7 +278,7 @@ mod tests {
         let labels: Vec<_> = across.ticks().into_iter().map(|(_, label)| label).collect();
         assert_eq!(
             labels,
-            ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"]
+            ["", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"]
         );
     }
 

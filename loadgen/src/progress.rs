@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::report::{grouped, scaled};
+use crate::table::{grouped, scaled};
 
 /// What a shard tells about itself while it runs. Written by that shard alone, once a turn, and
 /// on a cache line of its own, so that telling costs it nothing.

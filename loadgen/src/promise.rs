@@ -4,7 +4,7 @@
 //! count of what its handler was given. Rules are those of the service table (PROTOCOL 6.1) and
 //! the invariants named beside them.
 
-use crate::cli::ServiceName;
+use crate::names::ServiceName;
 
 /// How the sends ended that the engine accepted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! A run's result: as a short table for people, as JSON (`raet-loadgen/1`) for programs.
+//! A run's result, and its form for programs: JSON (`raet-loadgen/1`).
 //!
 //! All message counts are of the measured part; the warm-up's stand beside them under `warmup`,
 //! and the service's promise is held against both. Packet figures are those of the whole life of
@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use raet::PathStatistics;
 use serde_json::{Map, Value, json};
 
 use crate::check::Arrived;
 use crate::environment::Environment;
 use crate::promise::Outcomes;
+use crate::table::scaled;
 
 /// Name and version of the JSON form. A change that could break a reader changes it.
 const SCHEMA: &str = "raet-loadgen/1";
@@ -82,7 +84,8 @@ pub(crate) enum Clocking {
 }
 
 impl Clocking {
-    const fn text(self) -> &'static str {
+    /// For people.
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::IntendedToDelivery => "intended send to delivery",
             Self::None => "not measured",
@@ -129,6 +132,8 @@ pub(crate) struct Report {
     pub(crate) clocking: Clocking,
     /// Latency in nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// Where the path stood when the load ended.
+    pub(crate) path: Option<PathStatistics>,
     /// The nodes of this process.
     pub(crate) nodes: Vec<NodeFigures>,
     /// Most memory this process held.
@@ -145,6 +150,12 @@ impl Report {
     /// Whether the exit status is 0.
     pub(crate) fn held(&self) -> bool {
         self.broken.is_empty() && self.failures.is_empty()
+    }
+
+    /// Why no message was sent, if none was.
+    pub(crate) fn never_began(&self) -> Option<&str> {
+        let sent = self.measured.sent + self.warmup.sent;
+        self.failures.first().filter(|_| sent == 0).map(String::as_str)
     }
 
     /// Messages that are gone: sent, not known to have stayed here, and not arrived.
@@ -229,102 +240,13 @@ impl Report {
             "broken": self.broken,
             "failures": self.failures,
             "interrupted": self.interrupted,
+            "path": self.path.map(path_json),
             "nodes": self.nodes.iter().map(node_json).collect::<Vec<_>>(),
         })
     }
 
-    /// For people.
-    pub(crate) fn to_table(&self) -> String {
-        let outcomes = &self.measured.outcomes;
-        let mut rows: Vec<(&str, String)> = Vec::new();
-        rows.push(("sent", grouped(self.measured.sent) + &self.exceptions()));
-        let source = if self.verdict { "" } else { " acknowledged; the responder gave no verdict" };
-        rows.push((
-            "delivered",
-            format!(
-                "{}{source}, duplicates {}, corrupted {}, lost {}",
-                grouped(self.arrived.delivered),
-                grouped(self.arrived.duplicates),
-                grouped(self.corrupted),
-                grouped(self.lost()),
-            ),
-        ));
-        if outcomes.replied > 0 {
-            rows.push(("replies", grouped(outcomes.replied)));
-        }
-        rows.push((
-            "rate",
-            format!(
-                "{} messages/s, {} of payload, over {:.3} s",
-                scaled(self.messages_per_second()),
-                bytes_per_second(self.payload_per_second()),
-                self.seconds
-            ),
-        ));
-        rows.push(("latency", self.latency_text()));
-        for node in &self.nodes {
-            rows.push((node.role, node_text(node)));
-        }
-        let drops = self.drops();
-        if !drops.is_empty() {
-            let drops: Vec<_> =
-                drops.iter().map(|(name, count)| format!("{name} {}", grouped(*count))).collect();
-            rows.push(("dropped", drops.join(", ")));
-        }
-        if let Some(matches) = self.content_hash_match {
-            rows.push(("content", format!("hashes {}", if matches { "match" } else { "DIFFER" })));
-        }
-        rows.push(("memory", format!("{:.1} MB at most", self.max_rss_bytes as f64 / 1e6)));
-        if self.interrupted {
-            rows.push(("ended", "early, by a signal".to_owned()));
-        }
-        for failure in &self.failures {
-            rows.push(("failed", failure.clone()));
-        }
-        for broken in &self.broken {
-            rows.push(("BROKEN", broken.clone()));
-        }
-        if self.held() {
-            rows.push(("promise", "kept".to_owned()));
-        }
-        let rows: String =
-            rows.iter().map(|(name, text)| format!("  {name:<10} {text}\n")).collect();
-        format!("{}\n{rows}", self.title)
-    }
-
-    fn exceptions(&self) -> String {
-        let outcomes = &self.measured.outcomes;
-        [
-            ("refused", outcomes.refused),
-            ("not sent", outcomes.not_sent),
-            ("indeterminate", outcomes.indeterminate),
-            ("skipped", self.skipped),
-            ("unjudged", self.stale),
-        ]
-        .iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| format!(", {name} {}", grouped(*count)))
-        .collect()
-    }
-
-    fn latency_text(&self) -> String {
-        let latency = &self.latency;
-        if latency.is_empty() {
-            return self.clocking.text().to_owned();
-        }
-        let at = |quantile: f64| short_time(latency.value_at_quantile(quantile));
-        format!(
-            "p50 {}, p90 {}, p99 {}, p99.9 {}, max {} ({})",
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(0.999),
-            short_time(latency.max()),
-            self.clocking.text()
-        )
-    }
-
-    fn drops(&self) -> BTreeMap<&str, u64> {
+    /// Dropped datagrams by reason, over all nodes.
+    pub(crate) fn drops(&self) -> BTreeMap<&str, u64> {
         let mut drops = BTreeMap::new();
         for (name, count) in self.nodes.iter().flat_map(|node| &node.drops) {
             *drops.entry(name.as_str()).or_insert(0) += count;
@@ -353,6 +275,14 @@ fn latency_json(latency: &Histogram<u64>) -> Value {
     })
 }
 
+fn path_json(path: PathStatistics) -> Value {
+    json!({
+        "datagram_bytes": path.datagram_len,
+        "round_trip_us": path.round_trip.as_nanos() as f64 / 1e3,
+        "window_bytes": path.window,
+    })
+}
+
 fn node_json(node: &NodeFigures) -> Value {
     json!({
         "role": node.role,
@@ -372,64 +302,8 @@ fn node_json(node: &NodeFigures) -> Value {
     })
 }
 
-fn node_text(node: &NodeFigures) -> String {
-    let mut driver = node.driver.clone();
-    if !node.offloads.is_empty() {
-        driver = format!("{driver} ({})", node.offloads.join(", "));
-    }
-    format!(
-        "{driver}, {} packets sent, {} received, {} sent again, {} acks, cpu {:.2} s",
-        grouped(node.packets_sent),
-        grouped(node.packets_received),
-        grouped(node.retransmissions),
-        grouped(node.acks_sent),
-        node.cpu_seconds
-    )
-}
-
 fn per_second(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
-}
-
-/// A whole number in groups of three digits.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number of things with `k` or `M` when large.
-pub(crate) fn scaled(number: f64) -> String {
-    match number {
-        1e6.. => format!("{:.2} M", number / 1e6),
-        1e4.. => format!("{:.1} k", number / 1e3),
-        _ => format!("{number:.0}"),
-    }
-}
-
-/// A rate of bytes.
-pub(crate) fn bytes_per_second(rate: f64) -> String {
-    match rate {
-        1e9.. => format!("{:.2} GB/s", rate / 1e9),
-        1e6.. => format!("{:.1} MB/s", rate / 1e6),
-        _ => format!("{:.1} kB/s", rate / 1e3),
-    }
-}
-
-/// A time of nanoseconds in the unit that suits it.
-pub(crate) fn short_time(nanos: u64) -> String {
-    match nanos {
-        0..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{:.1} us", nanos as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.2} ms", nanos as f64 / 1e6),
-        _ => format!("{:.2} s", nanos as f64 / 1e9),
-    }
 }
 
 #[cfg(test)]
@@ -468,6 +342,7 @@ pub(crate) mod tests {
             content_hash_match: None,
             clocking: Clocking::SendToDelivery,
             latency,
+            path: None,
             nodes: vec![node("initiator"), node("responder")],
             max_rss_bytes: 12_000_000,
             broken: Vec::new(),
@@ -537,29 +412,5 @@ pub(crate) mod tests {
         report.verdict = false;
         report.arrived.delivered = 9_000;
         assert_eq!(report.lost(), 0, "without a verdict the indeterminate are not called lost");
-    }
-
-    #[test]
-    fn table_says_whether_the_promise_was_kept_and_why_not() {
-        let mut report = sample();
-        let table = report.to_table();
-        assert!(table.contains("promise    kept"), "{table}");
-        assert!(table.contains("10 000, duplicates 0, corrupted 0, lost 0"), "{table}");
-        assert!(table.lines().all(|line| line.len() <= 120), "{table}");
-        report.broken.push("one went missing".to_owned());
-        let table = report.to_table();
-        assert!(!table.contains("kept") && table.contains("BROKEN     one went missing"));
-    }
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_234_567), "1 234 567");
-        assert_eq!(scaled(12_345_678.0), "12.35 M");
-        assert_eq!(scaled(5_000.0), "5000");
-        assert_eq!(short_time(999), "999 ns");
-        assert_eq!(short_time(15_250), "15.2 us");
-        assert_eq!(bytes_per_second(2.5e9), "2.50 GB/s");
     }
 }

@@ -3,7 +3,8 @@
 //! Nothing here runs but what the engine's own thread calls, and nothing allocates between a
 //! session's beginning and its verdict: what the books need is taken when they are opened.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
 
 use raet::{Context, Handler, Message, PeerId, SendError, Service, SessionChange};
@@ -12,7 +13,7 @@ use crate::check::{Arrival, Copies};
 use crate::control::{Begin, Question, SESSIONS_MAX, Verdict, begin_answer, page_answer};
 use crate::environment;
 use crate::payload::{self, Tag};
-use crate::report::grouped;
+use crate::table::grouped;
 
 /// A shard's responder.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Responder {
     places: HashMap<PeerId, usize>,
     /// The book used last: messages of one packet are of one session.
     latest: usize,
+    /// Where the open sessions' packets come from, for people.
+    addresses: HashMap<PeerId, SocketAddr>,
     /// Replies that the engine had no room for.
     owed: Owed,
     /// Which clock is ours.
@@ -49,6 +52,7 @@ impl Responder {
             books: Vec::new(),
             places: HashMap::new(),
             latest: 0,
+            addresses: HashMap::new(),
             owed: Owed::default(),
             boot: environment::boot(),
             summaries,
@@ -132,11 +136,21 @@ impl Handler for Responder {
     }
 
     fn on_session(&mut self, _: &mut Context<'_>, peer: PeerId, change: SessionChange) {
-        let SessionChange::Closed(reason) = change else { return };
-        let Some(book) = self.close_book(peer) else { return };
-        let line = format!("session ended ({reason:?}): {}", book.summary());
-        // Nobody listens any more when the node is being stopped.
-        let _ = self.summaries.send(line);
+        match change {
+            SessionChange::Opened { address, .. } => {
+                self.addresses.insert(peer, address);
+            }
+            SessionChange::Closed(reason) => {
+                let address = self.addresses.remove(&peer);
+                let (Some(address), Some(book)) = (address, self.close_book(peer)) else { return };
+                let line = format!("session of {address} ended ({reason:?}): {}", book.summary());
+                // Nobody listens any more when the node is being stopped.
+                let _ = self.summaries.send(line);
+            }
+            SessionChange::Pending { .. }
+            | SessionChange::Refused(_)
+            | SessionChange::TimedOut(_) => {}
+        }
     }
 
     fn on_turn(&mut self, context: &mut Context<'_>) {
@@ -149,8 +163,12 @@ impl Book {
     fn enter(&mut self, message: &Message<'_>, now: u64) {
         let verdict = &mut self.verdict;
         let begin = &self.begin;
-        let read = if begin.lines { payload::read_line_front } else { payload::read };
-        let Some(front) = read(message.payload, begin.seed) else {
+        let front = if begin.lines {
+            payload::read_line_front(message.payload, begin.seed)
+        } else {
+            payload::read(message.payload, begin.seed)
+        };
+        let Some(front) = front else {
             verdict.corrupted += 1;
             return;
         };
@@ -199,7 +217,7 @@ impl Book {
 /// Replies that wait for room, oldest first. Its memory is kept for the next time.
 #[derive(Debug, Default)]
 struct Owed {
-    replies: std::collections::VecDeque<(PeerId, u64, Vec<u8>)>,
+    replies: VecDeque<(PeerId, u64, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
 }
 

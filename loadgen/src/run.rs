@@ -1,32 +1,29 @@
 //! One run: starts the nodes, watches them, and makes the report.
 
-use std::fs::File;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use raet::{IoSummary, Node, PublicKey, ShardReport};
-use serde_json::{Value, json};
+use raet::{IoSummary, Node, ShardReport};
 
-use crate::cli::{AcceptName, ModeName, MtuChoice, RunOptions, ServiceName, Size, name_of};
+use crate::cli::RunOptions;
 use crate::engine::{self, Placement, Trouble};
 use crate::environment::{self, Environment};
-use crate::initiator::{Initiator, Load};
-use crate::lines::Survey;
+use crate::initiator::Initiator;
+use crate::load::{self, Load};
+use crate::names::{AcceptName, ServiceName};
+use crate::outputs::Outputs;
 use crate::payload::HEADER_LEN;
-use crate::plan::{Pace, Sizes};
+use crate::plan::Sizes;
 use crate::progress::Progress;
 use crate::promise::{Account, Outcomes};
 use crate::report::{Clocking, NodeFigures, Report};
 use crate::responder::Responder;
 use crate::shared::{SessionResult, Shared};
 use crate::source::Content;
-use crate::{hgrm, plot};
 
 /// How often the watching thread looks.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
@@ -38,7 +35,14 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) fn run(options: &RunOptions, signal: &Arc<AtomicBool>) -> Result<bool, Trouble> {
     let outputs = Outputs::open(options)?;
     let report = measure(options, signal)?;
-    outputs.write(&report)?;
+    // What never began is told in one sentence; a table of zeros would bury it.
+    if let Some(failure) = report.never_began() {
+        let failure = Trouble::Running(failure.to_owned());
+        outputs.write_files(&report)?;
+        return Err(failure);
+    }
+    outputs.tell(&report.to_table());
+    outputs.write_files(&report)?;
     Ok(report.held())
 }
 
@@ -47,7 +51,7 @@ pub(crate) fn run(options: &RunOptions, signal: &Arc<AtomicBool>) -> Result<bool
 /// # Errors
 /// Why there was no run.
 pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Report, Trouble> {
-    let content = content(options)?;
+    let content = load::content(options)?;
     let seed = options.engine.seed.unwrap_or_else(any_seed);
     let placement = Placement::new(&options.engine, options.connect.is_none());
     let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
@@ -64,7 +68,7 @@ pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Repor
         (None, Some(address), Some(key)) => (address, key),
         (None, ..) => return Err(Trouble::Arguments("--connect needs --peer-key".to_owned())),
     };
-    let load = Arc::new(load(options, content, seed, address, key));
+    let load = Arc::new(Load::new(options, content, seed, address, key));
     let shared = Arc::new(Shared::new(load.sessions));
     let bind = match options.bind {
         Some(bind) if options.connect.is_some() => bind,
@@ -98,40 +102,6 @@ pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Repor
     Ok(assemble(options, &load, result, nodes, failures, interrupted))
 }
 
-fn content(options: &RunOptions) -> Result<Content, Trouble> {
-    match &options.size {
-        Size::Generated(sizes) => Ok(Content::Generated(*sizes)),
-        Size::Lines(path) => {
-            let survey = Survey::of(path).map_err(Trouble::Arguments)?;
-            let repeat = options.length() != (None, None);
-            Ok(Content::Lines { survey, repeat })
-        }
-    }
-}
-
-fn load(
-    options: &RunOptions,
-    content: Content,
-    seed: u64,
-    address: SocketAddr,
-    key: PublicKey,
-) -> Load {
-    let (duration, messages) = options.length();
-    Load {
-        address,
-        key,
-        service: engine::service(options.service),
-        pace: options.pace(),
-        duration: duration.map(Into::into),
-        messages,
-        warmup: options.warmup().into(),
-        sessions: options.sessions(),
-        seed,
-        content,
-        is_path_probed: options.engine.mtu == MtuChoice::Auto,
-    }
-}
-
 fn start_responder(
     options: &RunOptions,
     bind: SocketAddr,
@@ -162,6 +132,9 @@ fn start_initiator(
 ) -> Result<Node, Trouble> {
     let mut config = engine::config(&options.engine, bind)?;
     engine::initiate(&mut config, place, load.sessions);
+    if options.connect.is_some() {
+        config.idle_timeout = engine::IDLE_TIMEOUT_APART;
+    }
     config.cpus = placement.initiators.as_ref().map(|cpus| vec![cpus[place as usize % cpus.len()]]);
     config.seed = load.seed.wrapping_add(u64::from(place) << 32);
     let (load, shared) = (Arc::clone(load), Arc::clone(shared));
@@ -259,8 +232,8 @@ fn assemble(
     failures.append(&mut result.failures);
     let (clocking, latency) = latency(options, load, &mut result);
     Report {
-        config: config_json(options, load),
-        title: title(options, load),
+        config: load.to_json(options),
+        title: load.title(options),
         environment: Environment::read(),
         seconds: result.seconds,
         measured: result.measured,
@@ -275,6 +248,7 @@ fn assemble(
         content_hash_match,
         clocking,
         latency,
+        path: result.path,
         nodes,
         max_rss_bytes: environment::resident_bytes_max(),
         broken: account.broken(),
@@ -305,171 +279,6 @@ fn latency(
             (clocking, latency.histogram().clone())
         }
         _ => (Clocking::None, crate::latency::Latency::new(1).histogram().clone()),
-    }
-}
-
-fn title(options: &RunOptions, load: &Load) -> String {
-    let engine = &options.engine;
-    let plural = if load.sessions == 1 { "" } else { "s" };
-    let protection = match engine.mode {
-        ModeName::Plain => "plain".to_owned(),
-        mode => format!("{} {}", name_of(mode), name_of(engine.suite)),
-    };
-    format!(
-        "{}, {}, {}, {} session{plural}, {protection}",
-        name_of(options.service),
-        size_text(&options.size),
-        pace_text(load.pace),
-        load.sessions,
-    )
-}
-
-fn size_text(size: &Size) -> String {
-    match size {
-        Size::Generated(Sizes { min, max }) if min == max => format!("{min} B"),
-        Size::Generated(Sizes { min, max }) => format!("{min}..{max} B"),
-        Size::Lines(path) => format!("lines of {}", path.display()),
-    }
-}
-
-fn pace_text(pace: Pace) -> String {
-    match pace {
-        Pace::Closed(outstanding) => format!("{outstanding} outstanding"),
-        Pace::Max => "full rate".to_owned(),
-        Pace::PerSecond(rate) => format!("{rate} a second"),
-    }
-}
-
-fn config_json(options: &RunOptions, load: &Load) -> Value {
-    let engine = &options.engine;
-    let seconds = |duration: raet::time::Duration| duration.as_secs_f64();
-    json!({
-        "connect": options.connect.map(|address| address.to_string()),
-        "peer_key": options.peer_key.map(|key| key.to_string()),
-        "bind": options.bind.map(|address| address.to_string()),
-        "service": name_of(options.service),
-        "size": size_text(&options.size),
-        "duration_seconds": load.duration.map(seconds),
-        "messages": load.messages,
-        "warmup_seconds": seconds(load.warmup),
-        "rate": match load.pace {
-            Pace::PerSecond(rate) => json!(rate),
-            Pace::Max => json!("max"),
-            Pace::Closed(_) => Value::Null,
-        },
-        "closed": match load.pace {
-            Pace::Closed(outstanding) => json!(outstanding),
-            Pace::Max | Pace::PerSecond(_) => Value::Null,
-        },
-        "sessions": load.sessions,
-        "shards": engine.shards,
-        "cpus": engine.cpus.as_ref().map(|list| &list.0),
-        "idle": name_of(engine.idle),
-        "io": name_of(engine.io),
-        "gso": engine.gso.is_on(),
-        "mtu": match engine.mtu {
-            MtuChoice::Auto => json!("auto"),
-            MtuChoice::Fixed(len) => json!(len),
-        },
-        "suite": name_of(engine.suite),
-        "mode": name_of(engine.mode),
-        "linger_us": u64::try_from(engine.linger.as_micros()).unwrap_or(u64::MAX),
-        "bundle": engine.bundle.is_on(),
-        "impair": engine.impair,
-        "seed": load.seed,
-    })
-}
-
-/// Files that the results go to, opened before the run so that a bad path does not cost one.
-pub(crate) struct Outputs {
-    json: Option<Sink>,
-    hgrm: Option<Sink>,
-    plot: Option<Sink>,
-}
-
-enum Sink {
-    File(File),
-    Stdout,
-}
-
-impl Outputs {
-    /// Opens what the options name.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub(crate) fn open(options: &RunOptions) -> Result<Self, Trouble> {
-        let open = |path: &Option<std::path::PathBuf>| path.as_deref().map(Sink::open).transpose();
-        Ok(Self {
-            json: open(&options.json)?,
-            hgrm: open(&options.hgrm)?,
-            plot: open(&options.plot)?,
-        })
-    }
-
-    /// Writes one run's results: the table for people, and the files.
-    ///
-    /// # Errors
-    /// A file that cannot be written after all.
-    pub(crate) fn write(self, report: &Report) -> Result<(), Trouble> {
-        self.tell(&report.to_table());
-        let plot_texts = (&report.title, report.subtitle());
-        self.write_files(
-            &report.to_json(),
-            || hgrm::render(&report.latency),
-            || plot::render(&report.latency, plot_texts.0, &plot_texts.1),
-        )
-    }
-
-    /// Shows text to people: on stdout, unless the JSON goes there.
-    pub(crate) fn tell(&self, text: &str) {
-        if matches!(self.json, Some(Sink::Stdout)) {
-            eprint!("{text}");
-        } else {
-            // A reader that went away must not turn a good run into a bad one.
-            let _ = write!(std::io::stdout(), "{text}");
-        }
-    }
-
-    /// Writes the files that were asked for.
-    ///
-    /// # Errors
-    /// One that cannot be written after all.
-    pub(crate) fn write_files(
-        self,
-        json: &Value,
-        hgrm: impl FnOnce() -> String,
-        plot: impl FnOnce() -> String,
-    ) -> Result<(), Trouble> {
-        if let Some(sink) = self.json {
-            sink.write(&format!("{json:#}\n"))?;
-        }
-        if let Some(sink) = self.hgrm {
-            sink.write(&hgrm())?;
-        }
-        if let Some(sink) = self.plot {
-            sink.write(&plot())?;
-        }
-        Ok(())
-    }
-}
-
-impl Sink {
-    fn open(path: &Path) -> Result<Self, Trouble> {
-        if path == Path::new("-") {
-            return Ok(Self::Stdout);
-        }
-        File::create(path).map(Self::File).map_err(|error| {
-            let path = path.display();
-            Trouble::Arguments(format!("cannot write {path}: {error}; name a writable file"))
-        })
-    }
-
-    fn write(self, text: &str) -> Result<(), Trouble> {
-        let written = match self {
-            Self::File(mut file) => file.write_all(text.as_bytes()),
-            Self::Stdout => std::io::stdout().write_all(text.as_bytes()),
-        };
-        written.map_err(|error| Trouble::Running(format!("cannot write the results: {error}")))
     }
 }
 

@@ -11,8 +11,8 @@ use raet::node::cpus;
 
 use crate::cli::ServeOptions;
 use crate::engine::{self, Placement, Trouble};
-use crate::report::grouped;
 use crate::responder::Responder;
+use crate::table::grouped;
 
 /// How often the signal is looked for.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -24,6 +24,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) fn serve(options: &ServeOptions, signal: &Arc<AtomicBool>) -> Result<(), Trouble> {
     let mut config = engine::config(&options.engine, options.bind)?;
     engine::respond(&mut config, &options.engine, options.accept);
+    config.idle_timeout = engine::IDLE_TIMEOUT_APART;
     if let Some(path) = &options.trust {
         config.trust = crate::keys::trust(path, config.trust.policy())?;
     }

@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use raet::PathStatistics;
 use raet::time::{Duration, Instant};
 
 use crate::check::ContentHash;
@@ -171,6 +172,8 @@ pub(crate) struct SessionResult {
     pub(crate) hash: ContentHash,
     /// From the first measured message to the end of the last.
     pub(crate) seconds: f64,
+    /// Where the path stood when the load ended; of the first session that tells, in a sum.
+    pub(crate) path: Option<PathStatistics>,
     /// What went wrong.
     pub(crate) failures: Vec<String>,
 }
@@ -186,6 +189,7 @@ impl SessionResult {
             skipped: 0,
             hash: ContentHash::default(),
             seconds: 0.0,
+            path: None,
             failures: Vec::new(),
         }
     }
@@ -201,6 +205,7 @@ impl SessionResult {
         self.skipped += other.skipped;
         self.hash.merge(&other.hash);
         self.seconds = self.seconds.max(other.seconds);
+        self.path = self.path.or(other.path);
         for failure in other.failures.drain(..) {
             if !self.failures.contains(&failure) {
                 self.failures.push(failure);

@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use super::{Config, StartError};
 use crate::io::Driver;
 use crate::io::capture::{Captured, unix_epoch};
 use crate::io::impair::Impaired;
-use crate::io::kernel::{self, IoConfig, Opened};
+use crate::io::kernel::{self, IoConfig, OpenError, Opened};
 use crate::io::probe::Probe;
 use crate::protocol::endpoint::Endpoint;
 use crate::protocol::session::BootId;
@@ -80,12 +80,16 @@ impl Plan {
     /// Opens the driver and everything on top of it.
     pub(super) fn build<H: Handler + 'static>(self, handler: H) -> Result<Built<H>, StartError> {
         let config = &self.config;
+        let shares_port = config.listen && config.shards > 1;
+        if shares_port && self.index == 0 && is_in_use(self.bind) {
+            return Err(StartError::Open(OpenError::AddressInUse(self.bind)));
+        }
         let probe = Probe::run();
         let pool = kernel::receive_pool(config.receive_buffers).map_err(StartError::Memory)?;
         let io = IoConfig {
             choice: config.io,
             bind: self.bind,
-            reuse_port: config.listen && config.shards > 1,
+            reuse_port: shares_port,
             gso: config.gso,
             gro: config.gso,
         };
@@ -162,4 +166,10 @@ impl Plan {
             .map_err(StartError::Memory)?;
         Ok(Built { shard: Box::new(shard), address, io })
     }
+}
+
+/// Whether a socket has the address. One that may be shared would let us in beside it, and the
+/// kernel would give each of us half of the other's peers.
+fn is_in_use(address: SocketAddr) -> bool {
+    UdpSocket::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }

@@ -120,14 +120,16 @@ impl Node {
         self.mailboxes[shard].ring();
     }
 
-    /// What the shards did so far, one entry a shard. A shard that ended is left out.
+    /// What the shards did so far, in the order of shards. A shard that ended is left out.
     pub fn report(&self) -> Vec<ShardReport> {
         let (sender, receiver) = sync_channel(self.mailboxes.len());
         for index in 0..self.mailboxes.len() {
             self.command(index, Command::Report(sender.clone()));
         }
         drop(sender);
-        receiver.into_iter().collect()
+        let mut reports: Vec<_> = receiver.into_iter().collect();
+        reports.sort_unstable_by_key(|report| report.shard); // They answer in any order.
+        reports
     }
 
     /// Whether every shard has ended, because its handler said so or its driver broke.

@@ -49,6 +49,8 @@ pub enum Command {
 /// What one shard did.
 #[derive(Clone, Debug, Default)]
 pub struct ShardReport {
+    /// The shard's index, from zero.
+    pub shard: usize,
     /// The protocol's counters.
     pub endpoint: EndpointCounters,
     /// The driver's counters.
@@ -175,6 +177,7 @@ impl<D: Driver, H: Handler> Shard<D, H> {
     /// What happened so far.
     pub fn report(&self) -> ShardReport {
         ShardReport {
+            shard: self.index,
             endpoint: self.endpoint.counters().clone(),
             driver: self.driver.counters(),
             sessions: self.endpoint.session_count(),

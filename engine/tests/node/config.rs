@@ -28,10 +28,13 @@ fn refused(config: Config) -> StartError {
     }
 }
 
+/// What spoils a configuration, the error that names it, and a part of its sentence.
+type Case = (fn(&mut Config), ConfigError, &'static str);
+
 #[test]
 fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
     let public = SocketAddr::from(([203, 0, 113, 9], 0));
-    let cases: [(fn(&mut Config), ConfigError, &str); 9] = [
+    let cases: [Case; 9] = [
         (|config| config.shards = 0, ConfigError::NoShards, "at least one shard"),
         (
             |config| (config.shards, config.cpus) = (2, Some(vec![0])),
@@ -103,6 +106,15 @@ fn port_in_use_is_named(io: IoChoice) {
         assert_eq!(*address, bind);
         assert!(error.to_string().contains(&bind.to_string()), "{error}");
     }
+}
+
+#[test]
+fn shards_do_not_join_the_shards_of_another_node() {
+    let many = |config| Config { shards: 2, ..config };
+    let first = Node::start(many(listener(IoChoice::Auto)), |_| Mute).expect("it starts");
+    let bind = first.address();
+    let error = refused(Config { bind, ..many(listener(IoChoice::Auto)) });
+    assert!(matches!(error, StartError::Open(OpenError::AddressInUse(_))), "{error:?}");
 }
 
 fn stopped_node_gives_its_port_back(io: IoChoice) {

@@ -22,7 +22,7 @@ fn refused_connect(one: Config, two: Config, key: Option<PublicKey>) -> SessionC
     let two = Config { handshake_timeout: Duration::from_secs(1), ..two };
     let one = QueueNode::start(one, 64).expect("the listener starts");
     let two = QueueNode::start(two, 64).expect("the initiator starts");
-    let key = key.unwrap_or(*one.node().key());
+    let key = key.unwrap_or_else(|| *one.node().key());
     let failed = two.connect(one.node().address(), key);
     let Err(QueueError::NotOpened(change)) = failed else { panic!("{failed:?}") };
     let reports = one.node().report();
@@ -163,4 +163,30 @@ fn vanished_peer_ends_the_session_and_leaves_every_send_with_an_outcome(io: IoCh
         _ => None,
     });
     assert_eq!(outcome, Outcome::NotSent);
+}
+
+#[test]
+fn session_of_an_initiator_that_vanished_is_freed() {
+    let one = Config { idle_timeout: Duration::from_millis(300), ..listener(IoChoice::Auto) };
+    let one = QueueNode::start(one, 64).expect("the listener starts");
+    let (address, key) = (one.node().address(), *one.node().key());
+    let mut two = Poller::new(initiator(IoChoice::Auto), Mute).expect("the initiator starts");
+    let to = two.with(|_, context| context.connect(address, key)).expect("a free slot");
+    wait_for("the session", || {
+        two.poll(Duration::ZERO).expect("the initiator's driver works");
+        match one.receive() {
+            Some(Incoming::Session { change: SessionChange::Opened { .. }, .. }) => Some(()),
+            _ => None,
+        }
+    });
+    two.with(|_, context| context.send(to, Service::ExactlyOnce, b"last")).expect("room");
+    drop(two);
+    wait_for("the end of the session", || match one.receive() {
+        Some(Incoming::Session { change: SessionChange::Closed(reason), .. }) => {
+            assert_eq!(reason, CloseReason::Idle);
+            Some(())
+        }
+        _ => None,
+    });
+    assert_eq!(one.node().report()[0].sessions, 0);
 }

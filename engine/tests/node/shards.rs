@@ -6,8 +6,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use raet::{Config, Context, Handler, Incoming, IoChoice, Message, Node, Outcome};
-use raet::{QueueNode, Service};
+use raet::{
+    Config, ConnectError, Context, Handler, Incoming, IoChoice, Message, Node, Outcome, QueueError,
+    QueueNode, Service,
+};
 
 use crate::{initiator, listener, on_both_drivers, wait_for};
 
@@ -80,6 +82,15 @@ fn initiator_spreads_peers_over_its_shards_and_keeps_each_on_one(io: IoChoice) {
     let sessions: Vec<_> = two.node().report().iter().map(|report| report.sessions).collect();
     assert_eq!(sessions.iter().sum::<usize>(), listeners.len());
     println!("sessions by shard: {sessions:?}");
+}
+
+#[test]
+fn connecting_from_a_shared_port_is_refused() {
+    let two = Config { shards: 2, ..listener(IoChoice::Auto) };
+    let two = QueueNode::start(two, 64).expect("the node starts");
+    let one = QueueNode::start(listener(IoChoice::Auto), 64).expect("the listener starts");
+    let failed = two.connect(one.node().address(), *one.node().key());
+    assert_eq!(failed, Err(QueueError::Connect(ConnectError::PortShared)));
 }
 
 fn datagram_that_comes_to_the_wrong_shard_finds_its_session(io: IoChoice) {

@@ -1,8 +1,8 @@
 //! Control packets: acknowledgements on both planes, credit, low-water marks, close.
 
-use super::{Association, CloseReason, Content, Endpoint, Event, Live, SessionChange};
+use super::{Association, CloseReason, Content, Endpoint, Event, Live, Scratch, SessionChange};
 use crate::buffer::{Lease, Transmit};
-use crate::limits::{ACK_CONFIRM_RANGES, HEADROOM, TRANSACTION_RANGES_MAX};
+use crate::limits::{ACK_CONFIRM_RANGES, ACK_RANGES_MAX, HEADROOM, TRANSACTION_RANGES_MAX};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::recovery::SentKind;
 use crate::protocol::session::{Mode, Outgoing};
@@ -11,7 +11,7 @@ use crate::protocol::wire::control::{
     Block, Blocks, Close, Credit, Initiator, TransactionRanges, TransactionStatus, Writer,
 };
 use crate::protocol::wire::{BodyKind, Flags, Packet, PacketKind, ServiceKind};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 impl Endpoint {
     /// Works through a control body. Returns whether it asks for an answer.
@@ -25,6 +25,7 @@ impl Endpoint {
         if packet.head.body != BodyKind::Control {
             return Err(DropReason::KindMismatch);
         }
+        self.acknowledge_plain(now, slot, body)?;
         let mut asks = false;
         // A report with every list full may go on in the next one.
         let (mut refused, mut is_full) = (0, false);
@@ -45,14 +46,8 @@ impl Endpoint {
                 Block::TransactionRanges(ranges) => {
                     refused += usize::from(matches!(ranges.status, TransactionStatus::Refused(_)));
                     is_full |= refused.max(ranges.iter().count()) >= TRANSACTION_RANGES_MAX;
-                    if live.session.mode() == Mode::Plain {
-                        acknowledge_plain(now, live, association, &ranges, &mut self.scratch)?;
-                    }
                     let seen = report(association, &ranges);
                     self.violation(now, slot, seen)?;
-                    if live_mode_is_plain(self.lives.find(slot)) {
-                        self.settle_packets(slot);
-                    }
                 }
                 Block::Credit(credit) => {
                     association
@@ -71,16 +66,6 @@ impl Endpoint {
         }
         let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
         let peer = live.peer;
-        if live.session.mode() == Mode::Plain {
-            // Plain packets carry no numbers: any control packet answers the last ping.
-            if let Some(ping) = live.last_ping.take() {
-                let (acked, lost) = (&mut self.scratch.acked, &mut self.scratch.lost);
-                let one = core::iter::once(Ok(ping..=ping));
-                let delay = crate::time::Duration::ZERO;
-                live.session.recovery.on_ack(now, one, delay, acked, lost)?;
-            }
-            self.settle_packets(slot);
-        }
         self.collect_outcomes(peer);
         // Heard but not reported on: holes keep a report short, and our mark can close them.
         let association = self.peers.find(peer).and_then(|peer| peer.association.as_ref());
@@ -94,6 +79,58 @@ impl Endpoint {
         }
         self.mark_ready(peer);
         Ok(asks)
+    }
+
+    /// Without packet numbers on the wire, the report on a unit acknowledges the packet that
+    /// carried it last, and any control packet the last ping: all of them at once, or some would
+    /// seem to have overtaken others.
+    fn acknowledge_plain(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        body: &[u8],
+    ) -> Result<(), DropReason> {
+        let live = self.lives.find_mut(slot).ok_or(DropReason::SessionUnknown)?;
+        if live.session.mode() != Mode::Plain {
+            return Ok(());
+        }
+        let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
+        let association = peer.association.as_mut().expect("a confirmed session has one");
+        let Scratch { numbers, runs, acked, lost, .. } = &mut self.scratch;
+        numbers.clear();
+        numbers.extend(live.last_ping.take());
+        for block in Blocks::new(body) {
+            let Block::TransactionRanges(ranges) = block? else { continue };
+            let direction = match ranges.initiator {
+                Initiator::Receiver => Direction::Own,
+                Initiator::Sender => Direction::Reply,
+            };
+            for range in ranges.iter() {
+                let range = *range.start()..range.end().saturating_add(1);
+                association.outbox.packets(direction, range, |number, is_only| {
+                    if is_only {
+                        numbers.push(number);
+                    } else {
+                        // Which of its packets arrived is not said (Karn's algorithm).
+                        live.session.recovery.forget(number);
+                    }
+                });
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        runs.clear();
+        runs.extend(numbers.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..=run[run.len() - 1]));
+        // Oldest first: what is acknowledged later in one report was not overtaken.
+        for group in runs.chunks(ACK_RANGES_MAX) {
+            let ranges = group.iter().rev().cloned().map(Ok);
+            // How long the peer held it back is not said: count it as path.
+            let held = Duration::ZERO;
+            let outcome = live.session.recovery.on_ack(now, ranges, held, acked, lost)?;
+            self.counters.packets_lost += outcome.packets_lost;
+        }
+        self.settle_packets(slot);
+        Ok(())
     }
 
     /// Ends the session over an acknowledgement that no honest peer can send.
@@ -231,10 +268,14 @@ impl Endpoint {
                     write_state(now, writer, live, association);
                 } else {
                     writer.low_water_mark(association.outbox.low_water());
-                    association.low_water_told = association.outbox.low_water();
                 }
                 writer.ping()
             });
+        // Only what is sent again when it is lost counts as told.
+        association.low_water_told = association.outbox.low_water();
+        if quiet {
+            association.credit_told = association.inbox.credit();
+        }
         self.counters.packets_sent += 1;
         Some(transmit)
     }
@@ -247,10 +288,6 @@ enum Confirm {
     Ack,
     /// That the peer is there.
     Ping,
-}
-
-fn live_mode_is_plain(live: Option<&Live>) -> bool {
-    live.is_some_and(|live| live.session.mode() == Mode::Plain)
 }
 
 /// Builds, seals and records a control packet.
@@ -286,7 +323,11 @@ fn write_packet(
     live.session.recovery.on_sent(now, number, bytes, sent_kind, content);
     if confirm.is_some() {
         live.session.received.on_ack_sent(Some(number));
-        live.last_ping = Some(number);
+        let before = live.last_ping.replace(number);
+        if let (Mode::Plain, Some(before)) = (live.session.mode(), before) {
+            // One answer is for all of them; the last will do.
+            live.session.recovery.forget(before);
+        }
     } else if kind == PacketKind::Ack {
         live.session.received.on_ack_sent(None);
     }
@@ -317,8 +358,6 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
         bytes_max: association.receive_bytes,
     });
     writer.low_water_mark(association.outbox.low_water());
-    association.credit_told = association.inbox.credit();
-    association.low_water_told = association.outbox.low_water();
 }
 
 /// Writes ranges as done: the lowest, and as many as fit from where the last report ended. They
@@ -369,34 +408,6 @@ fn report(association: &mut Association, ranges: &TransactionRanges<'_>) -> Resu
             }
             (Initiator::Sender, _) => outbox.on_replies_settled(range),
         }
-    }
-    Ok(())
-}
-
-/// Without packet numbers on the wire, the report on a unit acknowledges the packet that carried
-/// it last.
-fn acknowledge_plain(
-    now: Instant,
-    live: &mut Live,
-    association: &mut Association,
-    ranges: &TransactionRanges<'_>,
-    scratch: &mut super::Scratch,
-) -> Result<(), DropReason> {
-    let direction = match ranges.initiator {
-        Initiator::Receiver => Direction::Own,
-        Initiator::Sender => Direction::Reply,
-    };
-    scratch.numbers.clear();
-    for range in ranges.iter() {
-        let range = *range.start()..range.end().saturating_add(1);
-        association.outbox.packet_numbers(direction, range, &mut scratch.numbers);
-    }
-    scratch.numbers.sort_unstable_by(|a, b| b.cmp(a));
-    for run in scratch.numbers.chunk_by(|a, b| *a == b + 1) {
-        let range = run[run.len() - 1]..=run[0];
-        let one = core::iter::once(Ok(range));
-        let delay = live.session.received.delay_max();
-        live.session.recovery.on_ack(now, one, delay, &mut scratch.acked, &mut scratch.lost)?;
     }
     Ok(())
 }

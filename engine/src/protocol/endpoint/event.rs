@@ -186,6 +186,9 @@ impl std::error::Error for SendError {}
 pub enum ConnectError {
     /// The peer's key is our own.
     OurselvesAsPeer,
+    /// This node listens on one port with several shards: the kernel could hand the peer's
+    /// answers to another shard than the one that asked.
+    PortShared,
     /// As many peers as configured exist.
     TooManyPeers,
 }
@@ -194,6 +197,11 @@ impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::OurselvesAsPeer => write!(f, "the peer's key is this node's own key"),
+            Self::PortShared => write!(
+                f,
+                "a node whose shards share a port cannot connect from it: use one shard, or a \
+                 second node that does not listen"
+            ),
             Self::TooManyPeers => write!(f, "the configured number of peers is reached"),
         }
     }

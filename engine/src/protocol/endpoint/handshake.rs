@@ -31,6 +31,9 @@ impl Endpoint {
         if key == self.config.identity.public() {
             return Err(ConnectError::OurselvesAsPeer);
         }
+        if self.config.listen && self.config.shard.1 > 1 {
+            return Err(ConnectError::PortShared);
+        }
         let slot = match self.by_key.get(&key) {
             Some(&slot) => slot,
             None => self.add_peer(key, address).ok_or(ConnectError::TooManyPeers)?,

@@ -26,6 +26,7 @@ mod transmit;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 pub use config::{EndpointConfig, Mtu};
 pub use event::{
@@ -35,7 +36,10 @@ pub use event::{
 use self::slots::Slots;
 use self::timers::Timers;
 use crate::buffer::{Lease, Pool, Transmit};
-use crate::limits::{CONTROL_BUFFER_LEN, CONTROL_BUFFERS, GRANULARITY};
+use crate::limits::{
+    CONTROL_BUFFER_LEN, CONTROL_BUFFERS, GRANULARITY, PACKETS_IN_FLIGHT_MAX, TRAIN_SEGMENTS_MAX,
+    TURN_PACKETS_MAX,
+};
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
     BootId, Initiator, Parameters, PeerText, PublicKey, Random, Responder, Session, Trust,
@@ -190,12 +194,27 @@ pub struct Endpoint {
 }
 
 /// Lists reused from packet to packet, so that the data path does not allocate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scratch {
     deliveries: Vec<receive::Delivery>,
     acked: Vec<Content>,
     lost: Vec<Content>,
     numbers: Vec<u64>,
+    runs: Vec<RangeInclusive<u64>>,
+}
+
+impl Scratch {
+    /// Takes all the memory that a turn without violations needs, so that a large one late in a
+    /// quiet life takes none. What is not used is not touched, and so costs addresses only.
+    fn new() -> Self {
+        Self {
+            deliveries: Vec::with_capacity(TRAIN_SEGMENTS_MAX),
+            acked: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+            lost: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+            numbers: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+            runs: Vec::with_capacity(PACKETS_IN_FLIGHT_MAX),
+        }
+    }
 }
 
 impl Endpoint {
@@ -227,15 +246,15 @@ impl Endpoint {
             peers: Slots::new(),
             by_key: HashMap::new(),
             by_handshake: HashMap::new(),
-            events: VecDeque::new(),
+            events: VecDeque::with_capacity(TURN_PACKETS_MAX),
             undelivered: 0,
-            outgoing: VecDeque::new(),
+            outgoing: VecDeque::with_capacity(CONTROL_BUFFERS as usize),
             touched: Vec::new(),
             acks_due: VecDeque::new(),
             ready: VecDeque::new(),
             burst: 0,
             timers: Timers::default(),
-            scratch: Scratch::default(),
+            scratch: Scratch::new(),
             counters: EndpointCounters::default(),
         })
     }
@@ -256,9 +275,7 @@ impl Endpoint {
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, service, message, room);
-        let low_water_is_news = association.outbox.is_short_of_credit()
-            && association.outbox.low_water() > association.low_water_told;
-        if low_water_is_news {
+        if association.outbox.should_tell_low_water(association.low_water_told) {
             self.ask_for_report(to.slot);
         }
         self.mark_ready(to.slot);

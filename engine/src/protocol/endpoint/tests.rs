@@ -613,3 +613,27 @@ fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
     pair.drive();
     assert_eq!(pair.sides[1].messages.len(), 1);
 }
+
+// PROTOCOL 6.14
+#[test]
+fn plain_sender_learns_the_path_from_reports_alone() {
+    let offer = |config: &mut EndpointConfig| {
+        config.offer = Offer::new(&[Suite::Aes256Gcm], &[Mode::Plain]);
+    };
+    let (mut pair, peer) = Pair::with(offer, offer).connect();
+    for _ in 0..30 {
+        let message = [1; 64];
+        while pair.sides[0]
+            .endpoint
+            .send(pair.now, peer, ServiceKind::ExactlyOnce, &message)
+            .is_ok()
+        {}
+        pair.drive_for(Duration::from_micros(200));
+    }
+    let slot = pair.sides[0].endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+    let recovery = &pair.sides[0].endpoint.lives.find(slot).unwrap().session.recovery;
+    let statistics = recovery.statistics();
+    assert_eq!((statistics.packets_lost, statistics.backoff), (0, 0));
+    assert_eq!(statistics.rtt_smoothed, ONE_WAY + ONE_WAY);
+    assert!(statistics.window > 500_000, "{}", statistics.window);
+}

@@ -214,7 +214,7 @@ impl Endpoint {
             body: unit.body_kind(),
             flags,
         };
-        let retried = unit.tries() > 0;
+        let before = unit.packet_number();
         let buffer = unit.buffer().expect("nothing else holds it");
         let sealed = live.session.seal(buffer, body, outgoing);
         let lease = unit.view(sealed.packet.clone());
@@ -222,7 +222,11 @@ impl Endpoint {
         unit.mark_sealed(sealed.packet, sealed.head_len);
         let number = sealed.packet_number;
         // Without numbers on the wire only reports acknowledge: what gets none is not tracked.
-        let is_tracked = live.session.mode() != Mode::Plain || unit.is_acknowledged();
+        let is_plain = live.session.mode() == Mode::Plain;
+        let is_tracked = !is_plain || unit.is_acknowledged();
+        if let (true, Some(before)) = (is_plain, before) {
+            live.session.recovery.forget(before);
+        }
         let round_trip = live.session.recovery.rtt().smoothed();
         let tries = outbox.on_sent(now, id, number, round_trip);
         let kind = match (is_tracked, live.probes) {
@@ -234,7 +238,7 @@ impl Endpoint {
         live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;
-        self.counters.retransmissions += u64::from(retried);
+        self.counters.retransmissions += u64::from(before.is_some());
         let to = live.session.address();
         let peer = live.peer;
         self.collect_outcomes(peer);

@@ -11,6 +11,7 @@ use super::bits::BitRing;
 use super::service::{Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
+use crate::limits::OUTBOX_QUEUES_START;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::{ServiceKind, bundle};
 use crate::time::{Duration, Instant};
@@ -95,9 +96,9 @@ impl Outbox {
             replies: Units::default(),
             open: [None; 2],
             fresh: VecDeque::new(),
-            again: VecDeque::new(),
-            copies: VecDeque::new(),
-            outcomes: VecDeque::new(),
+            again: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            outcomes: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             unreported: 0,
         }
     }
@@ -392,12 +393,13 @@ impl Outbox {
         self.replies.trim();
     }
 
-    /// Appends the packet numbers under which units of `range` left last and are in flight.
-    pub fn packet_numbers(
+    /// Shows the packet in which each unsettled unit of `range` left last, and whether it left in
+    /// no other before.
+    pub fn packets(
         &mut self,
         direction: Direction,
         range: Range<u64>,
-        numbers: &mut Vec<u64>,
+        mut visit: impl FnMut(u64, bool),
     ) {
         let range = match direction {
             Direction::Own => range.start.max(self.resolved.low())..range.end,
@@ -413,8 +415,8 @@ impl Outbox {
             if direction == Direction::Own && unit.first >= range.end {
                 break;
             }
-            if unit.state == State::InFlight && range.contains(&unit.first) {
-                numbers.push(unit.packet_number);
+            if unit.tries > 0 && unit.state.is_unsettled() && range.contains(&unit.first) {
+                visit(unit.packet_number, unit.tries == 1);
             }
         }
     }
@@ -483,9 +485,12 @@ impl Outbox {
         self.next_transaction - self.resolved.low()
     }
 
-    /// Whether less than a quarter of the window is left to use.
-    pub fn is_short_of_credit(&self) -> bool {
-        self.credit.saturating_sub(self.next_transaction) < u64::from(self.config.window) / 4
+    /// Whether credit runs short and the peer, which was last told the mark `told`, could grant
+    /// more if it knew ours (PROTOCOL 6.8).
+    pub fn should_tell_low_water(&self, told: u64) -> bool {
+        let quarter = u64::from(self.config.window) / 4;
+        self.credit.saturating_sub(self.next_transaction) < quarter
+            && self.low_water() - told >= quarter
     }
 
     /// Whether the peer has packets of ours whose messages it did not report on.

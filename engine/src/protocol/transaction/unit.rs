@@ -192,6 +192,11 @@ impl Unit {
         self.sealed.take()
     }
 
+    /// The packet in which it left last, if it ever left.
+    pub fn packet_number(&self) -> Option<u64> {
+        (self.tries > 0).then_some(self.packet_number)
+    }
+
     /// How often it left so far; a stamp that tells one try from another.
     pub fn tries(&self) -> u8 {
         self.tries

@@ -315,6 +315,12 @@ impl<C: Copy> Recovery<C> {
         })
     }
 
+    /// Takes a packet out of what is in flight without an opinion on its fate: where packets have
+    /// no numbers on the wire, what left again in another one is never acknowledged in this one.
+    pub fn forget(&mut self, packet_number: u64) {
+        self.sent.acknowledge(packet_number..=packet_number, |_, _, _| {});
+    }
+
     /// Does what is due at `now`; to be called when [`Recovery::next_timeout`] has passed. What
     /// packets taken for lost carried is appended to `lost`.
     pub fn on_timeout(&mut self, now: Instant, lost: &mut Vec<C>) -> TimeoutOutcome {

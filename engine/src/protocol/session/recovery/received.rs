@@ -69,11 +69,6 @@ impl ReceivedPackets {
         }
     }
 
-    /// How long an acknowledgement of ours may be held back.
-    pub fn delay_max(&self) -> Duration {
-        self.delay_max
-    }
-
     /// Adapts to the path: acknowledge four times a smoothed round trip at least, and after
     /// `ack_every` packets, which the sender asks for or, if it says nothing, our own
     /// [`super::Recovery::ack_every`] stands for (PROTOCOL 5.3). On a path faster than our timers
