@@ -258,6 +258,7 @@ impl Node {
         let to = process.open.iter().find(|(_, node)| *node == draft.to);
         let Some(&(peer, _)) = to else { return Err(SendError::NotConnected) };
         self.wake_at = Some(self.wake_at.map_or(now, |at| at.min(now)));
+        self.idle_turns = 0;
         let max = process.endpoint.message_len_max(peer);
         let sent = process.endpoint.send(now, peer, draft.service, &draft.bytes);
         let window = self.plan.transactions;
@@ -289,6 +290,7 @@ impl Node {
         if self.wanted.contains(&peer) {
             process.connect_at.push((now + self.reconnect_after, peer));
         }
+        self.idle_turns = 0;
         self.wake_at = Some(now);
     }
 
@@ -330,7 +332,7 @@ impl Node {
         if !stays {
             process.driver.wait(None).expect("the simulated driver does not fail");
         }
-        self.idle_turns = if is_busy { 0 } else { self.idle_turns + 1 };
+        self.idle_turns = if is_busy || stays { 0 } else { self.idle_turns + 1 };
         if self.idle_turns > IDLE_TURNS_MAX {
             self.idle_turns = 0;
             auditor.blame("I25", format!("node {} runs without doing anything", self.index));

@@ -533,7 +533,7 @@ fn train_is_told_in_its_order() {
 fn more_holes_than_one_report_lists_do_not_keep_outcomes_back() {
     for mode in [Mode::Sealed, Mode::Plain] {
         let offer = |config: &mut EndpointConfig| {
-            config.offer = Offer::new(&[crate::protocol::crypto::Suite::Aes256Gcm], &[mode]);
+            config.offer = Offer::new(&[Suite::Aes256Gcm], &[mode]);
         };
         let (mut pair, peer) = Pair::with(offer, offer).connect();
         pair.sides[1].replies_at_once = false;
