@@ -66,7 +66,7 @@ pub struct Unit {
     /// How often it left.
     pub(super) tries: u8,
     /// The packet in which it left last.
-    pub(super) packet_number: u64,
+    pub(super) packet_number: Option<u64>,
     body_end: usize,
     lease: Option<Lease>,
     /// The packet inside the buffer and its head's length, once sealed.
@@ -84,7 +84,7 @@ impl Unit {
             unresolved: 0,
             payload: 0,
             tries: 0,
-            packet_number: 0,
+            packet_number: None,
             body_end: HEADROOM,
             lease: Some(lease),
             sealed: None,
@@ -187,14 +187,19 @@ impl Unit {
         self.sealed = Some((packet, head_len));
     }
 
+    /// Packet numbers of a session that ends say nothing in another.
+    pub fn forget_packet(&mut self) {
+        self.packet_number = None;
+    }
+
     /// Takes the mark away: the caller unseals the bytes.
     pub fn take_sealed(&mut self) -> Option<(Range<usize>, usize)> {
         self.sealed.take()
     }
 
-    /// The packet in which it left last, if it ever left.
+    /// The packet in which it left last, if it ever left in this session.
     pub fn packet_number(&self) -> Option<u64> {
-        (self.tries > 0).then_some(self.packet_number)
+        self.packet_number
     }
 
     /// How often it left so far; a stamp that tells one try from another.
