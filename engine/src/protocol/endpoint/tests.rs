@@ -559,14 +559,18 @@ fn more_holes_than_one_report_lists_do_not_keep_outcomes_back() {
             config.offer = Offer::new(&[Suite::Aes256Gcm], &[mode]);
         };
         let (mut pair, peer) = Pair::with(offer, offer).connect();
+        // A request without a reply keeps the low-water mark where it is, and refusals between
+        // the others make each of them a range of its own.
         pair.sides[1].replies_at_once = false;
-        // Requests without a reply keep the low-water mark where it is.
-        for _ in 0..100 {
-            pair.send(peer, ServiceKind::Request, b"?");
+        pair.send(peer, ServiceKind::Request, b"?");
+        for number in 0..200 {
+            pair.sides[1].refuses = number % 2 == 1;
             pair.send(peer, ServiceKind::ExactlyOnce, b"!");
+            pair.drive_for(Duration::from_millis(2));
         }
-        pair.drive_for(Duration::from_secs(5));
+        pair.drive_for(Duration::from_secs(2));
         assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 100, "{mode:?}");
+        assert_eq!(pair.sides[0].outcome_count(Outcome::Refused(7)), 100, "{mode:?}");
     }
 }
 
