@@ -325,6 +325,7 @@ impl Endpoint {
         for id in outbox.unit_ids() {
             let Some(unit) = outbox.unit(id) else { continue };
             let tries = unit.tries();
+            unit.forget_packet();
             if let Some((packet, head_len)) = unit.take_sealed()
                 && !unit.is_released()
             {

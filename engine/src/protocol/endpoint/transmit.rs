@@ -238,7 +238,7 @@ impl Endpoint {
         live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;
-        self.counters.retransmissions += u64::from(before.is_some());
+        self.counters.retransmissions += u64::from(tries > 1);
         let to = live.session.address();
         let peer = live.peer;
         self.collect_outcomes(peer);

@@ -250,7 +250,7 @@ impl Outbox {
         let unit = self.unit(id).expect("a unit that leaves exists");
         unit.tries = unit.tries.saturating_add(1);
         unit.state = State::InFlight;
-        unit.packet_number = number;
+        unit.packet_number = Some(number);
         let (tries, retry) = (unit.tries, unit.features.retry);
         let (transactions, service) = (unit.transactions(), unit.service);
         match retry {
@@ -415,8 +415,11 @@ impl Outbox {
             if direction == Direction::Own && unit.first >= range.end {
                 break;
             }
-            if unit.tries > 0 && unit.state.is_unsettled() && range.contains(&unit.first) {
-                visit(unit.packet_number, unit.tries == 1);
+            if let Some(number) = unit.packet_number
+                && unit.state.is_unsettled()
+                && range.contains(&unit.first)
+            {
+                visit(number, unit.tries == 1);
             }
         }
     }

@@ -65,8 +65,8 @@ pub struct Unit {
     pub(super) payload: u64,
     /// How often it left.
     pub(super) tries: u8,
-    /// The packet in which it left last.
-    pub(super) packet_number: u64,
+    /// The packet of the present session in which it left last.
+    pub(super) packet_number: Option<u64>,
     body_end: usize,
     lease: Option<Lease>,
     /// The packet inside the buffer and its head's length, once sealed.
@@ -84,7 +84,7 @@ impl Unit {
             unresolved: 0,
             payload: 0,
             tries: 0,
-            packet_number: 0,
+            packet_number: None,
             body_end: HEADROOM,
             lease: Some(lease),
             sealed: None,
@@ -192,9 +192,14 @@ impl Unit {
         self.sealed.take()
     }
 
-    /// The packet in which it left last, if it ever left.
+    /// The packet in which it left last, if it left in the present session.
     pub fn packet_number(&self) -> Option<u64> {
-        (self.tries > 0).then_some(self.packet_number)
+        self.packet_number
+    }
+
+    /// The session in which it left is over, and its packet numbers with it.
+    pub fn forget_packet(&mut self) {
+        self.packet_number = None;
     }
 
     /// How often it left so far; a stamp that tells one try from another.
