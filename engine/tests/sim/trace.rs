@@ -33,7 +33,8 @@ impl Trace {
         self.mix(bytes);
         if self.is_told {
             let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
-            let head = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len().min(40))]);
+            let end = end.unwrap_or_else(|| bytes.len().min(40));
+            let head = String::from_utf8_lossy(&bytes[..end]);
             println!("{:>16} node {node} {what} {} {head}", now.as_nanos(), bytes.len());
         }
     }

@@ -38,6 +38,9 @@ enum Due {
     Start(usize),
 }
 
+/// Something that happens to a node, to a pair, or for a while.
+type Act = fn(&mut World, Instant, usize, [usize; 2], Duration);
+
 struct World {
     plan: Plan,
     network: SimNetwork,
@@ -60,7 +63,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
     if is_told {
         println!("{plan:#?}");
     }
-    let mut random = Random::new(seed ^ 0x776f_726c_64);
+    let mut random = Random::new(seed ^ 0x0077_6f72_6c64);
     let network = SimNetwork::new(seed, plan.weather(&mut random));
     let tries = plan.nodes.iter().map(|node| u64::from(node.tries)).collect();
     let mut world = World {
@@ -266,7 +269,7 @@ impl World {
         let edge = self.plan.edges[self.random.index(self.plan.edges.len())];
         let longest = self.plan.span.min(Duration::from_secs(40)).max(Duration::from_millis(60));
         let spell = log_uniform(&mut self.random, Duration::from_millis(1), longest);
-        let acts: [(u64, fn(&mut Self, Instant, usize, [usize; 2], Duration)); 6] = [
+        let acts: [(u64, Act); 6] = [
             (troubles.work, |world, now, _, pair, _| world.work(now, pair)),
             (troubles.close, |world, now, _, [one, other], _| world.nodes[one].close(now, other)),
             (troubles.crash, |world, _, node, _, spell| {

@@ -508,6 +508,29 @@ fn unit_in_the_kernels_hands_survives_a_change_of_sessions() {
     assert_eq!(pair.sides[0].outcomes, [(0, 1, Outcome::Delivered)]);
 }
 
+// PROTOCOL 6.14
+#[test]
+fn plain_unit_that_changed_sessions_is_not_looked_for_under_its_old_number() {
+    let offer = |config: &mut EndpointConfig| {
+        config.offer = Offer::new(&[Suite::Aes256Gcm], &[Mode::Plain]);
+    };
+    let (mut pair, peer) = Pair::with(offer, offer).connect();
+    pair.drive_for(ASK_AGAIN_MIN);
+    for _ in 0..20 {
+        pair.send(peer, ServiceKind::ExactlyOnce, b"numbers");
+        pair.drive_for(Duration::from_millis(1));
+    }
+    pair.loses = Box::new(|_| true);
+    pair.send(peer, ServiceKind::ExactlyOnce, b"moves");
+    pair.turn();
+    pair.loses = Box::new(|_| false);
+    let slot = pair.sides[0].endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+    pair.sides[0].endpoint.renew(pair.now, slot);
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.len(), 21);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 21);
+}
+
 #[test]
 fn train_is_told_in_its_order() {
     let (mut pair, peer) = Pair::connected();
