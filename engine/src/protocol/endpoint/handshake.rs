@@ -194,11 +194,14 @@ impl Endpoint {
     ) -> Result<(), DropReason> {
         let waits = |&(_, peer): &(u32, &Peer)| peer.address == from && peer.ask_again.is_some();
         let (slot, peer) = self.peers.iter().find(waits).ok_or(DropReason::HandshakeUnexpected)?;
-        // Replayed or not, it costs one handshake, and no more than one in a while.
-        if peer.asked_at + ASK_AGAIN_MIN > now {
-            return Err(DropReason::OverBudget);
-        }
         Notice::open(&self.config.identity, &peer.key, packet, datagram)?;
+        // Replayed or not, it costs one handshake, and no more than one in a while.
+        let soonest = peer.asked_at + ASK_AGAIN_MIN;
+        if soonest > now {
+            self.peers.find_mut(slot).expect("found above").ask_again = Some(soonest);
+            self.rearm(now, slot);
+            return Ok(());
+        }
         self.start_handshake(now, slot);
         Ok(())
     }

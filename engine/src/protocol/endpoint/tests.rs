@@ -106,6 +106,7 @@ struct Pair {
     /// Arrival, whether it goes to the second side, bytes.
     link: VecDeque<(Instant, bool, Vec<u8>)>,
     loses: Judge,
+    one_way: Duration,
     /// Longer datagrams do not get through.
     longest: usize,
     sent: u64,
@@ -122,6 +123,7 @@ impl Pair {
             now: Instant::from_nanos(1_000_000),
             link: VecDeque::new(),
             loses: Box::new(|_| false),
+            one_way: ONE_WAY,
             longest: 1_472,
             sent: 0,
         }
@@ -152,7 +154,7 @@ impl Pair {
             while let Some(transmit) = self.sides[index].endpoint.poll_transmit(self.now) {
                 self.sent += 1;
                 if !(self.loses)(self.sent) && transmit.lease.len() <= self.longest {
-                    let at = self.now + ONE_WAY;
+                    let at = self.now + self.one_way;
                     self.link.push_back((at, index == 0, transmit.lease.to_vec()));
                 }
             }
@@ -418,10 +420,11 @@ fn pending_peer_gets_in_once_its_key_is_accepted() {
     let policy = |config: &mut EndpointConfig| config.trust = Trust::new(TrustPolicy::Never);
     let (mut pair, _) = Pair::with(|_| {}, policy).connect();
     assert!(matches!(pair.sides[0].changes[..], [SessionChange::Pending { .. }]));
-    pair.drive_for(Duration::from_secs(6));
     let key = pair.sides[0].key;
     pair.sides[1].endpoint.accept_key(key);
     pair.drive();
+    assert_eq!(pair.sides[0].changes.len(), 1, "a notice makes nobody ask twice in a moment");
+    pair.drive_for(Duration::from_secs(6));
     assert!(
         matches!(pair.sides[0].changes.last(), Some(SessionChange::Opened { .. })),
         "{:?}",
@@ -663,4 +666,16 @@ fn plain_sender_learns_the_path_from_reports_alone() {
     assert_eq!((statistics.packets_lost, statistics.backoff), (0, 0));
     assert_eq!(statistics.rtt_smoothed, ONE_WAY + ONE_WAY);
     assert!(statistics.window > 500_000, "{}", statistics.window);
+}
+
+#[test]
+fn session_opens_across_a_path_of_seconds() {
+    let mut pair = Pair::new();
+    pair.one_way = Duration::from_millis(750);
+    let (address, key) = (pair.sides[1].address, pair.sides[1].key);
+    pair.sides[0].endpoint.connect(pair.now, address, key).unwrap();
+    pair.drive_for(Duration::from_secs(20));
+    for side in &pair.sides {
+        assert!(matches!(side.changes[..], [SessionChange::Opened { .. }]), "{:?}", side.changes);
+    }
 }

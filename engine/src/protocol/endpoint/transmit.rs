@@ -214,7 +214,7 @@ impl Endpoint {
             body: unit.body_kind(),
             flags,
         };
-        let (before, retried) = (unit.packet_number(), unit.tries() > 0);
+        let before = unit.packet_number();
         let buffer = unit.buffer().expect("nothing else holds it");
         let sealed = live.session.seal(buffer, body, outgoing);
         let lease = unit.view(sealed.packet.clone());
@@ -238,7 +238,7 @@ impl Endpoint {
         live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;
-        self.counters.retransmissions += u64::from(retried);
+        self.counters.retransmissions += u64::from(tries > 1);
         let to = live.session.address();
         let peer = live.peer;
         self.collect_outcomes(peer);

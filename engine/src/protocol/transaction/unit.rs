@@ -65,7 +65,7 @@ pub struct Unit {
     pub(super) payload: u64,
     /// How often it left.
     pub(super) tries: u8,
-    /// The packet in which it left last.
+    /// The packet of the present session in which it left last.
     pub(super) packet_number: Option<u64>,
     body_end: usize,
     lease: Option<Lease>,
@@ -187,19 +187,19 @@ impl Unit {
         self.sealed = Some((packet, head_len));
     }
 
-    /// Packet numbers of a session that ends say nothing in another.
-    pub fn forget_packet(&mut self) {
-        self.packet_number = None;
-    }
-
     /// Takes the mark away: the caller unseals the bytes.
     pub fn take_sealed(&mut self) -> Option<(Range<usize>, usize)> {
         self.sealed.take()
     }
 
-    /// The packet in which it left last, if it ever left in this session.
+    /// The packet in which it left last, if it left in the present session.
     pub fn packet_number(&self) -> Option<u64> {
         self.packet_number
+    }
+
+    /// The session in which it left is over, and its packet numbers with it.
+    pub fn forget_packet(&mut self) {
+        self.packet_number = None;
     }
 
     /// How often it left so far; a stamp that tells one try from another.

@@ -140,6 +140,8 @@ pub struct Initiator {
     datagram: Vec<u8>,
     /// Whether it is to be sent now.
     is_due: bool,
+    /// When the present Hello was first sent.
+    hello_at: Instant,
     retry_interval: Duration,
     retry_at: Instant,
     give_up_at: Instant,
@@ -185,6 +187,7 @@ impl Initiator {
             state: State::Cookie(step),
             datagram,
             is_due: true,
+            hello_at: now,
             retry_interval: config.first_retry,
             retry_at: now,
             give_up_at: now + config.give_up_after,
@@ -234,7 +237,10 @@ impl Initiator {
                 self.datagram = datagram;
                 self.is_due = true;
                 self.heard = self.heard.max_with(LastHeard::Cookie);
-                self.retry_interval = self.config.first_retry;
+                // The answer shows how long the path is, losses included: an Initiate that is sent
+                // again sooner would use up its tries before the Accept can be here.
+                let answered_in = now.saturating_since(self.hello_at);
+                self.retry_interval = self.config.first_retry.max(answered_in.saturating_mul(2));
                 self.schedule_retry(now, random);
                 Ok(Progress::Waiting)
             }
@@ -277,6 +283,7 @@ impl Initiator {
                 let (step, datagram) = ExpectCookie::start(&self.config, self.transaction, random);
                 self.state = State::Cookie(step);
                 self.datagram = datagram;
+                self.hello_at = now;
             }
         }
         self.is_due = true;
