@@ -313,6 +313,7 @@ impl Endpoint {
             receive_bytes: self.config.receive_bytes,
             low_water_told: 0,
             credit_told: 0,
+            starved_at: Instant::ZERO,
             resume: super::Resume::default(),
         };
         self.peers.find_mut(peer_slot).expect("a session has a peer").association =

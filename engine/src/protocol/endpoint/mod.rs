@@ -97,6 +97,8 @@ struct Association {
     receive_bytes: u64,
     low_water_told: u64,
     credit_told: u64,
+    /// When the peer was last asked for credit because there was none left.
+    starved_at: Instant,
     /// Where reports go on that did not fit the last acknowledgement.
     resume: Resume,
 }
@@ -275,7 +277,18 @@ impl Endpoint {
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, service, message, room);
-        if association.outbox.should_tell_low_water(association.low_water_told) {
+        let mut asks = association.outbox.should_tell_low_water(association.low_water_told);
+        if matches!(sent, Err(PushError::NoTransaction)) && !asks {
+            // Nothing under way will be answered with credit: ask, once in a probe time-out.
+            let live = peer.current.and_then(|live| self.lives.find(live));
+            let recovery = &live.expect("checked by body_room").session.recovery;
+            asks = recovery.in_flight_bytes() == 0
+                && association.starved_at + recovery.probe_timeout() <= now;
+            if asks {
+                association.starved_at = now;
+            }
+        }
+        if asks {
             self.ask_for_report(to.slot);
         }
         self.mark_ready(to.slot);

@@ -531,6 +531,33 @@ fn plain_unit_that_changed_sessions_is_not_looked_for_under_its_old_number() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 21);
 }
 
+// PROTOCOL 6.8
+#[test]
+fn sender_without_credit_asks_although_its_mark_counts_as_told() {
+    let offer = |config: &mut EndpointConfig| {
+        config.offer = Offer::new(&[Suite::Aes256Gcm], &[Mode::Plain]);
+    };
+    let (mut pair, peer) = Pair::with(offer, offer).connect();
+    pair.loses = Box::new(|_| true);
+    while pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"lost").is_ok() {}
+    pair.turn();
+    pair.loses = Box::new(|_| false);
+    // A control packet that was under way answers the ping which told the mark and was lost.
+    let endpoint = &mut pair.sides[0].endpoint;
+    let slot = endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+    let live = endpoint.lives.find_mut(slot).unwrap();
+    let ping = live.last_ping.take().unwrap();
+    live.session.recovery.forget(ping);
+    let known = endpoint.peers.find_mut(peer.slot).unwrap().association.as_mut().unwrap();
+    known.low_water_told = known.outbox.low_water();
+    pair.drive();
+    let full = SendError::Full(FullReason::Transactions);
+    let sent = pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"refused");
+    assert_eq!(sent, Err(full));
+    pair.drive();
+    pair.send(peer, ServiceKind::Maybe, b"taken");
+}
+
 #[test]
 fn train_is_told_in_its_order() {
     let (mut pair, peer) = Pair::connected();
