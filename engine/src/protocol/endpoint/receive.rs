@@ -103,23 +103,31 @@ impl Endpoint {
         let body = packet.body();
         let asks_now = match packet.head.packet {
             PacketKind::Message => self.handle_message(slot, &packet, &datagram[body], offset)?,
-            PacketKind::Ack => {
-                return self.handle_control(now, slot, &packet, &datagram[body]).map(drop);
+            PacketKind::Ack | PacketKind::Probe => {
+                self.handle_control(now, slot, &packet, &datagram[body])?
             }
-            PacketKind::Probe => self.handle_control(now, slot, &packet, &datagram[body])?,
             PacketKind::Close => return self.handle_close(now, slot, &datagram[body]),
             _ => return Err(DropReason::Unsupported),
         };
-        self.note_arrival(now, slot, number, asks_now);
+        self.note_arrival(now, slot, number, packet.head.packet != PacketKind::Ack, asks_now);
         Ok(())
     }
 
-    /// Records an ack-eliciting packet that was kept.
-    fn note_arrival(&mut self, now: Instant, slot: u32, number: Option<u64>, asks_now: bool) {
+    /// Records a packet that was kept. Pure acknowledgements are recorded too, though they elicit
+    /// none: left out, each would look like a hole.
+    fn note_arrival(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        number: Option<u64>,
+        is_eliciting: bool,
+        asks_now: bool,
+    ) {
         let Some(live) = self.lives.find_mut(slot) else { return };
         let arrival = live.arrivals;
         live.arrivals += 1;
-        live.session.received.on_received(now, number.unwrap_or(arrival), true, asks_now);
+        let number = number.unwrap_or(arrival);
+        live.session.received.on_received(now, number, is_eliciting, asks_now);
         if !live.touched {
             live.touched = true;
             self.touched.push(slot);

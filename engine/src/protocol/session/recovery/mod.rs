@@ -35,7 +35,8 @@ pub use rtt::Rtt;
 pub use sent::SentKind;
 
 use crate::limits::{
-    ACK_EVERY_MAX, ACK_RANGES_MAX, PACKET_THRESHOLD_MAX, PACKETS_IN_FLIGHT_MAX, PROBE_TIMEOUT_MAX,
+    ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_RANGES_MAX, PACKET_THRESHOLD_MAX, PACKETS_IN_FLIGHT_MAX,
+    PROBE_TIMEOUT_MAX,
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::time::{Duration, Instant};
@@ -425,7 +426,7 @@ impl<C: Copy> Recovery<C> {
     /// (PROTOCOL 5.3).
     pub fn ack_every(&self) -> u32 {
         let eighth = self.congestion.window() / self.datagram_len() as u64 / 8;
-        u32::try_from(eighth).unwrap_or(ACK_EVERY_MAX).clamp(2, ACK_EVERY_MAX)
+        u32::try_from(eighth).unwrap_or(ACK_EVERY_MAX).clamp(ACK_EVERY_MIN, ACK_EVERY_MAX)
     }
 
     /// Counters and gauges.

@@ -9,12 +9,10 @@
 //! Whether to acknowledge is decided once for each batch of packets that the kernel handed over,
 //! not for each packet (TRANSPORT 3.2).
 
-use crate::limits::{ACK_EVERY_MAX, ACK_RANGES_MAX, ACK_REPORTS_MAX, GRANULARITY};
+use crate::limits::{ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_RANGES_MAX, ACK_REPORTS_MAX, GRANULARITY};
 use crate::time::{Duration, Instant};
 use core::ops::RangeInclusive;
 
-/// Packets after which a receiver acknowledges at least, unless told otherwise.
-const ACK_EVERY_MIN: u32 = 2;
 /// Acknowledgements of ours whose own acknowledgement we can make use of.
 const CONFIRMABLE_MAX: usize = 8;
 
@@ -247,7 +245,7 @@ mod tests {
     #[test]
     fn acknowledgement_waits_for_packets_a_hole_a_wish_or_the_deadline() {
         let mut received = ReceivedPackets::new(Duration::from_millis(25));
-        received.tune(Duration::from_millis(8), 4);
+        received.tune(Duration::from_millis(8), 9);
         assert!(!received.end_of_batch(T0), "nothing to say");
         assert_eq!(received.next_timeout(), None);
 
@@ -259,28 +257,28 @@ mod tests {
         received.on_ack_sent(None);
         assert!(!received.is_ack_owed() && received.next_timeout().is_none());
 
-        for number in 1..4 {
+        for number in 1..9 {
             received.on_received(T0, number, true, false);
             assert!(!received.end_of_batch(T0));
         }
-        received.on_received(T0, 4, true, false);
-        assert!(received.end_of_batch(T0), "four packets");
+        received.on_received(T0, 9, true, false);
+        assert!(received.end_of_batch(T0), "nine packets");
         received.on_ack_sent(None);
 
-        received.on_received(T0, 6, true, false);
+        received.on_received(T0, 11, true, false);
         assert!(received.end_of_batch(T0), "a hole opened");
         received.on_ack_sent(None);
-        received.on_received(T0, 5, true, false);
+        received.on_received(T0, 10, true, false);
         assert!(received.end_of_batch(T0), "it closed");
         received.on_ack_sent(None);
-        received.on_received(T0, 7, true, true);
+        received.on_received(T0, 12, true, true);
         assert!(received.end_of_batch(T0), "the packet asks");
     }
 
     // PROTOCOL 5.3
     #[test]
     fn asked_for_count_stays_within_bounds() {
-        for (asked, used) in [(0, 2), (1, 2), (17, 17), (1_000, 64u64)] {
+        for (asked, used) in [(0, 8), (1, 8), (17, 17), (1_000, 64u64)] {
             let mut received = ReceivedPackets::new(Duration::from_millis(25));
             received.tune(Duration::from_millis(1), asked);
             for number in 0..used {

@@ -578,7 +578,7 @@ fn fixed_rate_is_paced_from_the_first_packet_and_ignores_loss() {
 #[test]
 fn peer_is_asked_for_eight_acknowledgements_a_window() {
     let mut fixture = Fixture::measured();
-    assert_eq!(fixture.recovery.ack_every(), 2);
+    assert_eq!(fixture.recovery.ack_every(), crate::limits::ACK_EVERY_MIN);
     for turn in 0..6 {
         let sent = fixture.burst(at(turn * 50), 100);
         fixture.ack(at(turn * 50 + 40), &[sent[0]..=sent[99]]);
