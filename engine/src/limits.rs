@@ -1,6 +1,8 @@
 //! Every bound of the engine with its reason. A peer, a network or an application can fill each
 //! of these and no more; what happens then is written where the bound is used.
 
+use std::ops::RangeInclusive;
+
 use crate::time::Duration;
 
 // ---- Wire --------------------------------------------------------------------------------
@@ -199,6 +201,9 @@ pub const ASK_AGAIN_MIN: Duration = Duration::from_secs(5);
 pub const GRANULARITY: Duration = Duration::from_micros(100);
 /// A session without an authenticated packet for this long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time-outs that a handshake takes (PROTOCOL 3.14).
+pub const IDLE_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(86_400);
 /// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
