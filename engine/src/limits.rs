@@ -1,6 +1,8 @@
 //! Every bound of the engine with its reason. A peer, a network or an application can fill each
 //! of these and no more; what happens then is written where the bound is used.
 
+use std::ops::RangeInclusive;
+
 use crate::time::Duration;
 
 // ---- Wire --------------------------------------------------------------------------------
@@ -31,6 +33,8 @@ pub const HEAD_EMIT_LEN_MAX: usize = 320;
 /// Buffers for handshake and control packets of one shard: a train of them and what is held by
 /// the kernel meanwhile.
 pub const CONTROL_BUFFERS: u32 = 512;
+/// Of those, the ones that packets of strangers do not get: acknowledgements need them.
+pub const CONTROL_BUFFERS_KEPT: usize = CONTROL_BUFFERS as usize / 2;
 /// Bytes of such a buffer: an Initiate is 1200, and an acknowledgement with every list full less.
 pub const CONTROL_BUFFER_LEN: usize = HEADROOM + 1_400;
 /// Segments of one GSO or GRO train (`UDP_MAX_SEGMENTS` of Linux 6.x).
@@ -103,6 +107,9 @@ pub const REPLAY_WINDOW: u64 = 8_192;
 pub const ACK_RANGES_MAX: usize = 64;
 /// Ranges of transactions in one acknowledgement.
 pub const TRANSACTION_RANGES_MAX: usize = 32;
+/// Blocks of one control body that are looked at (PROTOCOL 2.17): packet ranges, refusals, reports
+/// both ways, credit, low-water mark and ping are fewer than 40.
+pub const CONTROL_BLOCKS_MAX: usize = 64;
 /// Packets in flight on one session: the sent-packet ring. A window that wants more waits.
 pub const PACKETS_IN_FLIGHT_MAX: usize = 16_384;
 /// Sent packets that loss detection waits for behind a missing one at most, however much a path
@@ -197,6 +204,9 @@ pub const ASK_AGAIN_MIN: Duration = Duration::from_secs(5);
 pub const GRANULARITY: Duration = Duration::from_micros(100);
 /// A session without an authenticated packet for this long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Idle time-outs that a handshake takes (PROTOCOL 3.14).
+pub const IDLE_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(86_400);
 /// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 

@@ -43,7 +43,7 @@ impl<D: Driver, H: Handler> AnyShard<H> for Shard<D, H> {
     }
 
     fn with_handler(&mut self, act: &mut dyn FnMut(&mut H, &mut Context<'_>)) {
-        self.with_handler(act);
+        self.between_turns(act);
     }
 }
 

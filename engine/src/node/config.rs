@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::io::impair::Impairment;
 use crate::io::kernel::IoChoice;
-use crate::limits::{DATAGRAM_LEN_MAX, IDLE_TIMEOUT, TRANSACTIONS_DEFAULT};
+use crate::limits::{DATAGRAM_LEN_MAX, IDLE_TIMEOUT, IDLE_TIMEOUT_RANGE, TRANSACTIONS_DEFAULT};
 use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
 use crate::protocol::session::recovery::CongestionConfig;
-use crate::protocol::session::{BootId, Identity, Mode, Offer, Trust};
+use crate::protocol::session::{BootId, Identity, Mode, Offer, PeerText, Trust};
 use crate::shard::Idle;
 use crate::time::Duration;
 
@@ -62,7 +62,7 @@ pub struct Config {
     pub bundle: bool,
     /// Congestion control.
     pub congestion: CongestionConfig,
-    /// A silent session is closed after this.
+    /// A silent session is closed after this; from 100 ms to a day.
     pub idle_timeout: Duration,
     /// A handshake without an answer is given up after this.
     pub handshake_timeout: Duration,
@@ -133,6 +133,12 @@ impl Config {
         {
             return Err(ConfigError::Mtu(len));
         }
+        if !IDLE_TIMEOUT_RANGE.contains(&self.idle_timeout) {
+            return Err(ConfigError::IdleTimeout(self.idle_timeout));
+        }
+        if PeerText::new(self.name.as_bytes()).is_none() {
+            return Err(ConfigError::Name);
+        }
         if self.suites.is_empty() || self.modes.is_empty() {
             return Err(ConfigError::NothingOffered);
         }
@@ -181,8 +187,12 @@ fn is_private(address: SocketAddr) -> bool {
 /// A setting that cannot work.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConfigError {
+    /// An idle time-out that peers would not take.
+    IdleTimeout(Duration),
     /// A datagram size outside the possible.
     Mtu(usize),
+    /// A name that is too long or not printable.
+    Name,
     /// No suite or no mode.
     NothingOffered,
     /// No shard.
@@ -203,6 +213,12 @@ pub enum ConfigError {
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::IdleTimeout(timeout) => write!(
+                f,
+                "an idle time-out of {} ms cannot be: choose from 100 to 86400000",
+                timeout.as_micros() / 1_000
+            ),
+            Self::Name => write!(f, "a name has at most 64 bytes, all printable ASCII"),
             Self::Mtu(len) => {
                 write!(f, "a datagram of {len} bytes cannot be: choose from 1200 to 65507")
             }

@@ -17,8 +17,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 pub use build::IoSummary;
 pub use config::{Config, ConfigError};
@@ -31,6 +32,9 @@ use crate::limits::MAILBOX_LEN;
 use crate::protocol::crypto::Random;
 use crate::protocol::session::{BootId, PublicKey};
 use crate::shard::{Command, Handler, Mailbox, ShardReport};
+
+/// How often a thread that waits for a shard asks whether it still runs.
+const STOP_CHECKED_EVERY: Duration = Duration::from_millis(50);
 
 /// A running node. Dropping it stops it.
 #[derive(Debug)]
@@ -127,20 +131,37 @@ impl Node {
             self.command(index, Command::Report(sender.clone()));
         }
         drop(sender);
-        let mut reports: Vec<_> = receiver.into_iter().collect();
+        let mut reports: Vec<ShardReport> = Vec::with_capacity(self.mailboxes.len());
+        loop {
+            match receiver.recv_timeout(STOP_CHECKED_EVERY) {
+                Ok(report) => reports.push(report),
+                Err(RecvTimeoutError::Disconnected) => break,
+                // A shard that ended leaves the commands in its mailbox unanswered.
+                Err(RecvTimeoutError::Timeout) => {
+                    let has_answered = |index| reports.iter().any(|report| report.shard == index);
+                    if (0..self.mailboxes.len()).all(|i| has_answered(i) || self.has_ended(i)) {
+                        break;
+                    }
+                }
+            }
+        }
+        reports.extend(receiver.try_iter());
         reports.sort_unstable_by_key(|report| report.shard); // They answer in any order.
         reports
     }
 
     /// Whether every shard has ended, because its handler said so or its driver broke.
     pub fn is_finished(&self) -> bool {
-        self.shards.iter().all(|shard| shard.thread.as_ref().is_none_or(JoinHandle::is_finished))
+        (0..self.shards.len()).all(|index| self.has_ended(index))
     }
 
     /// Stops every shard and returns what they did.
     ///
     /// # Errors
     /// The driver's, if one was broken.
+    ///
+    /// # Panics
+    /// With the panic of a handler, if one panicked.
     pub fn stop(mut self) -> io::Result<Vec<ShardReport>> {
         self.tell_stop();
         self.join()
@@ -150,14 +171,24 @@ impl Node {
     ///
     /// # Errors
     /// The driver's, if one was broken.
+    ///
+    /// # Panics
+    /// With the panic of a handler, if one panicked.
     pub fn join(&mut self) -> io::Result<Vec<ShardReport>> {
         let mut reports = Vec::with_capacity(self.shards.len());
         for shard in &mut self.shards {
             if let Some(thread) = shard.thread.take() {
-                reports.push(thread.join().expect("a panic aborts the process")?);
+                let ended = thread.join();
+                reports.push(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
             }
         }
         Ok(reports)
+    }
+
+    /// Whether one shard has ended.
+    fn has_ended(&self, index: usize) -> bool {
+        let shard = self.shards.get(index);
+        shard.is_none_or(|shard| shard.thread.as_ref().is_none_or(JoinHandle::is_finished))
     }
 
     fn tell_stop(&self) {
@@ -168,12 +199,8 @@ impl Node {
 
     /// Puts a command, waiting for room: commands are rare, and mailboxes are emptied each turn.
     fn command(&self, index: usize, mut command: Command) {
-        let has_ended = || {
-            let shard = self.shards.get(index);
-            shard.is_none_or(|shard| shard.thread.as_ref().is_none_or(JoinHandle::is_finished))
-        };
         while let Err(back) = self.mailboxes[index].put(command) {
-            if has_ended() {
+            if self.has_ended(index) {
                 return;
             }
             command = back;
@@ -185,8 +212,10 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.tell_stop();
-        // An error of the driver has nobody left to be told.
-        let _ = self.join();
+        // An error or a panic has nobody left to be told.
+        for thread in self.shards.iter_mut().filter_map(|shard| shard.thread.take()) {
+            drop(thread.join());
+        }
     }
 }
 

@@ -11,19 +11,15 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{Config, Node, StartError};
+use super::{Config, Node, STOP_CHECKED_EVERY, StartError};
 use crate::protocol::endpoint::{ConnectError, PeerId, SendError, SessionChange};
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outcome, Resolved};
 use crate::protocol::wire::ServiceKind;
 use crate::shard::{Context, Handler, Message};
-
-/// How often a thread that waits for a shard asks whether it still runs.
-const STOP_CHECKED_EVERY: Duration = Duration::from_millis(50);
 
 /// A peer as the application's threads name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -145,6 +141,9 @@ impl QueueNode {
     ///
     /// # Errors
     /// [`StartError`].
+    ///
+    /// # Panics
+    /// If `depth` is zero.
     pub fn start(config: Config, depth: usize) -> Result<Self, StartError> {
         let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
         let for_shards = Arc::clone(&lines);
@@ -166,7 +165,7 @@ impl QueueNode {
             match outcome.recv_timeout(STOP_CHECKED_EVERY) {
                 Ok(outcome) => return outcome,
                 // A shard that ended leaves the requests in its queue unanswered.
-                Err(RecvTimeoutError::Timeout) if !self.node.is_finished() => {}
+                Err(RecvTimeoutError::Timeout) if !self.node.has_ended(shard) => {}
                 Err(_) => return Err(QueueError::Stopped),
             }
         }
@@ -226,7 +225,7 @@ impl QueueNode {
     }
 
     fn request(&self, shard: usize, request: Request) -> Result<(), QueueError> {
-        if self.node.is_finished() {
+        if self.node.has_ended(shard) {
             return Err(QueueError::Stopped);
         }
         self.lines[shard].requests.push(request).map_err(|_| QueueError::QueueFull)?;

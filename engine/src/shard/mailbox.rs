@@ -83,7 +83,8 @@ impl<T> Mailbox<T> {
     /// The owner is awake, and will look at everything in this turn.
     pub fn wake(&self) {
         if self.is_nudged.load(Ordering::Relaxed) {
-            self.is_nudged.store(false, Ordering::SeqCst);
+            // A swap, so that what was put before the last nudge is seen after this.
+            self.is_nudged.swap(false, Ordering::SeqCst);
         }
         if self.is_asleep.load(Ordering::Relaxed) {
             self.is_asleep.store(false, Ordering::SeqCst);

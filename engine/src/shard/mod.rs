@@ -42,8 +42,6 @@ pub enum Command {
     Report(SyncSender<ShardReport>),
     /// End the loop after this turn.
     Stop,
-    /// Nothing but a turn: the handler has something to look at.
-    Turn,
 }
 
 /// What one shard did.
@@ -157,8 +155,14 @@ impl<D: Driver, H: Handler> Shard<D, H> {
         Ok(is_busy)
     }
 
-    /// Runs `act` with the handler and its context, between turns.
-    pub fn with_handler<T>(&mut self, act: impl FnOnce(&mut H, &mut Context<'_>) -> T) -> T {
+    /// Runs `act` with the handler and its context, between turns and at the time it is now: the
+    /// last turn may be long ago.
+    pub fn between_turns<T>(&mut self, act: impl FnOnce(&mut H, &mut Context<'_>) -> T) -> T {
+        self.now = self.driver.now().max(self.now);
+        self.with_handler(act)
+    }
+
+    fn with_handler<T>(&mut self, act: impl FnOnce(&mut H, &mut Context<'_>) -> T) -> T {
         let mut context = Context::new(
             &mut self.endpoint,
             self.now,
@@ -227,7 +231,6 @@ impl<D: Driver, H: Handler> Shard<D, H> {
                 // Nobody waits for a report any more: that is no concern of the shard.
                 Command::Report(to) => drop(to.try_send(self.report())),
                 Command::Stop => self.is_stopped = true,
-                Command::Turn => {}
             }
         }
         count > 0

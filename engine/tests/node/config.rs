@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use raet::io::kernel::OpenError;
+use raet::time::Duration;
 use raet::{
     Config, ConfigError, Context, Handler, IoChoice, Message, Mode, Mtu, Node, Poller, StartError,
 };
@@ -34,7 +35,7 @@ type Case = (fn(&mut Config), ConfigError, &'static str);
 #[test]
 fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
     let public = SocketAddr::from(([203, 0, 113, 9], 0));
-    let cases: [Case; 9] = [
+    let cases: [Case; 11] = [
         (|config| config.shards = 0, ConfigError::NoShards, "at least one shard"),
         (
             |config| (config.shards, config.cpus) = (2, Some(vec![0])),
@@ -54,6 +55,12 @@ fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
         ),
         (|config| config.transactions = 100, ConfigError::Transactions(100), "power of two"),
         (|config| config.tries = 0, ConfigError::Tries(0), "1 to 64"),
+        (
+            |config| config.idle_timeout = Duration::from_millis(99),
+            ConfigError::IdleTimeout(Duration::from_millis(99)),
+            "100 to 86400000",
+        ),
+        (|config| config.name = "n".repeat(65), ConfigError::Name, "at most 64 bytes"),
         (|config| config.tries = 65, ConfigError::Tries(65), "1 to 64"),
     ];
     for (spoil, error, sentence) in cases {

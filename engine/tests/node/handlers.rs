@@ -57,6 +57,21 @@ fn impaired_path_breaks_no_promise() {
     assert_eq!(outcome.ends, HashMap::from([(Outcome::Delivered, 20_000)]));
 }
 
+#[test]
+fn report_of_a_node_whose_shards_ended_does_not_wait_for_them() {
+    struct Stops;
+    impl Handler for Stops {
+        fn on_start(&mut self, context: &mut Context<'_>) {
+            context.stop();
+        }
+
+        fn on_message(&mut self, _: &mut Context<'_>, _: Message<'_>) {}
+    }
+    let node = Node::start(initiator(IoChoice::Auto), |_| Stops).expect("the node starts");
+    crate::wait_for("the shard's end", || node.is_finished().then_some(()));
+    assert_eq!(node.report().len(), 0);
+}
+
 /// What came of an exchange.
 #[derive(Default)]
 struct Record {

@@ -41,6 +41,17 @@ impl Handler for Counter {
     }
 }
 
+#[test]
+fn pause_between_polls_is_not_taken_off_a_handshakes_patience() {
+    let patience = Duration::from_secs(1);
+    let two = Config { handshake_timeout: patience, ..initiator(IoChoice::Auto) };
+    let mut two = Poller::new(two, Counter::default()).expect("the initiator starts");
+    let before = two.with(|_, context| context.now());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let after = two.with(|_, context| context.now());
+    assert!(after.saturating_since(before) >= Duration::from_millis(20));
+}
+
 /// Two nodes on this thread, with a session.
 struct Pair {
     one: Poller<Counter>,

@@ -2,10 +2,12 @@
 
 use super::{Association, CloseReason, Content, Endpoint, Event, Live, Scratch, SessionChange};
 use crate::buffer::{Lease, Transmit};
-use crate::limits::{ACK_CONFIRM_RANGES, ACK_RANGES_MAX, HEADROOM, TRANSACTION_RANGES_MAX};
+use crate::limits::{
+    ACK_CONFIRM_RANGES, ACK_RANGES_MAX, CONTROL_BLOCKS_MAX, HEADROOM, TRANSACTION_RANGES_MAX,
+};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::recovery::SentKind;
-use crate::protocol::session::{Mode, Outgoing};
+use crate::protocol::session::{KeyHealth, Mode, Outgoing};
 use crate::protocol::transaction::Direction;
 use crate::protocol::wire::control::{
     Block, Blocks, Close, Credit, Initiator, TransactionRanges, TransactionStatus, Writer,
@@ -29,7 +31,10 @@ impl Endpoint {
         let mut asks = false;
         // A report with every list full may go on in the next one.
         let (mut refused, mut is_full) = (0, false);
-        for block in Blocks::new(body) {
+        for (place, block) in Blocks::new(body).enumerate() {
+            if place >= CONTROL_BLOCKS_MAX {
+                return Err(DropReason::BodyMalformed);
+            }
             let live = self.lives.find_mut(slot).ok_or(DropReason::SessionUnknown)?;
             let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
             let association = peer.association.as_mut().expect("a confirmed session has one");
@@ -99,7 +104,7 @@ impl Endpoint {
         let Scratch { numbers, runs, acked, lost, .. } = &mut self.scratch;
         numbers.clear();
         numbers.extend(live.last_ping.take());
-        for block in Blocks::new(body) {
+        for block in Blocks::new(body).take(CONTROL_BLOCKS_MAX) {
             let Block::TransactionRanges(ranges) = block? else { continue };
             let direction = match ranges.initiator {
                 Initiator::Receiver => Direction::Own,
@@ -126,7 +131,13 @@ impl Endpoint {
             let ranges = group.iter().rev().cloned().map(Ok);
             // How long the peer held it back is not said: count it as path.
             let held = Duration::ZERO;
-            let outcome = live.session.recovery.on_ack(now, ranges, held, acked, lost)?;
+            let outcome = live.session.recovery.on_ack(now, ranges, held, acked, lost);
+            let Ok(outcome) = outcome else {
+                // Units left in another session than the one in which this came.
+                acked.clear();
+                lost.clear();
+                return Err(DropReason::AckInvalid);
+            };
             self.counters.packets_lost += outcome.packets_lost;
         }
         self.settle_packets(slot);
@@ -141,6 +152,9 @@ impl Endpoint {
         result: Result<T, DropReason>,
     ) -> Result<T, DropReason> {
         if result.is_err() {
+            // What took effect before the error names units of this session's peer, nobody else's.
+            self.scratch.acked.clear();
+            self.scratch.lost.clear();
             self.close_session(now, slot, CloseReason::Violation);
         }
         result
@@ -183,8 +197,12 @@ impl Endpoint {
         &mut self,
         now: Instant,
         slot: u32,
+        packet: &Packet,
         body: &[u8],
     ) -> Result<(), DropReason> {
+        if packet.head.body != BodyKind::Control {
+            return Err(DropReason::KindMismatch);
+        }
         let closes = Blocks::new(body).any(|block| matches!(block, Ok(Block::Close(_))));
         if !closes {
             return Err(DropReason::BodyMalformed);
@@ -229,7 +247,15 @@ impl Endpoint {
         while let Some(&slot) = self.acks_due.front() {
             let lease = self.control_lease()?;
             self.acks_due.pop_front();
-            let Some(live) = self.lives.find_mut(slot) else { continue };
+            // The slot may be another session's by now, which then owes nothing yet.
+            let Some(live) = self.lives.find_mut(slot).filter(|live| live.is_ack_due) else {
+                continue;
+            };
+            live.is_ack_due = false;
+            if live.session.key_health(now) == KeyHealth::Spent {
+                self.end_session(now, slot, CloseReason::KeysExhausted);
+                continue;
+            }
             let Some(peer) = self.peers.find_mut(live.peer) else { continue };
             let Some(association) = peer.association.as_mut() else { continue };
             // Long lists shrink once the peer has confirmed one: now and then it is asked to.
@@ -238,8 +264,9 @@ impl Endpoint {
             let kind = if confirm { PacketKind::Probe } else { PacketKind::Ack };
             let content = confirm.then_some(Confirm::Ack);
             let transmit = write_packet(now, live, lease, kind, content, |writer, live| {
+                let is_complete = !confirm || writer.ping();
                 write_state(now, writer, live, association);
-                !confirm || writer.ping()
+                is_complete
             });
             self.counters.acks_sent += 1;
             self.counters.packets_sent += 1;
@@ -251,7 +278,12 @@ impl Endpoint {
 
     /// A question to the peer, with everything we have to say ourselves.
     pub(super) fn poll_ping(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
-        if !self.lives.find(slot)?.ping_due {
+        let live = self.lives.find(slot)?;
+        if !live.ping_due {
+            return None;
+        }
+        if live.session.key_health(now) == KeyHealth::Spent {
+            self.end_session(now, slot, CloseReason::KeysExhausted);
             return None;
         }
         let lease = self.control_lease()?;
@@ -264,12 +296,13 @@ impl Endpoint {
         let content = Some(Confirm::Ping);
         let transmit =
             write_packet(now, live, lease, PacketKind::Probe, content, |writer, live| {
+                let is_complete = writer.ping();
                 if quiet {
                     write_state(now, writer, live, association);
                 } else {
                     writer.low_water_mark(association.outbox.low_water());
                 }
-                writer.ping()
+                is_complete
             });
         // Only what is sent again when it is lost counts as told.
         association.low_water_told = association.outbox.low_water();
@@ -334,9 +367,15 @@ fn write_packet(
     Transmit { to: live.session.address(), lease: lease.view(sealed.packet) }
 }
 
-/// Writes what the peer should know: packets, transactions, credit, low-water mark.
+/// Writes what the peer should know: credit, low-water mark, packets, transactions. Lists come
+/// last: a peer can make them long by the numbers it chooses, and what does not fit is left out.
 fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: &mut Association) {
     let plain = live.session.mode() == Mode::Plain;
+    writer.credit(Credit {
+        transaction_max: association.inbox.credit() - 1,
+        bytes_max: association.receive_bytes,
+    });
+    writer.low_water_mark(association.outbox.low_water());
     let received = &live.session.received;
     if !plain && received.ranges().next().is_some() {
         writer.packet_ranges(0, received.largest_delay(now), received.ranges());
@@ -353,11 +392,6 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
         let settled = association.outbox.settled();
         write_ranges(writer, Initiator::Sender, settled, &mut resume.settled);
     }
-    writer.credit(Credit {
-        transaction_max: association.inbox.credit() - 1,
-        bytes_max: association.receive_bytes,
-    });
-    writer.low_water_mark(association.outbox.low_water());
 }
 
 /// Writes ranges as done: the lowest, and as many as fit from where the last report ended. They

@@ -109,7 +109,8 @@ pub enum SessionChange {
         /// The packet cipher.
         suite: Suite,
     },
-    /// The peer's operator has not decided about our key yet.
+    /// The peer's operator has not decided about our key yet. This and what follows is told of a
+    /// first session only: one that is open goes on while its renewal fails.
     Pending {
         /// How long to wait before asking again.
         retry_after: Duration,

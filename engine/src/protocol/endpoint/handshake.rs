@@ -39,6 +39,9 @@ impl Endpoint {
             None => self.add_peer(key, address).ok_or(ConnectError::TooManyPeers)?,
         };
         let peer = self.peers.find_mut(slot).expect("found or made above");
+        if self.asking.remove(&(peer.address, slot)) {
+            self.asking.insert((address, slot));
+        }
         peer.address = address;
         if peer.current.is_none() && peer.handshake.is_none() {
             self.start_handshake(now, slot);
@@ -49,7 +52,9 @@ impl Endpoint {
     /// Closes the session with a peer. Transactions still outstanding end as indeterminate.
     pub fn close(&mut self, now: Instant, id: PeerId) {
         let Some(peer) = self.find_peer(id) else { return };
-        if let Some(live) = peer.current {
+        let current = peer.current;
+        self.stop_asking(id.slot);
+        if let Some(live) = current {
             self.close_session(now, live, CloseReason::ByUs);
         } else {
             self.abandon_handshake(id.slot);
@@ -82,17 +87,16 @@ impl Endpoint {
     ) -> Result<(), DropReason> {
         match packet.head.packet {
             PacketKind::Hello => {
+                let lease = self.stranger_lease();
                 let responder = self.responder.as_mut().ok_or(DropReason::HandshakeUnexpected)?;
-                let mut lease = self.control_pool.take().ok_or(DropReason::OverBudget)?;
+                let mut lease = lease.ok_or(DropReason::OverBudget)?;
                 let buffer = lease.get_mut().expect("a buffer just taken has one holder");
                 let len = responder.handle_hello(now, from, packet, datagram, buffer)?;
                 self.outgoing.push_back(Transmit { to: from, lease: lease.view(0..len) });
                 Ok(())
             }
             PacketKind::Initiate => self.handle_initiate(now, from, packet, datagram),
-            PacketKind::Cookie | PacketKind::Accept => {
-                self.handle_answer(now, from, packet, datagram)
-            }
+            PacketKind::Cookie | PacketKind::Accept => self.handle_answer(now, packet, datagram),
             PacketKind::Notice => self.handle_notice(now, from, packet, datagram),
             _ => Err(DropReason::HandshakeUnexpected),
         }
@@ -105,8 +109,9 @@ impl Endpoint {
         packet: &Packet,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
+        let lease = self.stranger_lease();
         let responder = self.responder.as_mut().ok_or(DropReason::HandshakeUnexpected)?;
-        let mut lease = self.control_pool.take().ok_or(DropReason::OverBudget)?;
+        let mut lease = lease.ok_or(DropReason::OverBudget)?;
         let buffer = lease.get_mut().expect("a buffer just taken has one holder");
         let (shard, shards) = self.config.shard;
         let by_session = &self.by_session;
@@ -133,10 +138,8 @@ impl Endpoint {
             };
             self.add_live(now, slot, from, &established);
         }
-        if let Some(key) = initiated.pending
-            && self.waiting.len() < PENDING_PEERS_MAX
-        {
-            self.waiting.insert(key, from);
+        if let Some(key) = initiated.pending {
+            self.keep_waiting(key, from);
         }
         if initiated.reply_len > 0 {
             let reply = lease.narrow(0..initiated.reply_len);
@@ -145,10 +148,24 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Remembers where a key that waits for an operator was seen.
+    fn keep_waiting(&mut self, key: PublicKey, from: SocketAddr) {
+        if self.waiting.len() >= PENDING_PEERS_MAX {
+            // Who gave way to others among those that wait gives way here, too.
+            let trust = &self.trust;
+            let still_waits = |key: &PublicKey| {
+                trust.record(key).is_some_and(|record| record.standing == Standing::Pending)
+            };
+            self.waiting.retain(|key, _| still_waits(key));
+        }
+        if self.waiting.len() < PENDING_PEERS_MAX {
+            self.waiting.insert(key, from);
+        }
+    }
+
     fn handle_answer(
         &mut self,
         now: Instant,
-        from: SocketAddr,
         packet: &Packet,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
@@ -163,8 +180,10 @@ impl Endpoint {
                 if self.by_session.contains_key(&established.session) {
                     return Err(DropReason::HandshakeInvalid);
                 }
+                // To where we asked: who copies an Accept can send it on from anywhere.
+                let address = peer.address;
                 self.abandon_handshake(slot);
-                let live = self.add_live(now, slot, from, &established);
+                let live = self.add_live(now, slot, address, &established);
                 self.make_current(now, live);
                 self.ask_for_report(slot); // Our first protected packet confirms the session.
             }
@@ -172,11 +191,12 @@ impl Endpoint {
                 self.abandon_handshake(slot);
                 let peer = self.peers.find_mut(slot).expect("found above");
                 peer.ask_again = Some(now + retry_after.max(ASK_AGAIN_MIN));
-                self.tell(slot, SessionChange::Pending { retry_after });
+                self.asking.insert((peer.address, slot));
+                self.tell_failure(slot, SessionChange::Pending { retry_after });
             }
             Progress::Refused(refusal) => {
                 self.abandon_handshake(slot);
-                self.tell(slot, SessionChange::Refused(refusal));
+                self.tell_failure(slot, SessionChange::Refused(refusal));
                 self.release_peer_if_idle(now, slot);
             }
         }
@@ -192,9 +212,16 @@ impl Endpoint {
         packet: &Packet,
         datagram: &[u8],
     ) -> Result<(), DropReason> {
-        let waits = |&(_, peer): &(u32, &Peer)| peer.address == from && peer.ask_again.is_some();
-        let (slot, peer) = self.peers.iter().find(waits).ok_or(DropReason::HandshakeUnexpected)?;
-        Notice::open(&self.config.identity, &peer.key, packet, datagram)?;
+        let mut found = Err(DropReason::HandshakeUnexpected);
+        for &(_, slot) in self.asking.range((from, 0)..=(from, u32::MAX)) {
+            let peer = self.peers.find(slot).expect("the index names peers");
+            let opened = Notice::open(&self.config.identity, &peer.key, packet, datagram);
+            found = opened.map(|_| (slot, peer));
+            if found.is_ok() {
+                break;
+            }
+        }
+        let (slot, peer) = found?;
         // Replayed or not, it costs one handshake, and no more than one in a while.
         let soonest = peer.asked_at + ASK_AGAIN_MIN;
         if soonest > now {
@@ -228,7 +255,7 @@ impl Endpoint {
             .and_then(|handshake| handshake.handle_timeout(now, &mut self.random));
         if let Some(HandshakeError::TimedOut(heard)) = failed {
             self.abandon_handshake(slot);
-            self.tell(slot, SessionChange::TimedOut(heard));
+            self.tell_failure(slot, SessionChange::TimedOut(heard));
             self.release_peer_if_idle(now, slot);
         }
         self.mark_ready(slot);
@@ -240,7 +267,9 @@ impl Endpoint {
         let key = self.peers.find(live.peer).expect("a session has a peer").key;
         // Between Initiate and now the operator or another key of that name may have come first.
         if self.trust.confirm(&key, &live.peer_name, &live.peer_role) != Standing::Accepted {
+            let peer = live.peer;
             self.forget_live(slot);
+            self.release_peer_if_idle(now, peer);
             return Err(DropReason::HandshakeInvalid);
         }
         self.make_current(now, slot);
@@ -259,7 +288,9 @@ impl Endpoint {
             mode: live.session.mode(),
             suite: live.session.suite(),
         };
-        peer.ask_again = None;
+        if peer.ask_again.take().is_some() {
+            self.asking.remove(&(peer.address, peer_slot));
+        }
         let restarted = peer.association.as_ref().is_some_and(|known| known.boot != boot);
         let former = peer.current.replace(slot);
         if let Some(former) = former {
@@ -394,6 +425,7 @@ impl Endpoint {
             peer_name: established.peer_name.clone(),
             peer_role: established.peer_role.clone(),
             touched: false,
+            is_ack_due: false,
             probes: 0,
             ping_due: false,
             last_ping: None,
@@ -410,8 +442,7 @@ impl Endpoint {
         let live = self.lives.remove(slot)?;
         self.by_session.remove(&live.session.id());
         self.timers.set(slot * 2 + 1, None);
-        self.touched.retain(|&touched| touched != slot);
-        self.acks_due.retain(|&due| due != slot);
+        // It may still stand in `touched` and `acks_due`: whoever reads them looks again.
         if let Some(peer) = self.peers.find_mut(live.peer) {
             peer.lives -= 1;
         }
@@ -436,15 +467,15 @@ impl Endpoint {
 
     /// Removes those sessions of a peer that are `stale`.
     fn forget_lives(&mut self, peer_slot: u32, stale: impl Fn(&Live) -> bool) {
+        // Most peers have one session: only others are worth a search.
+        if self.peers.find(peer_slot).is_none_or(|peer| peer.lives == 0) {
+            return;
+        }
         let is_one =
             |(slot, live): (u32, &Live)| (live.peer == peer_slot && stale(live)).then_some(slot);
-        // Most peers have one session: only others are worth a search.
-        let mut left = self.peers.find(peer_slot).map_or(0, |peer| peer.lives);
-        while left > 0 {
-            let found = self.lives.iter().find_map(is_one);
-            let Some(slot) = found else { return };
+        let found: Vec<u32> = self.lives.iter().filter_map(is_one).collect();
+        for slot in found {
             self.forget_live(slot);
-            left -= 1;
         }
     }
 
@@ -465,9 +496,17 @@ impl Endpoint {
         self.undelivered -= before - self.events.len();
     }
 
-    fn start_handshake(&mut self, now: Instant, slot: u32) {
+    /// Gives up asking a peer that answered "pending".
+    fn stop_asking(&mut self, slot: u32) {
         let peer = self.peers.find_mut(slot).expect("the caller found it");
-        peer.ask_again = None;
+        if peer.ask_again.take().is_some() {
+            self.asking.remove(&(peer.address, slot));
+        }
+    }
+
+    fn start_handshake(&mut self, now: Instant, slot: u32) {
+        self.stop_asking(slot);
+        let peer = self.peers.find_mut(slot).expect("the caller found it");
         peer.asked_at = now;
         let config = self.config.initiator(peer.key, peer.association_number);
         let initiator = Box::new(Initiator::start(now, config, &mut self.random));
@@ -504,7 +543,13 @@ impl Endpoint {
         let peer = self.peers.remove(slot).expect("found above");
         self.by_key.remove(&peer.key);
         self.timers.set(slot * 2, None);
-        self.ready.retain(|&ready| ready != slot);
+    }
+
+    /// Tells that a handshake came to nothing, unless it was to renew a session that goes on.
+    fn tell_failure(&mut self, slot: u32, change: SessionChange) {
+        if self.peers.find(slot).is_some_and(|peer| peer.current.is_none()) {
+            self.tell(slot, change);
+        }
     }
 
     fn tell(&mut self, slot: u32, change: SessionChange) {

@@ -23,7 +23,7 @@ mod tests;
 mod timers;
 mod transmit;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -37,8 +37,8 @@ use self::slots::Slots;
 use self::timers::Timers;
 use crate::buffer::{Lease, Pool, Transmit};
 use crate::limits::{
-    CONTROL_BUFFER_LEN, CONTROL_BUFFERS, GRANULARITY, PACKETS_IN_FLIGHT_MAX, TRAIN_SEGMENTS_MAX,
-    TURN_PACKETS_MAX,
+    CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, GRANULARITY, PACKETS_IN_FLIGHT_MAX,
+    TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
@@ -73,6 +73,8 @@ struct Live {
     peer_role: PeerText,
     /// Something arrived since the last batch ended.
     touched: bool,
+    /// It stands among the sessions that owe an acknowledgement.
+    is_ack_due: bool,
     /// Probe packets that may leave although the window is closed.
     probes: u8,
     /// The peer should hear our low-water mark and answer with its reports.
@@ -176,6 +178,8 @@ pub struct Endpoint {
     peers: Slots<Peer>,
     by_key: HashMap<PublicKey, u32>,
     by_handshake: HashMap<u64, u32>,
+    /// Peers with a time to ask again: where a notice may come from.
+    asking: BTreeSet<(SocketAddr, u32)>,
     events: VecDeque<Event>,
     /// Message events that wait to be drained.
     undelivered: usize,
@@ -248,6 +252,7 @@ impl Endpoint {
             peers: Slots::new(),
             by_key: HashMap::new(),
             by_handshake: HashMap::new(),
+            asking: BTreeSet::new(),
             events: VecDeque::with_capacity(TURN_PACKETS_MAX),
             undelivered: 0,
             outgoing: VecDeque::with_capacity(CONTROL_BUFFERS as usize),
@@ -451,7 +456,11 @@ impl Endpoint {
             let paced = outbox
                 .filter(|outbox| outbox.has_ready(now))
                 .and_then(|_| session.recovery.next_send_time(now));
-            deadline = [deadline, work, paced].into_iter().flatten().min();
+            // Ready, and the window is open: the buffer is still in the kernel's hands.
+            let is_held = outbox.is_some_and(|outbox| outbox.has_ready(now))
+                && session.recovery.window_available(now) >= session.recovery.datagram_len() as u64;
+            let held = is_held.then_some(now);
+            deadline = [deadline, work, paced, held].into_iter().flatten().min();
         }
         // A deadline that is not in the future would spin: one granule is soon enough.
         let earliest = now + GRANULARITY;
@@ -464,6 +473,12 @@ impl Endpoint {
     fn rearm_live(&mut self, live: u32) {
         let deadline = self.lives.find(live).map(|live| live.session.next_timeout());
         self.timers.set(live * 2 + 1, deadline);
+    }
+
+    /// A control buffer for the answer to a stranger. `None`: few are left.
+    fn stranger_lease(&self) -> Option<Lease> {
+        let has_spare = self.control_pool.available() > CONTROL_BUFFERS_KEPT;
+        has_spare.then(|| self.control_pool.take()).flatten()
     }
 
     /// A control buffer, whole. `None`: all are on their way out.

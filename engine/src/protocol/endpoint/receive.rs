@@ -76,6 +76,9 @@ impl Endpoint {
     /// The other shard that owns the session of `datagram`: ids are drawn so that they tell.
     fn owner(&self, datagram: &[u8]) -> Option<usize> {
         let (own, count) = self.config.shard;
+        if !self.config.listen {
+            return None; // Shards that do not share a port get no datagrams of another.
+        }
         let session = crate::protocol::wire::split(datagram).ok()?.head.session;
         let shard = usize::try_from(session % count as u64).expect("below the shard count");
         (shard != own).then_some(shard)
@@ -106,7 +109,9 @@ impl Endpoint {
             PacketKind::Ack | PacketKind::Probe => {
                 self.handle_control(now, slot, &packet, &datagram[body])?
             }
-            PacketKind::Close => return self.handle_close(now, slot, &datagram[body]),
+            PacketKind::Close => {
+                return self.handle_close(now, slot, &packet, &datagram[body]);
+            }
             _ => return Err(DropReason::Unsupported),
         };
         self.note_arrival(now, slot, number, packet.head.packet != PacketKind::Ack, asks_now);

@@ -63,7 +63,8 @@ impl Endpoint {
             let session = &mut live.session;
             let smoothed = session.recovery.rtt().smoothed();
             session.received.tune(smoothed, session.recovery.ack_every());
-            if session.received.end_of_batch(now) {
+            if session.received.end_of_batch(now) && !live.is_ack_due {
+                live.is_ack_due = true;
                 self.acks_due.push_back(slot);
             }
             let deadline = session.next_timeout();

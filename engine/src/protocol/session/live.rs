@@ -189,6 +189,11 @@ impl<C: Copy> Session<C> {
         self.protection.health(now)
     }
 
+    /// How far the session's keys are used up.
+    pub fn key_health(&self, now: Instant) -> KeyHealth {
+        self.protection.health(now)
+    }
+
     /// Body bytes of a message packet that fits the path now.
     pub fn body_room(&self) -> usize {
         self.body_room_in(self.recovery.datagram_len())

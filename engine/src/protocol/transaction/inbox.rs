@@ -58,9 +58,12 @@ impl Inbox {
         if range.end > self.granted || range.is_empty() {
             return Acceptance::Violation;
         }
-        if features.dedup && !self.seen.is_clear(range.clone()) {
+        // Copies are delivered again where the level allows it, but not into memory that is full.
+        let is_new_only = features.dedup || self.held >= self.window;
+        if is_new_only && !self.seen.is_clear(range.clone()) {
             let all_seen = self.seen.next_clear(range.start, range.end) >= range.end;
-            return if all_seen { Acceptance::Duplicate } else { Acceptance::Violation };
+            let is_wrong = features.dedup && !all_seen;
+            return if is_wrong { Acceptance::Violation } else { Acceptance::Duplicate };
         }
         self.seen.set(range.clone());
         self.seen_end = self.seen_end.max(range.end);
@@ -190,6 +193,19 @@ mod tests {
     fn level_without_duplicate_detection_delivers_each_copy() {
         let mut inbox = Inbox::new(64);
         assert_eq!(inbox.accept(MAYBE, 0, 1), Acceptance::Deliver);
+        assert_eq!(inbox.accept(MAYBE, 0, 1), Acceptance::Deliver);
+    }
+
+    #[test]
+    fn copies_are_not_delivered_into_memory_that_is_full() {
+        // PROTOCOL 6.4
+        let mut inbox = Inbox::new(64);
+        assert_eq!(inbox.accept(MAYBE, 0, 1), Acceptance::Deliver);
+        inbox.hold(64);
+        assert_eq!(inbox.accept(MAYBE, 0, 1), Acceptance::Duplicate);
+        assert_eq!(inbox.accept(MAYBE, 0, 2), Acceptance::Duplicate);
+        assert_eq!(inbox.accept(MAYBE, 1, 1), Acceptance::Deliver);
+        inbox.release(1);
         assert_eq!(inbox.accept(MAYBE, 0, 1), Acceptance::Deliver);
     }
 

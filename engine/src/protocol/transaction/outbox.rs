@@ -80,6 +80,8 @@ pub struct Outbox {
     outcomes: VecDeque<Resolved>,
     /// Units whose packet was heard of but whose messages were not reported on.
     unreported: usize,
+    /// The peer settled its transactions below: nobody waits for replies to them.
+    peer_low_water: u64,
 }
 
 impl Outbox {
@@ -100,6 +102,7 @@ impl Outbox {
             copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             outcomes: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             unreported: 0,
+            peer_low_water: 0,
         }
     }
 
@@ -200,7 +203,7 @@ impl Outbox {
     /// [`Outbox::on_sent`], or gives it back with [`Outbox::put_back`].
     pub fn next(&mut self, now: Instant) -> Option<UnitId> {
         while let Some(id) = self.again.pop_front() {
-            if self.unit(id).is_some_and(|unit| unit.state == State::Ready) {
+            if !self.drop_unwanted(id) && self.is_ready(id) {
                 return Some(id);
             }
         }
@@ -216,7 +219,31 @@ impl Outbox {
                 }
             }
         }
-        self.fresh.pop_front()
+        // A reply can be settled before it ever leaves, by a peer that gave its request up.
+        while let Some(id) = self.fresh.pop_front() {
+            if self.is_ready(id) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn is_ready(&mut self, id: UnitId) -> bool {
+        self.unit(id).is_some_and(|unit| unit.state == State::Ready)
+    }
+
+    /// Finishes a reply that nobody waits for any more, before it is sent once more. Returns
+    /// whether it is one.
+    fn drop_unwanted(&mut self, id: UnitId) -> bool {
+        let low = self.peer_low_water;
+        let is_reply = id.direction == Direction::Reply;
+        let Some(unit) = self.unit(id).filter(|unit| is_reply && unit.transactions().end <= low)
+        else {
+            return false;
+        };
+        unit.finish();
+        self.replies.trim();
+        true
     }
 
     /// Whether [`Outbox::next`] would find something.
@@ -276,6 +303,7 @@ impl Outbox {
             }
             Direction::Own if unit.features.ack && unit.state.is_unsettled() => {
                 unit.state = State::Heard;
+                unit.release_buffer(); // It arrived: it will not leave again.
                 self.unreported += usize::from(!unit.features.reply);
             }
             Direction::Own => {}
@@ -287,6 +315,9 @@ impl Outbox {
     /// Returns whether it will leave again.
     pub fn on_packet_lost(&mut self, id: UnitId, tries: u8) -> bool {
         let tries_max = self.config.tries;
+        if self.drop_unwanted(id) {
+            return false;
+        }
         let Some(unit) = self.unit(id) else { return false };
         if unit.state != State::InFlight || unit.tries != tries {
             return false;
@@ -375,9 +406,19 @@ impl Outbox {
         true
     }
 
-    /// The peer settled all of its transactions below `low`: replies to them are done.
+    /// The peer settled all of its transactions below `low`: replies to them are done. The oldest
+    /// go at once; one behind a reply that is still wanted goes when it is acknowledged, or instead
+    /// of leaving again. Marks come with each acknowledgement, so no search through all replies.
     pub fn on_peer_low_water(&mut self, low: u64) {
-        self.on_replies_settled(0..low);
+        self.peer_low_water = self.peer_low_water.max(low);
+        for index in self.replies.indices() {
+            let unit = self.replies.find(index).expect("the index is in range");
+            if unit.state == State::Open || unit.transactions().end > low {
+                break;
+            }
+            unit.finish();
+        }
+        self.replies.trim();
     }
 
     /// The peer has the replies to `range` of its transactions.
@@ -620,6 +661,27 @@ mod tests {
         assert_eq!(fixture.outbox.unit(first).unwrap().transactions(), 0..2);
         let second = fixture.outbox.next(NOW).unwrap();
         assert_eq!(fixture.outbox.unit(second).unwrap().transactions(), 2..3);
+    }
+
+    #[test]
+    fn reply_that_nobody_waits_for_does_not_leave() {
+        // PROTOCOL 6.11
+        let mut fixture = Fixture::new(false);
+        for transaction in [0, 1, 9, 2] {
+            let Fixture { outbox, pool, .. } = &mut fixture;
+            outbox.push_reply(NOW, pool, transaction, b"reply", ROOM).unwrap();
+        }
+        let (first, tries) = fixture.send(NOW).unwrap();
+        assert!(fixture.outbox.on_packet_lost(first, tries));
+        // One was lost, one never left, one is wanted, one stands behind it.
+        fixture.outbox.on_peer_low_water(3);
+        let (wanted, _) = fixture.send(NOW).unwrap();
+        assert_eq!(fixture.outbox.unit(wanted).unwrap().transactions(), 9..10);
+        let (behind, tries) = fixture.send(NOW).unwrap();
+        assert!(!fixture.outbox.on_packet_lost(behind, tries));
+        assert!(fixture.send(NOW).is_none());
+        fixture.outbox.on_packet_acked(wanted);
+        assert_eq!(fixture.pool.available(), 64);
     }
 
     #[test]
