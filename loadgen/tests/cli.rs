@@ -302,6 +302,21 @@ fn a_killed_responder_ends_the_run_with_clear_outcomes() {
 }
 
 #[test]
+fn a_responder_that_pauses_at_the_end_is_asked_again_when_it_goes_on() {
+    let server = Server::start("");
+    let line = format!("run {} --service maybe --duration 1s --warmup 0s", server.connect());
+    let child = command(&format!("{line} --json -")).spawn().unwrap();
+    thread::sleep(Duration::from_millis(700));
+    signal(&server.child, "-STOP");
+    // Past the end of the load: all that the responder granted has left, and nothing more fits.
+    thread::sleep(Duration::from_millis(1_800));
+    signal(&server.child, "-CONT");
+    let report = report_of(child, &line, 0);
+    assert_eq!(report["verdict"], "given");
+    assert_eq!(report["held"], true, "{report:#}");
+}
+
+#[test]
 fn a_killed_initiator_frees_its_session() {
     let mut server = Server::start("");
     let line = format!("run {} --duration 60s", server.connect());
