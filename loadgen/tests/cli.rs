@@ -348,18 +348,22 @@ fn refusal(output: &Output, code: i32) -> String {
 
 #[test]
 fn nonsense_is_refused_before_anything_starts() {
+    const PORT_ZERO: &str = "--connect 127.0.0.1:0 --peer-key \
+         0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
     for (line, word) in [
         ("--rate 0", "at least 1"),
         ("--size 70000", "smaller"),
         ("--size file:/nowhere/at/all", "readable"),
         ("--connect 127.0.0.1:9", "--peer-key"),
         ("--cpus 900", "900"),
+        ("--cpus 0,1,900", "900"),
         ("--json /nowhere/at/all", "writable"),
         ("--impair moths=1%", "loss"),
         ("--frobnicate", "--help"),
         ("serve --bind nowhere", "HOST:PORT"),
         ("compare-io --plot x.svg", "--json"),
         ("--bind 192.0.2.1:0 --mode plain", "plain"),
+        (PORT_ZERO, "port 0"),
     ] {
         let sentence = refusal(&run(line), 2);
         assert!(sentence.contains(word), "{line}: {sentence}");
