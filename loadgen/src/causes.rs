@@ -13,8 +13,8 @@ pub(crate) fn of(change: &SessionChange, address: SocketAddr) -> Option<String> 
         | SessionChange::Closed(CloseReason::ByUs) => return None,
         SessionChange::TimedOut(LastHeard::Nothing) => silent(address),
         SessionChange::TimedOut(LastHeard::Cookie) => format!(
-            "{address} holds that key but does not open a session; look at what runs there, and \
-             check that its --psk is ours"
+            "{address} holds that key but does not open a session; check that --psk, --mode and \
+             --suite are its own, and wait a minute if it has refused this host before"
         ),
         SessionChange::TimedOut(LastHeard::UnreadableAccept) => format!(
             "the pre-shared keys of {address} and here differ; give both sides the same --psk"

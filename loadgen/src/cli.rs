@@ -269,6 +269,11 @@ impl RunOptions {
                 sizes.max
             ));
         }
+        if self.connect.is_some_and(|address| address.port() == 0) {
+            return Err(
+                "nobody listens on port 0; give --connect the port that `serve` prints".to_owned()
+            );
+        }
         self.engine.check()
     }
 }
@@ -293,7 +298,8 @@ impl EngineOptions {
                 self.shards
             ));
         }
-        Ok(())
+        // All of them, also those that no shard would take: the list is not of this machine.
+        raet::node::cpus::check(&cpus.0).map_err(|error| error.to_string())
     }
 }
 
@@ -403,7 +409,7 @@ mod tests {
         let counted = read_line("--messages 1M").unwrap().run;
         assert_eq!(counted.length(), (None, Some(1_000_000)));
         assert_eq!(counted.warmup(), Duration::ZERO);
-        let file = read_line("--size file:/tmp/x").unwrap().run;
+        let file = read_line("--size file:words.txt").unwrap().run;
         assert_eq!(file.length(), (None, None));
         assert_eq!(file.warmup(), Duration::ZERO);
         let empty = read_line("--size 0").unwrap().run;

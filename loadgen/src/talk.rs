@@ -13,6 +13,8 @@ use crate::source::Content;
 #[derive(Debug)]
 pub(crate) struct Talk {
     open: Option<Open>,
+    /// The question for which the engine had no room yet.
+    unasked: Option<Question>,
     /// Pages of the verdict so far.
     text: Vec<u8>,
     verdict: Option<Verdict>,
@@ -80,13 +82,14 @@ impl Talk {
     /// A silent one; replies to the load are expected if `is_request`.
     pub(crate) fn new(is_request: bool, sessions: usize) -> Self {
         let replies = is_request.then(|| (Copies::new(sessions), Replies::new(sessions)));
-        Self { open: None, text: Vec::new(), verdict: None, is_over: false, replies }
+        Self { open: None, unasked: None, text: Vec::new(), verdict: None, is_over: false, replies }
     }
 
-    /// Asks a question.
+    /// Asks a question, now or as soon as there is room for it: what has no acknowledgement of its
+    /// own can leave the window full until the peer reports.
     ///
     /// # Errors
-    /// The engine did not take it.
+    /// The engine will not take it.
     pub(crate) fn ask(
         &mut self,
         context: &mut Context<'_>,
@@ -94,9 +97,14 @@ impl Talk {
         question: &Question,
     ) -> Result<(), SendError> {
         let message = question.to_message();
-        let transaction = context.send(peer, Service::Request, &message)?;
-        self.open =
-            Some(Open { transaction, question: question.clone(), answer: None, outcome: None });
+        let question = question.clone();
+        match context.send(peer, Service::Request, &message) {
+            Ok(transaction) => {
+                self.open = Some(Open { transaction, question, answer: None, outcome: None });
+            }
+            Err(SendError::Full(_)) => self.unasked = Some(question),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -135,6 +143,11 @@ impl Talk {
         peer: PeerId,
         sessions: usize,
     ) -> Heard {
+        if let Some(question) = self.unasked.take()
+            && let Err(error) = self.ask(context, peer, &question)
+        {
+            return self.fail(&format!("cannot talk to the responder: {error}"));
+        }
         let Some(open) = self.open.take_if(|open| open.is_over()) else { return Heard::Nothing };
         let (Some(answer), Some(Outcome::Replied)) = (open.answer, open.outcome) else {
             return self.fail("the responder did not answer a question");
@@ -151,6 +164,7 @@ impl Talk {
     /// The session is gone: nothing will be answered any more.
     pub(crate) fn give_up(&mut self) {
         self.open = None;
+        self.unasked = None;
         self.is_over = true;
     }
 

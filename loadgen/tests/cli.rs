@@ -302,6 +302,21 @@ fn a_killed_responder_ends_the_run_with_clear_outcomes() {
 }
 
 #[test]
+fn a_responder_that_pauses_at_the_end_is_asked_again_when_it_goes_on() {
+    let server = Server::start("");
+    let line = format!("run {} --service maybe --duration 1s --warmup 0s", server.connect());
+    let child = command(&format!("{line} --json -")).spawn().unwrap();
+    thread::sleep(Duration::from_millis(700));
+    signal(&server.child, "-STOP");
+    // Past the end of the load: all that the responder granted has left, and nothing more fits.
+    thread::sleep(Duration::from_millis(1_800));
+    signal(&server.child, "-CONT");
+    let report = report_of(child, &line, 0);
+    assert_eq!(report["verdict"], "given");
+    assert_eq!(report["held"], true, "{report:#}");
+}
+
+#[test]
 fn a_killed_initiator_frees_its_session() {
     let mut server = Server::start("");
     let line = format!("run {} --duration 60s", server.connect());
@@ -333,18 +348,22 @@ fn refusal(output: &Output, code: i32) -> String {
 
 #[test]
 fn nonsense_is_refused_before_anything_starts() {
+    const PORT_ZERO: &str = "--connect 127.0.0.1:0 --peer-key \
+         0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
     for (line, word) in [
         ("--rate 0", "at least 1"),
         ("--size 70000", "smaller"),
         ("--size file:/nowhere/at/all", "readable"),
         ("--connect 127.0.0.1:9", "--peer-key"),
         ("--cpus 900", "900"),
+        ("--cpus 0,1,900", "900"),
         ("--json /nowhere/at/all", "writable"),
         ("--impair moths=1%", "loss"),
         ("--frobnicate", "--help"),
         ("serve --bind nowhere", "HOST:PORT"),
         ("compare-io --plot x.svg", "--json"),
         ("--bind 192.0.2.1:0 --mode plain", "plain"),
+        (PORT_ZERO, "port 0"),
     ] {
         let sentence = refusal(&run(line), 2);
         assert!(sentence.contains(word), "{line}: {sentence}");

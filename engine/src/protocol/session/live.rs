@@ -178,7 +178,7 @@ impl<C: Copy> Session<C> {
         self.protection.unseal(packet, head_len);
     }
 
-    /// Moves to the next key generation when it is time (security note 2.7). Returns how far the
+    /// Moves to the next key generation when it is time (PROTOCOL 4.11). Returns how far the
     /// session's keys are used up.
     pub fn ratchet(&mut self, now: Instant) -> KeyHealth {
         let probe_timeout = self.recovery.probe_timeout();

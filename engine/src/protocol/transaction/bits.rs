@@ -2,7 +2,7 @@
 //!
 //! Transactions are numbered in order and credit forbids a spread wider than the window, so a
 //! ring of bits above a low mark needs no timer, no list and no hash, and has no false positive,
-//! ever (security note 3.6). Both sides use it: a receiver's bit says *seen*, a sender's
+//! ever (PROTOCOL 6.4). Both sides use it: a receiver's bit says *seen*, a sender's
 //! *resolved*; below the low mark every number counts as set.
 
 use std::ops::Range;

@@ -342,7 +342,7 @@ impl Outbox {
     /// end is a reply).
     ///
     /// # Errors
-    /// [`DropReason::AckInvalid`] if some of it was never sent (note 1.3, row 24).
+    /// [`DropReason::AckInvalid`] if some of it was never sent (PROTOCOL 6.6).
     pub fn on_done(&mut self, range: Range<u64>) -> Result<(), DropReason> {
         self.report(range, Outcome::Delivered)
     }
@@ -756,6 +756,7 @@ mod tests {
 
     #[test]
     fn report_on_what_was_never_sent_is_a_violation() {
+        // PROTOCOL 6.6
         let mut fixture = Fixture::new(true);
         fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
         assert_eq!(fixture.outbox.on_done(0..1), Err(DropReason::AckInvalid));

@@ -32,7 +32,7 @@ pub struct Features {
 ///
 /// None of them promises more than its row. In particular `ExactlyOnce` holds while neither
 /// process restarts: a restart turns what was in flight into [`Outcome::Indeterminate`], never
-/// into a second delivery (security note 3.7).
+/// into a second delivery (PROTOCOL 6.13).
 pub const fn features(service: ServiceKind) -> Option<Features> {
     const fn row(retry: Retry, ack: bool, dedup: bool, reply: bool) -> Option<Features> {
         Some(Features { retry, ack, dedup, reply })
