@@ -107,7 +107,12 @@ impl Endpoint {
         let asks_now = match packet.head.packet {
             PacketKind::Message => self.handle_message(slot, &packet, &datagram[body], offset)?,
             PacketKind::Ack => {
-                return self.handle_control(now, slot, &packet, &datagram[body]).map(drop);
+                self.handle_control(now, slot, &packet, &datagram[body])?;
+                // Not answered, but known: or each would seem a loss that asks for an answer.
+                if let (Some(number), Some(live)) = (number, self.lives.find_mut(slot)) {
+                    live.session.received.on_received(now, number, false, false);
+                }
+                return Ok(());
             }
             PacketKind::Probe => self.handle_control(now, slot, &packet, &datagram[body])?,
             PacketKind::Close => {

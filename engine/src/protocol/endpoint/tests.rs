@@ -229,6 +229,27 @@ fn small_messages_share_packets_and_arrive_in_order_of_numbers() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1_000);
 }
 
+// PROTOCOL 5.4
+#[test]
+fn acknowledgement_is_no_hole_among_the_numbers_that_arrived() {
+    let (mut pair, peer) = Pair::connected();
+    let other = pair.sides[1].endpoint.peer_id(0);
+    for _ in 0..8 {
+        let now = pair.now;
+        pair.send(peer, ServiceKind::ExactlyOnce, b"there");
+        pair.drive_for(Duration::from_millis(1));
+        pair.sides[1].endpoint.send(now, other, ServiceKind::ExactlyOnce, b"back").unwrap();
+        pair.drive_for(Duration::from_millis(1));
+    }
+    for side in &pair.sides {
+        let slot = side.endpoint.peers.find(0).unwrap().current.unwrap();
+        let live = side.endpoint.lives.find(slot).unwrap();
+        // One number may have been left out on purpose.
+        assert!(live.session.received.ranges().count() <= 2);
+        assert!(side.endpoint.counters().acks_sent <= 9);
+    }
+}
+
 // PROTOCOL 6.2 and 6.11
 #[test]
 fn requests_are_answered_each_with_its_own_reply() {
