@@ -1,0 +1,118 @@
+//! Peers that break the protocol, or are turned away: what they leave behind.
+
+use super::*;
+use crate::limits::CONTROL_BLOCKS_MAX;
+use crate::protocol::wire::control::Writer;
+
+impl Pair {
+    /// The first side sends the second a control packet that no honest one would.
+    fn send_control(&mut self, peer: PeerId, fill: impl FnOnce(&mut Writer<'_>)) {
+        let endpoint = &mut self.sides[0].endpoint;
+        let slot = endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+        let mut buffer = vec![0; 2_000];
+        let mut writer = Writer::new(&mut buffer[500..1_500]);
+        fill(&mut writer);
+        let end = 500 + writer.finish();
+        let outgoing = Outgoing {
+            packet: PacketKind::Ack,
+            service: ServiceKind::Maybe,
+            transaction: 0,
+            body: BodyKind::Control,
+            flags: Flags::NONE,
+        };
+        let live = endpoint.lives.find_mut(slot).unwrap();
+        let sealed = live.session.seal(&mut buffer, 500..end, outgoing);
+        let (now, from) = (self.now, self.sides[0].address);
+        self.sides[1].receive(now, from, &buffer[sealed.packet]);
+    }
+}
+
+// PROTOCOL 2.17
+#[test]
+fn control_body_of_more_blocks_than_an_honest_one_is_malformed() {
+    let (mut pair, peer) = Pair::connected();
+    let malformed =
+        |pair: &Pair| pair.sides[1].endpoint.counters().drops.get(DropReason::BodyMalformed);
+    for (count, dropped) in [(CONTROL_BLOCKS_MAX, 0), (CONTROL_BLOCKS_MAX + 1, 1)] {
+        pair.send_control(peer, |writer| {
+            for _ in 0..count {
+                assert!(writer.low_water_mark(0));
+            }
+        });
+        assert_eq!(malformed(&pair), dropped);
+    }
+}
+
+// PROTOCOL 5.6
+#[test]
+fn what_a_violation_settled_before_it_was_found_is_nobody_elses() {
+    let (mut pair, peer) = Pair::connected();
+    // Packets of the second side, until it has left out a number.
+    let other = pair.sides[1].endpoint.peer_id(0);
+    for _ in 0..300 {
+        let now = pair.now;
+        pair.sides[1].endpoint.send(now, other, ServiceKind::ExactlyOnce, b"news").unwrap();
+        pair.drive_for(Duration::from_millis(1));
+    }
+    let now = pair.now;
+    pair.sides[1].endpoint.send(now, other, ServiceKind::ExactlyOnce, b"news").unwrap();
+    assert!(pair.sides[1].endpoint.poll_transmit(now).is_some());
+    let slot = pair.sides[1].endpoint.peers.find(0).unwrap().current.unwrap();
+    let newest = pair.sides[1].endpoint.lives.find(slot).unwrap().session.recovery.lowest_unacked();
+    pair.send_control(peer, |writer| {
+        assert!(writer.packet_ranges(0, Duration::ZERO, [newest..=newest, 0..=newest - 2]));
+    });
+    pair.turn();
+    let side = &pair.sides[1];
+    assert_eq!(side.changes.last(), Some(&SessionChange::Closed(CloseReason::Violation)));
+    assert_eq!((side.endpoint.scratch.acked.len(), side.endpoint.scratch.lost.len()), (0, 0));
+    assert_eq!(side.outcome_count(Outcome::Indeterminate), 1);
+}
+
+// PROTOCOL 3.18
+#[test]
+fn peer_that_was_rejected_before_it_confirmed_leaves_nothing_behind() {
+    let mut pair = Pair::new();
+    let [one, two] = &mut pair.sides;
+    one.endpoint.connect(pair.now, two.address, two.key).unwrap();
+    while pair.sides[1].endpoint.session_count() == 0 {
+        pair.turn();
+        pair.now += ONE_WAY;
+    }
+    let key = pair.sides[0].key;
+    assert!(pair.sides[1].endpoint.trust.reject(&key));
+    pair.drive();
+    let two = &pair.sides[1];
+    assert_eq!((two.endpoint.session_count(), two.endpoint.peers.len()), (0, 0));
+    assert_eq!(two.changes, []);
+}
+
+// PROTOCOL 7.6
+#[test]
+fn renewal_that_is_refused_leaves_the_open_session_as_it_is() {
+    let (mut pair, peer) = Pair::connected();
+    pair.drive_for(ASK_AGAIN_MIN);
+    let key = pair.sides[0].key;
+    pair.sides[1].endpoint.trust.reject(&key);
+    let slot = pair.sides[0].endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+    let now = pair.now;
+    pair.sides[0].endpoint.renew(now, slot);
+    pair.drive();
+    assert!(pair.sides[0].endpoint.peers.find(peer.slot).unwrap().handshake.is_none());
+    assert_eq!(pair.sides[0].changes.len(), 1, "{:?}", pair.sides[0].changes);
+    pair.send(peer, ServiceKind::ExactlyOnce, b"still here");
+    pair.drive();
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1);
+}
+
+#[test]
+fn closed_peer_that_was_pending_is_not_asked_again() {
+    let policy = |config: &mut EndpointConfig| config.trust = Trust::new(TrustPolicy::Never);
+    let (mut pair, peer) = Pair::with(|_| {}, policy).connect();
+    let now = pair.now;
+    pair.sides[0].endpoint.close(now, peer);
+    let sent = pair.sent;
+    pair.drive_for(Duration::from_secs(60));
+    assert_eq!(pair.sent, sent);
+    assert_eq!((pair.sides[0].endpoint.peers.len(), pair.sides[0].endpoint.asking.len()), (0, 0));
+}

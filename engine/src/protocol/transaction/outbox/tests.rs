@@ -1,0 +1,241 @@
+//! The sending half by itself: tries, reports, replies, outcomes.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::HEADROOM;
+
+const NOW: Instant = Instant::from_nanos(1_000);
+const ROUND_TRIP: Duration = Duration::from_millis(1);
+const ROOM: usize = 1_000;
+
+struct Fixture {
+    outbox: Outbox,
+    pool: Pool,
+    next_packet: u64,
+}
+
+impl Fixture {
+    fn new(bundle: bool) -> Self {
+        let config = OutboxConfig { window: 64, tries: 3, linger: Duration::ZERO, bundle };
+        Self {
+            outbox: Outbox::new(config, 64, 10_000),
+            pool: Pool::new(64, HEADROOM + ROOM).unwrap(),
+            next_packet: 0,
+        }
+    }
+
+    fn push(&mut self, service: ServiceKind, message: &[u8]) -> Result<u64, PushError> {
+        self.outbox.push(NOW, &self.pool, service, message, ROOM)
+    }
+
+    /// Sends the unit that is due, if any.
+    fn send(&mut self, now: Instant) -> Option<(UnitId, u8)> {
+        let id = self.outbox.next(now)?;
+        self.next_packet += 1;
+        Some((id, self.outbox.on_sent(now, id, self.next_packet, ROUND_TRIP)))
+    }
+
+    fn outcomes(&mut self) -> Vec<(u64, u32, Outcome)> {
+        std::iter::from_fn(|| self.outbox.poll_outcome())
+            .map(|resolved| (resolved.first, resolved.count, resolved.outcome))
+            .collect()
+    }
+}
+
+#[test]
+fn messages_of_one_level_share_a_unit_and_another_level_begins_the_next() {
+    // PROTOCOL 6.2
+    let mut fixture = Fixture::new(true);
+    for service in [ServiceKind::ExactlyOnce, ServiceKind::ExactlyOnce, ServiceKind::Maybe] {
+        fixture.push(service, b"m").unwrap();
+    }
+    let (first, _) = fixture.send(NOW).unwrap();
+    assert_eq!(fixture.outbox.unit(first).unwrap().transactions(), 0..2);
+    let second = fixture.outbox.next(NOW).unwrap();
+    assert_eq!(fixture.outbox.unit(second).unwrap().transactions(), 2..3);
+}
+
+#[test]
+fn reply_that_nobody_waits_for_does_not_leave() {
+    // PROTOCOL 6.11
+    let mut fixture = Fixture::new(false);
+    for transaction in [0, 1, 9, 2] {
+        let Fixture { outbox, pool, .. } = &mut fixture;
+        outbox.push_reply(NOW, pool, transaction, b"reply", ROOM).unwrap();
+    }
+    let (first, tries) = fixture.send(NOW).unwrap();
+    assert!(fixture.outbox.on_packet_lost(first, tries));
+    // One was lost, one never left, one is wanted, one stands behind it.
+    fixture.outbox.on_peer_low_water(3);
+    let (wanted, _) = fixture.send(NOW).unwrap();
+    assert_eq!(fixture.outbox.unit(wanted).unwrap().transactions(), 9..10);
+    let (behind, tries) = fixture.send(NOW).unwrap();
+    assert!(!fixture.outbox.on_packet_lost(behind, tries));
+    assert!(fixture.send(NOW).is_none());
+    fixture.outbox.on_packet_acked(wanted);
+    assert_eq!(fixture.pool.available(), 64);
+}
+
+#[test]
+fn lone_message_travels_without_framing() {
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::ExactlyOnce, b"alone").unwrap();
+    let id = fixture.outbox.next(NOW).unwrap();
+    let unit = fixture.outbox.unit(id).unwrap();
+    let body = unit.body();
+    assert_eq!(&unit.buffer().unwrap()[body], b"alone");
+}
+
+#[test]
+fn lost_try_leads_to_another_and_old_news_is_ignored() {
+    // PROTOCOL 6.9
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
+    let (id, first) = fixture.send(NOW).unwrap();
+    assert!(fixture.outbox.on_packet_lost(id, first));
+    let (again, second) = fixture.send(NOW).unwrap();
+    assert_eq!((again, second), (id, 2));
+    assert!(!fixture.outbox.on_packet_lost(id, first));
+    assert!(fixture.send(NOW).is_none());
+}
+
+#[test]
+fn finite_retry_ends_as_indeterminate() {
+    // PROTOCOL 6.9 and 6.10
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::AtMostOnce, b"m").unwrap();
+    for _ in 0..3 {
+        let (id, tries) = fixture.send(NOW).unwrap();
+        fixture.outbox.on_packet_lost(id, tries);
+    }
+    assert!(fixture.send(NOW).is_none());
+    assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate)]);
+    assert_eq!(fixture.pool.available(), 64);
+}
+
+#[test]
+fn copies_are_a_round_trip_apart_whatever_is_lost() {
+    // PROTOCOL 6.9
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::Repeat, b"m").unwrap();
+    let mut now = NOW;
+    for copy in 1..=3 {
+        let (id, tries) = fixture.send(now).unwrap();
+        assert_eq!(tries, copy);
+        assert!(!fixture.outbox.on_packet_lost(id, tries));
+        assert!(fixture.send(now).is_none(), "not before a round trip");
+        now += ROUND_TRIP;
+    }
+    assert!(fixture.send(now).is_none());
+    assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Sent)]);
+}
+
+#[test]
+fn request_ends_with_its_first_reply_and_no_sooner() {
+    // PROTOCOL 6.6 and 6.11
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::Request, b"a").unwrap();
+    fixture.push(ServiceKind::Request, b"b").unwrap();
+    fixture.send(NOW).unwrap();
+    fixture.outbox.on_done(0..2).unwrap();
+    assert_eq!(fixture.pool.available(), 64, "what was accepted need not be kept");
+    assert_eq!(fixture.outcomes(), []);
+    assert!(fixture.outbox.on_reply(1) && !fixture.outbox.on_reply(1));
+    assert!(!fixture.outbox.on_reply(2), "never asked");
+    assert!(fixture.outbox.on_reply(0));
+    assert_eq!(fixture.outcomes(), [(1, 1, Outcome::Replied), (0, 1, Outcome::Replied)]);
+}
+
+#[test]
+fn report_on_what_was_never_sent_is_a_violation() {
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
+    assert_eq!(fixture.outbox.on_done(0..1), Err(DropReason::AckInvalid));
+    assert_eq!(fixture.outbox.on_done(0..2), Err(DropReason::AckInvalid));
+    assert_eq!(fixture.outbox.on_refused(7..8, 1), Err(DropReason::AckInvalid));
+    assert_eq!(fixture.outcomes(), []);
+}
+
+#[test]
+fn each_bound_says_which_it_is() {
+    // PROTOCOL 6.3
+    let mut fixture = Fixture::new(false);
+    let large = [0; ROOM];
+    assert_eq!(fixture.push(ServiceKind::ExactlyOnce, &large), Err(PushError::TooLarge));
+    assert_eq!(fixture.push(ServiceKind::Sequence, b""), Err(PushError::Unsupported));
+    while fixture.push(ServiceKind::ExactlyOnce, &large[..900]).is_ok() {}
+    assert_eq!(fixture.push(ServiceKind::ExactlyOnce, &large[..900]), Err(PushError::NoBytes));
+    while fixture.push(ServiceKind::Maybe, b"").is_ok() {}
+    assert_eq!(fixture.push(ServiceKind::Maybe, b""), Err(PushError::NoTransaction));
+    fixture.outbox.on_credit(1_000, 10_000);
+    assert_eq!(
+        fixture.push(ServiceKind::Maybe, b""),
+        Err(PushError::NoTransaction),
+        "the window is ours, too"
+    );
+}
+
+#[test]
+fn abandoned_sends_tell_what_left_from_what_did_not() {
+    // PROTOCOL 6.10
+    let mut fixture = Fixture::new(false);
+    fixture.push(ServiceKind::ExactlyOnce, b"left").unwrap();
+    fixture.push(ServiceKind::ExactlyOnce, b"stayed").unwrap();
+    fixture.send(NOW).unwrap();
+    fixture.outbox.abandon();
+    let expected = [(0, 1, Outcome::Indeterminate), (1, 1, Outcome::NotSent)];
+    assert_eq!(fixture.outcomes(), expected);
+    assert_eq!(fixture.pool.available(), 64);
+}
+
+proptest! {
+    #[test]
+    fn every_message_taken_ends_in_exactly_one_outcome(
+        steps in prop::collection::vec((0u8..8, 0u64..80, 1u64..20), 1..300),
+        bundle in any::<bool>(),
+    ) {
+        const LEVELS: [ServiceKind; 7] = [
+            ServiceKind::Maybe,
+            ServiceKind::Repeat,
+            ServiceKind::RepeatDedup,
+            ServiceKind::MoreOrLessOnce,
+            ServiceKind::AtMostOnce,
+            ServiceKind::ExactlyOnce,
+            ServiceKind::Request,
+        ];
+        let mut fixture = Fixture::new(bundle);
+        let (mut now, mut taken) = (NOW, 0);
+        let mut sent = Vec::new();
+        let mut seen = std::collections::BTreeMap::new();
+        for (step, number, count) in steps {
+            let level = LEVELS[usize::try_from(number).unwrap() % LEVELS.len()];
+            match step {
+                0..=2 => taken += u64::from(fixture.push(level, b"message").is_ok()),
+                3 | 4 => sent.extend(fixture.send(now)),
+                5 if !sent.is_empty() => {
+                    let index = usize::try_from(number).unwrap() % sent.len();
+                    let (id, tries) = sent.swap_remove(index);
+                    fixture.outbox.on_packet_lost(id, tries);
+                }
+                5 => now += ROUND_TRIP,
+                6 => { let _ = fixture.outbox.on_done(number..number + count); }
+                _ => { fixture.outbox.on_reply(number); }
+            }
+            for (first, count, outcome) in fixture.outcomes() {
+                for transaction in first..first + u64::from(count) {
+                    prop_assert!(seen.insert(transaction, outcome).is_none());
+                }
+            }
+        }
+        fixture.outbox.abandon();
+        for (first, count, outcome) in fixture.outcomes() {
+            for transaction in first..first + u64::from(count) {
+                prop_assert!(seen.insert(transaction, outcome).is_none());
+            }
+        }
+        prop_assert_eq!(seen.len() as u64, taken);
+        prop_assert_eq!(fixture.pool.available(), fixture.pool.capacity());
+        prop_assert_eq!(fixture.outbox.outstanding(), 0);
+    }
+}
