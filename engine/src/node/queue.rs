@@ -15,6 +15,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use crossbeam_queue::ArrayQueue;
 
 use super::{Config, Node, STOP_CHECKED_EVERY, StartError};
+use crate::limits::{DATAGRAM_LEN_MAX, TRANSACTIONS_MAX};
 use crate::protocol::endpoint::{ConnectError, PeerId, SendError, SessionChange};
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outcome, Resolved};
@@ -118,6 +119,14 @@ pub struct QueueNode {
     next_ticket: AtomicU64,
 }
 
+/// As many transactions as fit the memory reserved for a peer, each with a message of the largest
+/// size that a peer can send; a power of two.
+fn affordable(receive_bytes: u64) -> u32 {
+    let count = receive_bytes / DATAGRAM_LEN_MAX as u64;
+    let count = u32::try_from(count).unwrap_or(u32::MAX).clamp(64, TRANSACTIONS_MAX);
+    1 << count.ilog2()
+}
+
 /// The two queues of one shard, and the buffers that go round.
 #[derive(Debug)]
 struct Line {
@@ -139,12 +148,18 @@ enum Request {
 impl QueueNode {
     /// Starts a node whose queues hold `depth` entries each.
     ///
+    /// What a peer may have waiting here is memory: `config.transactions` is lowered until that
+    /// many messages of the largest size fit `config.receive_bytes`, though not below 64. An
+    /// unread queue then holds twice that for a peer at most (PROTOCOL 6.3). Reserve more to have
+    /// a larger window.
+    ///
     /// # Errors
     /// [`StartError`].
     ///
     /// # Panics
     /// If `depth` is zero.
-    pub fn start(config: Config, depth: usize) -> Result<Self, StartError> {
+    pub fn start(mut config: Config, depth: usize) -> Result<Self, StartError> {
+        config.transactions = config.transactions.min(affordable(config.receive_bytes));
         let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
         let for_shards = Arc::clone(&lines);
         let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard))?;
@@ -451,6 +466,19 @@ impl Handler for QueueHandler {
             if self.stalled.is_some() {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // PROTOCOL 6.3
+    #[test]
+    fn window_is_what_the_reserved_memory_can_hold() {
+        for (receive_bytes, window) in [(16 << 20, 256), (1, 64), (u64::MAX, 65_536)] {
+            assert_eq!(affordable(receive_bytes), window, "{receive_bytes}");
         }
     }
 }

@@ -125,7 +125,10 @@ fn vanished_peer_ends_the_session_and_leaves_every_send_with_an_outcome(io: IoCh
     let key = config.identity.public();
     let mut one = Poller::new(config, Mute).expect("the listener starts");
     let address = one.address();
-    let two = Config { idle_timeout: Duration::from_millis(500), ..initiator(io) };
+    // A window for all of the sends.
+    let receive_bytes = 512 << 20;
+    let idle_timeout = Duration::from_millis(500);
+    let two = Config { idle_timeout, receive_bytes, ..initiator(io) };
     let two = QueueNode::start(two, SENDS).expect("the initiator starts");
     let to = std::thread::scope(|scope| {
         let connecting = scope.spawn(|| two.connect(address, key));
