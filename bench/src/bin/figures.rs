@@ -227,9 +227,10 @@ fn print_row(row: &Row, rounds: &[Round]) {
                 let messages_a_packet = number(&round.report, "/delivered") / packets;
                 number(&round.report, "/messages_per_second") / (round.raw[0] * messages_a_packet)
             });
+            let raw = over(&|round| round.raw[0] / 1e6);
             println!(
-                "| {} | {} M/s | {} MB/s | {} s | {} |",
-                row.name, rate, payload, processor, ratio
+                "| {} | {} M/s | {} MB/s | {} s | raw {} M datagrams/s | {} |",
+                row.name, rate, payload, processor, raw, ratio
             );
         }
         Against::Ping { .. } | Against::Nothing => {
