@@ -12,7 +12,7 @@ use crate::protocol::transaction::Direction;
 use crate::protocol::wire::control::{
     Block, Blocks, Close, Credit, Initiator, TransactionRanges, TransactionStatus, Writer,
 };
-use crate::protocol::wire::{BodyKind, Flags, Packet, PacketKind, ServiceKind};
+use crate::protocol::wire::{BodyKind, Packet, PacketKind};
 use crate::time::{Duration, Instant};
 
 impl Endpoint {
@@ -338,14 +338,7 @@ fn write_packet(
     let complete = fill(&mut writer, live);
     debug_assert!(complete, "a control body has room for what we put into it");
     let body = HEADROOM..HEADROOM + writer.finish();
-    let outgoing = Outgoing {
-        packet: kind,
-        service: ServiceKind::Maybe,
-        transaction: 0,
-        body: BodyKind::Control,
-        flags: Flags::NONE,
-    };
-    let sealed = live.session.seal(buffer, body, outgoing);
+    let sealed = live.session.seal(buffer, body, Outgoing::control(kind));
     let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
     let number = sealed.packet_number;
     let (sent_kind, content) = match confirm {

@@ -662,6 +662,8 @@ fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
             packet,
             service: ServiceKind::Maybe,
             transaction: 0,
+            order: 0,
+            segment: (0, 1),
             body,
             flags: Flags::NONE,
         };

@@ -7,7 +7,7 @@ use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
 use crate::protocol::transaction::Direction;
 use crate::protocol::wire::control::Writer;
-use crate::protocol::wire::{BodyKind, Flags, PacketKind, ServiceKind};
+use crate::protocol::wire::{Flags, PacketKind};
 use crate::time::Instant;
 
 impl Endpoint {
@@ -144,13 +144,7 @@ impl Endpoint {
         let len = live.session.recovery.poll_mtu_probe(now)?;
         let mut lease = self.pool.take()?;
         let buffer = lease.get_mut().expect("a buffer just taken has one holder");
-        let outgoing = Outgoing {
-            packet: PacketKind::Probe,
-            service: ServiceKind::Maybe,
-            transaction: 0,
-            body: BodyKind::Control,
-            flags: Flags::NONE,
-        };
+        let outgoing = Outgoing::control(PacketKind::Probe);
         // Exactly as long as asked: it is the length that the path is tested for.
         let body_len = live.session.body_len_filling(len, outgoing);
         let mut writer = Writer::new(&mut buffer[HEADROOM..HEADROOM + body_len]);
@@ -212,6 +206,8 @@ impl Endpoint {
             packet: PacketKind::Message,
             service: unit.service(),
             transaction: unit.first(),
+            order: 0,
+            segment: (0, 1),
             body: unit.body_kind(),
             flags,
         };

@@ -25,10 +25,29 @@ pub struct Outgoing {
     pub service: ServiceKind,
     /// First transaction, or zero.
     pub transaction: u64,
+    /// Order index of the first message of a sequence, or zero.
+    pub order: u64,
+    /// Which segment of its message, and of how many: 0 of 1 for a whole message.
+    pub segment: (u32, u32),
     /// How the body is encoded.
     pub body: BodyKind,
     /// Flags.
     pub flags: Flags,
+}
+
+impl Outgoing {
+    /// A packet that carries a control body.
+    pub const fn control(packet: PacketKind) -> Self {
+        Self {
+            packet,
+            service: ServiceKind::Maybe,
+            transaction: 0,
+            order: 0,
+            segment: (0, 1),
+            body: BodyKind::Control,
+            flags: Flags::NONE,
+        }
+    }
 }
 
 /// A packet that is ready to leave.
@@ -156,6 +175,9 @@ impl<C: Copy> Session<C> {
             transaction: outgoing.transaction,
             service: outgoing.service,
             packet: outgoing.packet,
+            order: outgoing.order,
+            segment: outgoing.segment.0,
+            segment_count: outgoing.segment.1,
             auth: self.protection.auth_kind(),
             tail: self.protection.tail_kind(),
             body: outgoing.body,

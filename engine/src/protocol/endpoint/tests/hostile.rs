@@ -13,13 +13,7 @@ impl Pair {
         let mut writer = Writer::new(&mut buffer[500..1_500]);
         fill(&mut writer);
         let end = 500 + writer.finish();
-        let outgoing = Outgoing {
-            packet: PacketKind::Ack,
-            service: ServiceKind::Maybe,
-            transaction: 0,
-            body: BodyKind::Control,
-            flags: Flags::NONE,
-        };
+        let outgoing = Outgoing::control(PacketKind::Ack);
         let live = endpoint.lives.find_mut(slot).unwrap();
         let sealed = live.session.seal(&mut buffer, 500..end, outgoing);
         let (now, from) = (self.now, self.sides[0].address);
