@@ -82,7 +82,7 @@ impl Side {
                     messages.for_each(|transaction, payload| {
                         self.bytes += black_box(payload).len() as u64;
                         if is_request {
-                            let sent = self.endpoint.reply(now, peer, transaction, payload);
+                            let sent = self.endpoint.reply(now, peer, transaction, payload.into());
                             sent.expect("as many replies as requests find room");
                         }
                     });
@@ -94,6 +94,7 @@ impl Side {
                 },
                 Event::Session { .. } => {}
                 Event::Misrouted { .. } => panic!("there is one shard"),
+                other => panic!("{other:?} on a path that loses nothing"),
             }
         }
     }
@@ -116,7 +117,7 @@ impl Pair {
         let mut pair = Self { one, two, peer, now };
         let opened = (0..TURNS_MAX).any(|_| {
             pair.turn();
-            pair.one.endpoint.message_len_max(peer).is_ok()
+            pair.one.endpoint.packet_message_len_max(peer).is_ok()
         });
         assert!(opened);
         pair
@@ -135,7 +136,7 @@ impl Pair {
         let end = self.one.delivered + self.one.replied + ROUND;
         let (messages, bytes) = (self.two.messages, self.two.bytes);
         for _ in 0..ROUND {
-            let sent = self.one.endpoint.send(self.now, self.peer, service, message);
+            let sent = self.one.endpoint.send(self.now, self.peer, &service.into(), message.into());
             sent.expect("half a window finds room");
         }
         let ended = (0..TURNS_MAX).any(|_| {

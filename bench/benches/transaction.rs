@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use raet::buffer::Pool;
 use raet::limits::{HEADROOM, TRANSACTION_RANGES_MAX, TRANSACTIONS_MAX};
 use raet::protocol::transaction::{
-    Acceptance, Features, Inbox, Outbox, OutboxConfig, Outcome, features,
+    Acceptance, Features, Inbox, Outbox, OutboxConfig, Outcome, SendOptions, features,
 };
 use raet::protocol::wire::ServiceKind;
 use raet::time::{Duration, Instant};
@@ -51,7 +51,13 @@ impl Sender {
     fn insert(&mut self, count: u64) {
         for _ in 0..count {
             let room = self.pool.stride() - HEADROOM;
-            let pushed = self.outbox.push(NOW, &self.pool, SERVICE, &MESSAGE, room);
+            let pushed = self.outbox.push(
+                NOW,
+                &self.pool,
+                &SendOptions::new(SERVICE),
+                (&MESSAGE).into(),
+                room,
+            );
             assert_eq!(pushed, Ok(self.sent));
             self.sent += 1;
         }
@@ -146,7 +152,7 @@ struct Receiver {
 impl Receiver {
     fn with_seen(count: u64) -> Self {
         let inbox = Inbox::new(TRANSACTIONS_MAX);
-        let row = features(SERVICE).expect("the level is offered");
+        let row = features(SERVICE);
         let mut receiver = Self { inbox, row, hole: 0, seen: 0 };
         receiver.accept(count);
         receiver

@@ -85,6 +85,8 @@ pub use protocol::session::recovery::CongestionConfig as Congestion;
 pub use protocol::session::{
     Identity, LastHeard, Mode, PublicKey, Reason, Refusal, Standing, Trust, TrustPolicy,
 };
-pub use protocol::transaction::{Outcome, Resolved};
+pub use protocol::transaction::{
+    Outbound, Outcome, Priority, Resolved, SendOptions, Stream, StreamKind,
+};
 pub use protocol::wire::ServiceKind as Service;
-pub use shard::{Context, Handler, Idle, Message, ShardReport};
+pub use shard::{Context, Handler, Idle, Message, Piece, ShardReport};

@@ -107,9 +107,13 @@ pub const REPLAY_WINDOW: u64 = 8_192;
 pub const ACK_RANGES_MAX: usize = 64;
 /// Ranges of transactions in one acknowledgement.
 pub const TRANSACTION_RANGES_MAX: usize = 32;
+/// Ranges of missing segments of one message in one control body; one byte counts them.
+pub const MISSING_RANGES_MAX: usize = 63;
+/// Messages or transactions in one control body of which something is said to be missing.
+pub const MISSING_MESSAGES_MAX: usize = 8;
 /// Blocks of one control body that are looked at (PROTOCOL 2.17): packet ranges, refusals, reports
-/// both ways, credit, low-water mark and ping are fewer than 40.
-pub const CONTROL_BLOCKS_MAX: usize = 64;
+/// both ways, credit, grants, what is missing, marks and ping are fewer than 70.
+pub const CONTROL_BLOCKS_MAX: usize = 96;
 /// Packets in flight on one session: the sent-packet ring. A window that wants more waits.
 pub const PACKETS_IN_FLIGHT_MAX: usize = 16_384;
 /// Sent packets that loss detection waits for behind a missing one at most, however much a path
@@ -145,6 +149,35 @@ pub const TRANSACTIONS_MAX: u32 = 65_536;
 pub const OUTBOX_QUEUES_START: usize = 64;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;
+
+/// Packets of each priority in one round of a sender, the most urgent first.
+pub const PRIORITY_WEIGHTS: [u32; 3] = [16, 4, 1];
+/// Bytes of a message in segments that leave before its receiver granted any (Homa's unscheduled
+/// part): what a receiver may get at once from each of many senders.
+pub const SEGMENTS_UNSCHEDULED_LEN: usize = 65_536;
+/// Segments of one message that leave in a row while other messages of its priority wait.
+pub const SEGMENT_BURST: u32 = 16;
+/// Bytes that a receiver grants a message beyond what arrived of it.
+pub const SEGMENTS_GRANTED_LEN: usize = 4 << 20;
+/// Messages that a receiver grants at a time (Homa's overcommitment).
+pub const GRANTS_MAX: usize = 8;
+/// Largest message, in segments.
+pub const MESSAGE_LEN_MAX: usize = 64 << 20;
+/// Messages in segments under way from one peer, each way of a transaction: their number only
+/// bounds the memory of lists, their bytes are bounded by credit.
+pub const ASSEMBLIES_MAX: usize = 1_024;
+/// How long a receiver keeps an incomplete message of a level that is not sent again for ever,
+/// without another segment of it.
+pub const ASSEMBLY_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of memory of complete messages that is kept for the next ones.
+pub const BLOCKS_SPARE_LEN: usize = 64 << 20;
+/// Blocks of memory of complete messages that are kept for the next ones.
+pub const BLOCKS_SPARE_MAX: usize = 64;
+/// Messages of one stream that are not reported yet, at the sender, and that wait for their turn
+/// at the receiver.
+pub const ESCROW_MESSAGES_MAX: u64 = 1_024;
+/// How long a receiver waits for what is missing in a lossy stream.
+pub const ESCROW_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Reason reported for a transaction that expired at the receiver.
 pub const REFUSED_EXPIRED: u8 = 255;
@@ -228,6 +261,7 @@ const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);
 const _: () = assert!(RECEIVE_HEADER_LEN + TRAIN_LEN_MAX <= RECEIVE_BUFFER_LEN);
 const _: () = assert!(RECEIVE_BUFFER_LEN % 128 == 64);
 const _: () = assert!(PACKETS_IN_FLIGHT_MAX.is_power_of_two());
+const _: () = assert!(MESSAGE_LEN_MAX / SEGMENT_COUNT_MAX as usize <= DATAGRAM_LEN_BASE);
 const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));
 const _: () = assert!(ACK_EVERY_MIN <= ACK_EVERY_MAX);

@@ -64,7 +64,8 @@ impl Side {
                     messages.for_each(|transaction, payload| {
                         self.messages.push(payload.to_vec());
                         if service == Service::Request && !is_reply {
-                            let replied = self.endpoint.reply(now, peer, transaction, payload);
+                            let replied =
+                                self.endpoint.reply(now, peer, transaction, payload.into());
                             replied.expect("a reply is taken");
                         }
                     });
@@ -75,6 +76,9 @@ impl Side {
                 }
                 Event::Session { .. } => {}
                 Event::Misrouted { .. } => panic!("there is one shard"),
+                Event::Segment(_) | Event::Abandoned { .. } | Event::Gap { .. } => {
+                    panic!("nobody asked for {event:?}")
+                }
             }
         }
     }
@@ -135,7 +139,7 @@ impl Pair {
         ];
         let before = (self.sides[1].messages.len(), self.sides[0].delivered);
         for service in kinds {
-            let sent = self.sides[0].endpoint.send(self.now, peer, service, text);
+            let sent = self.sides[0].endpoint.send(self.now, peer, &service.into(), text.into());
             sent.expect("an open session takes messages");
         }
         self.drive(before.0 == 0);

@@ -216,8 +216,9 @@ impl Initiator {
     }
 
     fn prove(&mut self, context: &mut Context<'_>, until: Instant) -> Step {
-        let longest = self.load.content.longest();
-        let max = self.peer.and_then(|peer| context.message_len_max(peer).ok());
+        let longest = self.load.content.longest() as u64;
+        let service = self.load.service;
+        let max = self.peer.and_then(|peer| context.message_len_max(peer, service).ok());
         match max {
             Some(max) if max < longest => {
                 if context.now() >= until {

@@ -44,7 +44,7 @@ impl Content {
     }
 
     /// What to say when a message may have `max` bytes only.
-    pub(crate) fn too_long(&self, max: usize) -> String {
+    pub(crate) fn too_long(&self, max: u64) -> String {
         match self {
             Self::Generated(sizes) => format!(
                 "messages of {} bytes do not fit one packet, which carries {max} on this path; \
@@ -57,7 +57,7 @@ impl Content {
                 survey.longest_at,
                 survey.path.display(),
                 survey.longest,
-                max.saturating_sub(HEADER_LEN)
+                max.saturating_sub(HEADER_LEN as u64)
             ),
         }
     }
@@ -200,7 +200,7 @@ mod tests {
     fn a_line_that_does_not_fit_is_named_with_the_limit() {
         let (_folder, content) = lines_of("a\na longer line\n");
         assert_eq!(content.longest(), HEADER_LEN + 13);
-        let sentence = content.too_long(HEADER_LEN + 5);
+        let sentence = content.too_long(HEADER_LEN as u64 + 5);
         assert!(sentence.contains("line 2") && sentence.contains("at most 5"), "{sentence}");
     }
 }

@@ -6,10 +6,12 @@
 //! or a retained packet and the send in flight), and only a lease that is alone may write to it.
 //! Leases do not cross threads; nothing here is atomic.
 
+mod block;
 mod region;
 
 use std::net::SocketAddr;
 
+pub use block::{Block, Blocks};
 pub use region::{Lease, Pool};
 
 /// One receive: a datagram, or a train of datagrams of one sender that the kernel joined (GRO).

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::io::impair::Impairment;
 use crate::io::kernel::IoChoice;
-use crate::limits::{DATAGRAM_LEN_MAX, IDLE_TIMEOUT, IDLE_TIMEOUT_RANGE, TRANSACTIONS_DEFAULT};
+use crate::limits::{
+    DATAGRAM_LEN_MAX, IDLE_TIMEOUT, IDLE_TIMEOUT_RANGE, MESSAGE_LEN_MAX, TRANSACTIONS_DEFAULT,
+};
 use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
 use crate::protocol::session::recovery::CongestionConfig;
@@ -52,8 +54,11 @@ pub struct Config {
     /// Transactions that may be outstanding with one peer, each way; a power of two from 64 to
     /// 65 536.
     pub transactions: u32,
-    /// Bytes that a peer may have outstanding towards this node.
+    /// Bytes that a peer may have outstanding towards this node; no message may be longer.
     pub receive_bytes: u64,
+    /// Messages longer than this are handed over piece by piece, in order, and take no memory for
+    /// the whole ([`Handler::on_piece`](crate::Handler::on_piece)); 64 MiB or more: none are.
+    pub whole_len_max: usize,
     /// Copies of a repeated message, tries of a finite-retry message; 1 to 64.
     pub tries: u8,
     /// How long an open bundle waits for more messages. Zero sends at the end of the turn.
@@ -99,6 +104,7 @@ impl Config {
             name: String::new(),
             transactions: TRANSACTIONS_DEFAULT,
             receive_bytes: 16 << 20,
+            whole_len_max: MESSAGE_LEN_MAX,
             tries: 8,
             linger: Duration::ZERO,
             bundle: true,
@@ -159,6 +165,7 @@ impl Config {
             mtu: self.mtu,
             transactions: self.transactions,
             receive_bytes: self.receive_bytes,
+            whole_len_max: self.whole_len_max,
             tries: self.tries,
             linger: self.linger,
             bundle: self.bundle,

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -18,7 +18,7 @@ use super::{Config, Node, STOP_CHECKED_EVERY, StartError};
 use crate::limits::{DATAGRAM_LEN_MAX, TRANSACTIONS_MAX};
 use crate::protocol::endpoint::{ConnectError, PeerId, SendError, SessionChange};
 use crate::protocol::session::PublicKey;
-use crate::protocol::transaction::{Outcome, Resolved};
+use crate::protocol::transaction::{Outcome, Resolved, SendOptions, Stream};
 use crate::protocol::wire::ServiceKind;
 use crate::shard::{Context, Handler, Message};
 
@@ -40,10 +40,21 @@ pub enum Incoming {
         service: ServiceKind,
         /// Its transaction; our reply to it names it.
         transaction: u64,
+        /// The ordered stream it belongs to and its place in it, in level sequence.
+        sequence: Option<(Stream, u64)>,
         /// For a reply, the ticket of the request that it answers. The request's outcome follows.
         reply_to: Option<u64>,
         /// What was sent.
         payload: Payload,
+    },
+    /// Messages of a lossy stream that will not come any more, before those that follow.
+    Gap {
+        /// Who sent the stream.
+        from: Remote,
+        /// The stream.
+        stream: Stream,
+        /// Their places in it.
+        missing: Range<u64>,
     },
     /// A send of ours ended.
     Outcome {
@@ -142,7 +153,7 @@ enum Request {
     Close { peer: PeerId },
     Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
     Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
-    Send { peer: PeerId, service: ServiceKind, ticket: u64, payload: Vec<u8> },
+    Send { peer: PeerId, options: SendOptions, ticket: u64, payload: Vec<u8> },
 }
 
 impl QueueNode {
@@ -193,12 +204,13 @@ impl QueueNode {
     pub fn send(
         &self,
         to: Remote,
-        service: ServiceKind,
+        options: impl Into<SendOptions>,
         payload: &[u8],
     ) -> Result<u64, QueueError> {
+        let options = options.into();
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let payload = self.lines[to.shard].copy(payload);
-        self.request(to.shard, Request::Send { peer: to.peer, service, ticket, payload })?;
+        self.request(to.shard, Request::Send { peer: to.peer, options, ticket, payload })?;
         Ok(ticket)
     }
 
@@ -276,8 +288,9 @@ struct QueueHandler {
     stalled: Option<Request>,
     /// What the application's queue had no room for: bounded by credit and by what we send.
     overflow: VecDeque<Incoming>,
-    /// Who sent each message that the application has not taken yet, in order.
-    held: VecDeque<PeerId>,
+    /// Who sent each message that the application has not taken yet, in order, and the
+    /// transaction that is done when it does.
+    held: VecDeque<(PeerId, Option<u64>)>,
     taken_seen: u64,
     peers: HashMap<PeerId, PeerState>,
 }
@@ -328,8 +341,11 @@ impl QueueHandler {
         let taken = self.line().taken.load(Ordering::Acquire);
         while self.taken_seen < taken {
             self.taken_seen += 1;
-            let peer = self.held.pop_front().expect("taken once for each that was put");
+            let (peer, deferred) = self.held.pop_front().expect("taken once for each that was put");
             context.release(peer, 1);
+            if let Some(transaction) = deferred {
+                context.commit(peer, transaction);
+            }
         }
         while let Some(incoming) = self.overflow.pop_front() {
             if let Err(back) = self.line().incoming.push(incoming) {
@@ -361,8 +377,8 @@ impl QueueHandler {
                 }
                 self.recycle(payload);
             }
-            Request::Send { peer, service, ticket, payload } => {
-                match context.send(peer, service, &payload) {
+            Request::Send { peer, options, ticket, payload } => {
+                match context.send(peer, options, &payload) {
                     Ok(transaction) => {
                         let state = self.peers.entry(peer).or_default();
                         if state.tickets.is_empty() {
@@ -371,7 +387,7 @@ impl QueueHandler {
                         state.tickets.push_back(Some(ticket));
                     }
                     Err(SendError::Full(_)) => {
-                        return Some(Request::Send { peer, service, ticket, payload });
+                        return Some(Request::Send { peer, options, ticket, payload });
                     }
                     Err(_) => {
                         let to = self.remote(peer);
@@ -413,18 +429,32 @@ impl Handler for QueueHandler {
             true => self.take_ticket(message.peer, message.transaction),
             false => None,
         };
+        // What a peer may have waiting here is memory that was reserved for it: a small message
+        // takes a place of its window, and a large one is not done until it was taken.
         context.hold(message.peer, 1);
-        self.held.push_back(message.peer);
+        let is_large = message.payload.len() > DATAGRAM_LEN_MAX && context.defer(&message);
+        self.held.push_back((message.peer, is_large.then_some(message.transaction)));
         self.put(Incoming::Message {
             from: remote,
             service: message.service,
             transaction: message.transaction,
+            sequence: message.sequence,
             reply_to,
             payload,
         });
         if let Some(ticket) = reply_to {
             self.put(Incoming::Outcome { to: remote, ticket, outcome: Outcome::Replied });
         }
+    }
+
+    fn on_gap(
+        &mut self,
+        _context: &mut Context<'_>,
+        peer: PeerId,
+        stream: Stream,
+        missing: Range<u64>,
+    ) {
+        self.put(Incoming::Gap { from: self.remote(peer), stream, missing });
     }
 
     fn on_outcome(&mut self, _context: &mut Context<'_>, peer: PeerId, resolved: Resolved) {

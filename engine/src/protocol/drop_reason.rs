@@ -50,12 +50,17 @@ drop_reasons! {
     LengthMismatch = "length_mismatch",
     /// The mac1 of a handshake packet did not verify.
     MacInvalid = "mac_invalid",
+    /// A message of an ordered stream that came too early to be held back, or after the stream went
+    /// on without it.
+    OrderPassed = "order_passed",
     /// A budget for strangers was used up.
     OverBudget = "over_budget",
     /// The delivery queue was full; only kinds that promise nothing lose by it.
     QueueFull = "queue_full",
     /// A packet number seen before, or too old to tell.
     Replayed = "replayed",
+    /// A segment of a message for which no memory is reserved.
+    SegmentMemory = "segment_memory",
     /// A session id that nobody here knows.
     SessionUnknown = "session_unknown",
     /// The tail checksum did not match.

@@ -1,12 +1,13 @@
 //! The application's side of a shard.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use crate::protocol::endpoint::{
     ConnectError, Endpoint, PathStatistics, PeerId, SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
-use crate::protocol::transaction::Resolved;
+use crate::protocol::transaction::{Outbound, Resolved, SendOptions, Stream};
 use crate::protocol::wire::ServiceKind;
 use crate::time::Instant;
 
@@ -21,7 +22,29 @@ pub struct Message<'a> {
     pub transaction: u64,
     /// Whether it replies to a request of ours.
     pub is_reply: bool,
+    /// The ordered stream it belongs to and its place in it, from 0, in level sequence.
+    pub sequence: Option<(Stream, u64)>,
     /// What the application at the other end sent.
+    pub payload: &'a [u8],
+}
+
+/// A piece of a message longer than [`Config::whole_len_max`](crate::Config), borrowed. The pieces
+/// of a message come in order and without gaps; those of several messages may alternate.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Who sent it.
+    pub peer: PeerId,
+    /// The message's service level.
+    pub service: ServiceKind,
+    /// The message's transaction, in its initiator's numbering.
+    pub transaction: u64,
+    /// Whether the message replies to a request of ours.
+    pub is_reply: bool,
+    /// Length of the whole message in bytes.
+    pub total: usize,
+    /// Where this piece begins in the message.
+    pub offset: usize,
+    /// The piece.
     pub payload: &'a [u8],
 }
 
@@ -36,6 +59,36 @@ pub trait Handler {
     /// Called for each message, in the turn that received it. A message counts as delivered once
     /// this returns, unless it was [refused](Context::refuse).
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>);
+
+    /// Called for each piece of a message that is longer than what is handed over whole. The last
+    /// one ends where the message does.
+    fn on_piece(&mut self, context: &mut Context<'_>, piece: Piece<'_>) {
+        let _ = (context, piece);
+    }
+
+    /// Called when a message of which pieces were handed over will not be completed: its sender
+    /// gave it up.
+    fn on_abandoned(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        transaction: u64,
+        is_reply: bool,
+    ) {
+        let _ = (context, peer, transaction, is_reply);
+    }
+
+    /// Called when the messages at these places of a lossy stream will not come any more, before
+    /// those that follow are handed over.
+    fn on_gap(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        stream: Stream,
+        missing: Range<u64>,
+    ) {
+        let _ = (context, peer, stream, missing);
+    }
 
     /// Called when transactions of ours ended.
     fn on_outcome(&mut self, context: &mut Context<'_>, peer: PeerId, resolved: Resolved) {
@@ -83,31 +136,52 @@ impl<'a> Context<'a> {
     }
 
     /// Sends a message; returns its transaction number. It is on its way when the turn ends.
+    /// `options` may be a service level alone. A message that does not fit a packet travels in
+    /// segments; to spare it the copy of the whole, give it as [`Outbound::Shared`].
     ///
     /// # Errors
     /// [`SendError`]; the message was not taken. [`SendError::Full`] is normal: offer it again
     /// in a later turn.
-    pub fn send(
+    pub fn send<'p>(
         &mut self,
         to: PeerId,
-        service: ServiceKind,
-        payload: &[u8],
+        options: impl Into<SendOptions>,
+        payload: impl Into<Outbound<'p>>,
     ) -> Result<u64, SendError> {
-        self.endpoint.send(self.now, to, service, payload)
+        self.endpoint.send(self.now, to, &options.into(), payload.into())
     }
 
     /// Replies to the request `transaction` of `to`, now or in a later turn.
     ///
     /// # Errors
     /// [`SendError`]; the reply was not taken and is still owed.
-    pub fn reply(&mut self, to: PeerId, transaction: u64, payload: &[u8]) -> Result<(), SendError> {
-        self.endpoint.reply(self.now, to, transaction, payload)
+    pub fn reply<'p>(
+        &mut self,
+        to: PeerId,
+        transaction: u64,
+        payload: impl Into<Outbound<'p>>,
+    ) -> Result<(), SendError> {
+        self.endpoint.reply(self.now, to, transaction, payload.into())
     }
 
     /// Refuses the message at hand: its sender learns `reason` instead of its delivery.
     /// `false`: the session is gone, and nobody will hear of it.
     pub fn refuse(&mut self, message: &Message<'_>, reason: u8) -> bool {
         self.endpoint.refuse(message.peer, message.transaction, reason)
+    }
+
+    /// Takes the message at hand without letting it count as delivered yet: its sender need not
+    /// send it again, and is told that it was delivered after [`Context::commit`]. If this process
+    /// or the session ends first, the sender never is. `false`: it is a reply, or a message of
+    /// another kind that is not reported on.
+    pub fn defer(&mut self, message: &Message<'_>) -> bool {
+        !message.is_reply && self.endpoint.defer(message.peer, message.transaction)
+    }
+
+    /// A message that was [deferred](Context::defer) is done: its sender is told so. `false`: it
+    /// is none, or the association with its sender is over.
+    pub fn commit(&mut self, peer: PeerId, transaction: u64) -> bool {
+        self.endpoint.commit(peer, transaction)
     }
 
     /// Keeps `count` messages of `peer` in the application's memory: its credit stands still for
@@ -151,12 +225,24 @@ impl<'a> Context<'a> {
         self.endpoint.outstanding(peer)
     }
 
-    /// Largest message, in bytes, that a peer can be sent now.
+    /// Largest message, in bytes, that a peer takes with these options.
     ///
     /// # Errors
     /// [`SendError::NotConnected`].
-    pub fn message_len_max(&self, peer: PeerId) -> Result<usize, SendError> {
-        self.endpoint.message_len_max(peer)
+    pub fn message_len_max(
+        &self,
+        peer: PeerId,
+        options: impl Into<SendOptions>,
+    ) -> Result<u64, SendError> {
+        self.endpoint.message_len_max(peer, &options.into())
+    }
+
+    /// Largest message, in bytes, that one packet to a peer carries now.
+    ///
+    /// # Errors
+    /// [`SendError::NotConnected`].
+    pub fn packet_message_len_max(&self, peer: PeerId) -> Result<usize, SendError> {
+        self.endpoint.packet_message_len_max(peer)
     }
 
     /// Where the path to a peer stands.

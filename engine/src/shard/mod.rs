@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-pub use handler::{Context, Handler, Message};
+pub use handler::{Context, Handler, Message, Piece};
 pub use idle::Idle;
 pub use mailbox::Mailbox;
 
@@ -22,8 +22,9 @@ use self::idle::Rest;
 use crate::buffer::{Pool, Received, Transmit};
 use crate::io::{Driver, DriverCounters, thread_processor_time};
 use crate::limits::{FORWARD_BUFFERS, RECEIVE_BATCH};
-use crate::protocol::endpoint::{Endpoint, EndpointCounters, Event};
+use crate::protocol::endpoint::{Endpoint, EndpointCounters, Event, Segment};
 use crate::protocol::session::PublicKey;
+use crate::protocol::wire::ServiceKind;
 use crate::time::{Duration, Instant};
 
 /// What other threads ask of a shard.
@@ -260,11 +261,29 @@ impl<D: Driver, H: Handler> Shard<D, H> {
             match event {
                 Event::Messages(messages) => {
                     let (peer, service) = (messages.peer(), messages.service());
-                    let is_reply = messages.is_reply();
+                    let (is_reply, first) = (messages.is_reply(), messages.first());
+                    let stream = (service == ServiceKind::Sequence).then(|| messages.stream());
                     messages.for_each(|transaction, payload| {
-                        let message = Message { peer, service, transaction, is_reply, payload };
+                        let place = |(stream, index)| (stream, index + transaction - first);
+                        let sequence = stream.map(place);
+                        let message =
+                            Message { peer, service, transaction, is_reply, sequence, payload };
                         self.handler.on_message(&mut context, message);
                     });
+                }
+                Event::Segment(segment) => {
+                    let Segment { peer, service, transaction, is_reply, total, offset, body } =
+                        segment;
+                    let payload = &body;
+                    let piece =
+                        Piece { peer, service, transaction, is_reply, total, offset, payload };
+                    self.handler.on_piece(&mut context, piece);
+                }
+                Event::Abandoned { peer, transaction, is_reply } => {
+                    self.handler.on_abandoned(&mut context, peer, transaction, is_reply);
+                }
+                Event::Gap { peer, stream, missing } => {
+                    self.handler.on_gap(&mut context, peer, stream, missing);
                 }
                 Event::Misrouted { from, datagram, shard } => {
                     let forward = Command::Forward { from, datagram: Box::from(&*datagram) };

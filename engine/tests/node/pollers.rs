@@ -66,7 +66,7 @@ impl Pair {
         let mut two = Poller::new(two, Counter::default()).expect("the initiator starts");
         let to = two.with(|_, context| context.connect(one.address(), key)).expect("a free slot");
         let mut pair = Self { one, two, to };
-        while pair.two.with(|_, context| context.message_len_max(to)).is_err() {
+        while pair.two.with(|_, context| context.packet_message_len_max(to)).is_err() {
             pair.turn();
         }
         pair

@@ -259,8 +259,9 @@ impl Node {
         let Some(&(peer, _)) = to else { return Err(SendError::NotConnected) };
         self.wake_at = Some(self.wake_at.map_or(now, |at| at.min(now)));
         self.idle_turns = 0;
-        let max = process.endpoint.message_len_max(peer);
-        let sent = process.endpoint.send(now, peer, draft.service, &draft.bytes);
+        let options = draft.service.into();
+        let max = process.endpoint.message_len_max(peer, &options);
+        let sent = process.endpoint.send(now, peer, &options, (&draft.bytes).into());
         let window = self.plan.transactions;
         if process.endpoint.outstanding(peer) > u64::from(window) {
             auditor.blame("I22", format!("more than {window} transactions outstanding"));
@@ -268,7 +269,7 @@ impl Node {
         match sent {
             Ok(transaction) => auditor.on_sent(draft, peer, transaction),
             Err(SendError::TooLarge { max: told }) => {
-                if max != Ok(told) || draft.bytes.len() <= told {
+                if max != Ok(told) || draft.bytes.len() as u64 <= told {
                     let what = format!("{} bytes too large for {told}", draft.bytes.len());
                     auditor.blame("I22", what);
                 }
@@ -378,6 +379,9 @@ impl Node {
                 self.on_session(now, process, peer, &change, auditor);
             }
             Event::Misrouted { .. } => auditor.blame("I27", "there is one shard".to_owned()),
+            Event::Segment(_) | Event::Abandoned { .. } | Event::Gap { .. } => {
+                auditor.blame("I10", format!("nobody asked for {event:?}"));
+            }
         }
     }
 
@@ -526,7 +530,7 @@ impl Node {
             }
             let letter = if std::mem::take(&mut mixed) { owed.letter ^ 1 } else { owed.letter };
             let bytes = auditor.reply(letter);
-            match process.endpoint.reply(now, owed.peer, owed.transaction, &bytes) {
+            match process.endpoint.reply(now, owed.peer, owed.transaction, (&bytes).into()) {
                 Ok(()) | Err(SendError::NotConnected) => owed.due = Instant::ZERO,
                 Err(SendError::Full(_)) => owed.due = now + RETRY_REPLIES_AFTER,
                 Err(error) => auditor.blame("I16", format!("a reply was not taken: {error}")),

@@ -121,7 +121,10 @@ impl Plan {
         }
         // One burst that fills every window, of small messages.
         let is_storm = random.below(16) == 0;
-        let size_max = *pick(random, if is_storm { &[8] } else { &[0, 4, 16, 64, 64, 256, 1_100] });
+        let size_max = *pick(
+            random,
+            if is_storm { &[8] } else { &[0, 4, 16, 64, 64, 256, 1_100, 9_000, 60_000] },
+        );
         Self {
             edges: edges(random, count, outcast),
             outcast,

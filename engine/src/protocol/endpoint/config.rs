@@ -5,7 +5,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::limits::{
-    DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT, LANES_MAX, TRANSACTIONS_DEFAULT,
+    DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT, LANES_MAX, MESSAGE_LEN_MAX,
+    TRANSACTIONS_DEFAULT,
 };
 use crate::protocol::session::recovery::{CongestionConfig, DatagramLen, RecoveryConfig};
 use crate::protocol::session::{
@@ -47,6 +48,8 @@ pub struct EndpointConfig {
     pub transactions: u32,
     /// Bytes that a peer may have outstanding.
     pub receive_bytes: u64,
+    /// Longer messages in segments are handed over piece by piece, without memory for the whole.
+    pub whole_len_max: usize,
     /// Copies of a repeated message, tries of a finite-retry one.
     pub tries: u8,
     /// How long an open bundle waits for more.
@@ -87,6 +90,7 @@ impl EndpointConfig {
             mtu: Mtu::Auto,
             transactions: TRANSACTIONS_DEFAULT,
             receive_bytes: 16 << 20,
+            whole_len_max: MESSAGE_LEN_MAX,
             tries: 8,
             linger: Duration::ZERO,
             bundle: true,

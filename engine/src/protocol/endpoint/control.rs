@@ -1,16 +1,20 @@
 //! Control packets: acknowledgements on both planes, credit, low-water marks, close.
 
-use super::{Association, CloseReason, Content, Endpoint, Event, Live, Scratch, SessionChange};
+use super::message::abandoned;
+use super::{
+    Association, CloseReason, Content, Endpoint, Event, Live, PeerId, Scratch, SessionChange,
+};
 use crate::buffer::{Lease, Transmit};
 use crate::limits::{
-    ACK_CONFIRM_RANGES, ACK_RANGES_MAX, CONTROL_BLOCKS_MAX, HEADROOM, TRANSACTION_RANGES_MAX,
+    ACK_CONFIRM_RANGES, ACK_RANGES_MAX, CONTROL_BLOCKS_MAX, HEADROOM, MISSING_MESSAGES_MAX,
+    TRANSACTION_RANGES_MAX,
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::recovery::SentKind;
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
-use crate::protocol::transaction::Direction;
+use crate::protocol::transaction::{AssemblyKey, Direction, Retry};
 use crate::protocol::wire::control::{
-    Block, Blocks, Close, Credit, Initiator, TransactionRanges, TransactionStatus, Writer,
+    Block, Blocks, Close, Credit, Grant, Initiator, TransactionRanges, TransactionStatus, Writer,
 };
 use crate::protocol::wire::{BodyKind, Packet, PacketKind};
 use crate::time::{Duration, Instant};
@@ -36,6 +40,7 @@ impl Endpoint {
                 return Err(DropReason::BodyMalformed);
             }
             let live = self.lives.find_mut(slot).ok_or(DropReason::SessionUnknown)?;
+            let peer_id = PeerId { slot: live.peer, generation: self.peers.generation(live.peer) };
             let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
             let association = peer.association.as_mut().expect("a confirmed session has one");
             match block? {
@@ -64,6 +69,26 @@ impl Endpoint {
                         return Err(DropReason::TransactionViolation);
                     }
                     association.outbox.on_peer_low_water(low);
+                    while let Some(key) = association.assemblies.on_low_water(low) {
+                        let event = abandoned(peer_id, key);
+                        self.events.push_back(event);
+                    }
+                }
+                Block::Grant(grant) => {
+                    let end = u32::try_from(grant.end).unwrap_or(u32::MAX);
+                    let direction = direction(grant.initiator);
+                    association.outbox.on_grant(direction, grant.transaction, end);
+                }
+                Block::Issued(end) if end > association.inbox.credit() => {
+                    return Err(DropReason::TransactionViolation);
+                }
+                Block::Issued(end) => association.peer_issued = association.peer_issued.max(end),
+                Block::MissingSegments(missing) => {
+                    let round_trip = live.session.recovery.rtt().smoothed();
+                    let outbox = &mut association.outbox;
+                    if missing.initiator == Initiator::Receiver {
+                        outbox.on_missing(now, missing.transaction, missing.iter(), round_trip);
+                    }
                 }
                 Block::Ping => asks = true,
                 Block::EcnCounts(_) | Block::Close(_) => {}
@@ -105,21 +130,39 @@ impl Endpoint {
         numbers.clear();
         numbers.extend(live.last_ping.take());
         for block in Blocks::new(body).take(CONTROL_BLOCKS_MAX) {
-            let Block::TransactionRanges(ranges) = block? else { continue };
-            let direction = match ranges.initiator {
-                Initiator::Receiver => Direction::Own,
-                Initiator::Sender => Direction::Reply,
+            let mut visit = |number, is_only| {
+                if is_only {
+                    numbers.push(number);
+                } else {
+                    // Which of its packets arrived is not said (Karn's algorithm).
+                    live.session.recovery.forget(number);
+                }
             };
+            let ranges = match block? {
+                Block::TransactionRanges(ranges) => ranges,
+                Block::MissingSegments(missing) => {
+                    let direction = direction(missing.initiator);
+                    let mut start = 0;
+                    for gap in missing.iter().chain([missing.end..=missing.end]) {
+                        if start < *gap.start() {
+                            let arrived = start..=*gap.start() - 1;
+                            association.outbox.segment_packets(
+                                direction,
+                                missing.transaction,
+                                arrived,
+                                |(number, is_only)| visit(number, is_only),
+                            );
+                        }
+                        start = *gap.end() + 1;
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            let direction = direction(ranges.initiator);
             for range in ranges.iter() {
                 let range = *range.start()..range.end().saturating_add(1);
-                association.outbox.packets(direction, range, |number, is_only| {
-                    if is_only {
-                        numbers.push(number);
-                    } else {
-                        // Which of its packets arrived is not said (Karn's algorithm).
-                        live.session.recovery.forget(number);
-                    }
-                });
+                association.outbox.packets(direction, range, &mut visit);
             }
         }
         numbers.sort_unstable();
@@ -170,15 +213,17 @@ impl Endpoint {
         {
             for &content in &acked {
                 match content {
-                    Content::Unit { id, .. } => association.outbox.on_packet_acked(id),
+                    Content::Unit { id, segment, .. } => {
+                        association.outbox.on_packet_acked(id, segment);
+                    }
                     Content::Ack(number) => live.session.received.on_ack_acked(number),
                     Content::MtuProbe | Content::Ping => {}
                 }
             }
             for &content in &lost {
                 match content {
-                    Content::Unit { id, tries } => {
-                        association.outbox.on_packet_lost(id, tries);
+                    Content::Unit { id, segment, tries } => {
+                        association.outbox.on_packet_lost(id, segment, tries);
                     }
                     Content::Ping => live.ping_due = true,
                     Content::Ack(_) | Content::MtuProbe => {}
@@ -369,6 +414,13 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
         bytes_max: association.receive_bytes,
     });
     writer.low_water_mark(association.outbox.low_water());
+    if let Some(end) = association.outbox.issued_to_tell() {
+        writer.issued(end);
+    }
+    for (key, end) in association.assemblies.grants() {
+        let (initiator, transaction) = (initiator(key.is_reply), key.transaction);
+        writer.grant(Grant { initiator, transaction, end: end.into() });
+    }
     let received = &live.session.received;
     if !plain && received.ranges().next().is_some() {
         writer.packet_ranges(0, received.largest_delay(now), received.ranges());
@@ -380,18 +432,51 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
         writer.transaction_ranges(Initiator::Receiver, status, [transaction..=transaction]);
     }
     resume.refused = refusals.next().map_or(0, |(transaction, _)| transaction);
-    write_ranges(writer, Initiator::Receiver, association.inbox.done(), &mut resume.done);
+    let (done, accepted) = (TransactionStatus::Done, TransactionStatus::Accepted);
+    let inbox = &association.inbox;
+    write_ranges(writer, (Initiator::Receiver, done), inbox.done(), &mut resume.done);
+    write_ranges(writer, (Initiator::Receiver, accepted), inbox.accepted(), &mut resume.accepted);
     if plain {
         let settled = association.outbox.settled();
-        write_ranges(writer, Initiator::Sender, settled, &mut resume.settled);
+        write_ranges(writer, (Initiator::Sender, done), settled, &mut resume.settled);
+    }
+    write_missing(writer, association, plain);
+}
+
+/// Writes what is missing: of messages that are sent again on request only, and without packet
+/// numbers of every message in segments, since nothing else tells which of them arrived.
+fn write_missing(writer: &mut Writer<'_>, association: &Association, plain: bool) {
+    let asks = |retry| plain || retry == Retry::Requested;
+    for (key, end, ranges) in association.assemblies.missing(asks) {
+        writer.missing_segments(initiator(key.is_reply), key.transaction, end, ranges);
+    }
+    let end = association.peer_issued;
+    for transaction in association.inbox.missing(end).take(MISSING_MESSAGES_MAX) {
+        let key = AssemblyKey { is_reply: false, transaction };
+        if !association.assemblies.contains(key) {
+            writer.missing_segments(Initiator::Receiver, transaction, 0, []);
+        }
     }
 }
 
-/// Writes ranges as done: the lowest, and as many as fit from where the last report ended. They
+/// Whose numbering a transaction is in, as the receiver of a block sees it.
+const fn initiator(is_reply: bool) -> Initiator {
+    if is_reply { Initiator::Sender } else { Initiator::Receiver }
+}
+
+/// Which of our queues a block speaks of.
+const fn direction(initiator: Initiator) -> Direction {
+    match initiator {
+        Initiator::Receiver => Direction::Own,
+        Initiator::Sender => Direction::Reply,
+    }
+}
+
+/// Writes ranges with their status: the lowest, and as many as fit from where the last report ended. They
 /// come ascending and leave descending.
 fn write_ranges(
     writer: &mut Writer<'_>,
-    initiator: Initiator,
+    (initiator, status): (Initiator, TransactionStatus),
     ranges: impl Iterator<Item = core::ops::Range<u64>>,
     resume: &mut u64,
 ) {
@@ -413,7 +498,7 @@ fn write_ranges(
     *resume = left;
     if count > 0 {
         let ranges = list[..count].iter().rev().cloned();
-        writer.transaction_ranges(initiator, TransactionStatus::Done, ranges);
+        writer.transaction_ranges(initiator, status, ranges);
     }
 }
 
@@ -423,9 +508,8 @@ fn report(association: &mut Association, ranges: &TransactionRanges<'_>) -> Resu
     for range in ranges.iter() {
         let range = *range.start()..range.end().saturating_add(1);
         match (ranges.initiator, ranges.status) {
-            (Initiator::Receiver, TransactionStatus::Done | TransactionStatus::Accepted) => {
-                outbox.on_done(range)?;
-            }
+            (Initiator::Receiver, TransactionStatus::Done) => outbox.on_done(range)?,
+            (Initiator::Receiver, TransactionStatus::Accepted) => outbox.on_accepted(range)?,
             (Initiator::Receiver, TransactionStatus::Refused(reason)) => {
                 let reason = u8::try_from(reason).unwrap_or(u8::MAX);
                 outbox.on_refused(range, reason)?;

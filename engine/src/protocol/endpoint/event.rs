@@ -1,10 +1,11 @@
 //! What an endpoint tells its owner, and what it answers when asked to send.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
-use crate::buffer::Lease;
+use crate::buffer::{Block, Lease};
 use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal, Suite};
-use crate::protocol::transaction::Resolved;
+use crate::protocol::transaction::{Resolved, Stream};
 use crate::protocol::wire::{BodyKind, ServiceKind, bundle::Bundle};
 use crate::time::Duration;
 
@@ -29,6 +30,26 @@ pub enum Event {
         datagram: Lease,
         /// The shard that owns the session.
         shard: usize,
+    },
+    /// A piece of a message that is handed over in pieces.
+    Segment(Segment),
+    /// A message of which pieces were handed over will not be completed.
+    Abandoned {
+        /// Who sent it.
+        peer: PeerId,
+        /// Its transaction.
+        transaction: u64,
+        /// Whether it replies to a request of ours.
+        is_reply: bool,
+    },
+    /// Messages of a lossy stream that will not come any more, before those that follow.
+    Gap {
+        /// Who sent the stream.
+        peer: PeerId,
+        /// The stream.
+        stream: Stream,
+        /// Their places in it.
+        missing: Range<u64>,
     },
     /// Transactions of ours that ended.
     Outcomes {
@@ -56,7 +77,48 @@ pub struct Messages {
     pub(super) count: u32,
     pub(super) is_reply: bool,
     pub(super) kind: BodyKind,
-    pub(super) body: Lease,
+    /// Order index of the first, in a sequence.
+    pub(super) order: u64,
+    pub(super) body: Body,
+}
+
+/// Bytes that are handed over: where they arrived, or in memory of their own.
+#[derive(Debug)]
+pub enum Body {
+    /// In the buffer they arrived in.
+    Lease(Lease),
+    /// Put together from segments, or held back for a while.
+    Block(Block),
+}
+
+impl std::ops::Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Lease(lease) => lease,
+            Self::Block(block) => block,
+        }
+    }
+}
+
+/// A piece of a message longer than what is handed over whole. Pieces come in order.
+#[derive(Debug)]
+pub struct Segment {
+    /// Who sent it.
+    pub peer: PeerId,
+    /// The message's service level.
+    pub service: ServiceKind,
+    /// Its transaction.
+    pub transaction: u64,
+    /// Whether it replies to a request of ours.
+    pub is_reply: bool,
+    /// Length of the whole message in bytes.
+    pub total: usize,
+    /// Where this piece begins in it.
+    pub offset: usize,
+    /// The piece.
+    pub body: Body,
 }
 
 impl Messages {
@@ -78,6 +140,16 @@ impl Messages {
     /// How many there are.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// The transaction of the first message of the packet.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The stream they belong to, and the place of the first in it, in level sequence.
+    pub fn stream(&self) -> (Stream, u64) {
+        (Stream::of_order(self.order), Stream::index_of(self.order))
     }
 
     /// Calls `deliver` with each message and its transaction number.
@@ -145,13 +217,11 @@ pub enum SendError {
     Full(FullReason),
     /// There is no open session with this peer.
     NotConnected,
-    /// The message exceeds what one packet can carry.
+    /// The message exceeds what the peer takes, or what segments can carry on this path.
     TooLarge {
         /// Largest message that is taken now, in bytes.
-        max: usize,
+        max: u64,
     },
-    /// This engine does not offer the service level.
-    Unsupported,
 }
 
 /// What is full.
@@ -161,6 +231,8 @@ pub enum FullReason {
     Buffers,
     /// The bytes that the peer reserved for us.
     Bytes,
+    /// The places of one ordered stream.
+    Stream,
     /// The transactions that the peer granted us.
     Transactions,
 }
@@ -170,12 +242,14 @@ impl std::fmt::Display for SendError {
         match self {
             Self::Full(FullReason::Buffers) => write!(f, "all send buffers are in use"),
             Self::Full(FullReason::Bytes) => write!(f, "the peer's receive memory is used up"),
+            Self::Full(FullReason::Stream) => {
+                write!(f, "as many messages of this stream as the peer holds back are outstanding")
+            }
             Self::Full(FullReason::Transactions) => {
                 write!(f, "as many transactions as the peer grants are outstanding")
             }
             Self::NotConnected => write!(f, "there is no open session with this peer"),
             Self::TooLarge { max } => write!(f, "the message exceeds {max} bytes"),
-            Self::Unsupported => write!(f, "this service level is not offered"),
         }
     }
 }

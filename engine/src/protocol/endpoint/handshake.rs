@@ -12,7 +12,7 @@ use crate::protocol::session::{
     Established, HandshakeError, Initiator, Notice, Progress, PublicKey, Role, Session, Standing,
     survives,
 };
-use crate::protocol::transaction::{Inbox, Outbox};
+use crate::protocol::transaction::{Assemblies, Escrow, Inbox, Outbox};
 use crate::protocol::wire::{Packet, PacketKind};
 use crate::time::Instant;
 
@@ -244,6 +244,8 @@ impl Endpoint {
     }
 
     pub(super) fn handle_peer_timeout(&mut self, now: Instant, slot: u32) {
+        self.expire_arrivals(now, slot);
+        self.ask_if_stuck(now, slot);
         let Some(peer) = self.peers.find_mut(slot) else { return };
         if peer.ask_again.is_some_and(|at| at <= now) && peer.handshake.is_none() {
             self.start_handshake(now, slot);
@@ -341,6 +343,9 @@ impl Endpoint {
             boot,
             outbox: Outbox::new(config, parameters.transactions.into(), parameters.receive_bytes),
             inbox: Inbox::new(1 << window.ilog2()),
+            assemblies: Assemblies::new(self.config.receive_bytes, self.config.whole_len_max),
+            escrow: Escrow::new(self.config.receive_bytes),
+            peer_issued: 0,
             receive_bytes: self.config.receive_bytes,
             low_water_told: 0,
             credit_told: 0,
@@ -359,7 +364,6 @@ impl Endpoint {
         let outbox = &mut association.outbox;
         for id in outbox.unit_ids() {
             let Some(unit) = outbox.unit(id) else { continue };
-            let tries = unit.tries();
             unit.forget_packet();
             if let Some((packet, head_len)) = unit.take_sealed()
                 && !unit.is_released()
@@ -378,7 +382,7 @@ impl Endpoint {
                 let buffer = unit.buffer().expect("a copy has one holder");
                 live.session.unseal(&mut buffer[packet], head_len);
             }
-            outbox.on_packet_lost(id, tries);
+            outbox.on_session_lost(id);
         }
     }
 
@@ -484,13 +488,14 @@ impl Endpoint {
     /// acknowledged. Replies stay: their outcomes are told.
     fn forget_deliveries(&mut self, peer_slot: u32) {
         let peer = self.peer_id(peer_slot);
-        self.scratch.deliveries.retain(|delivery| delivery.peer != peer || delivery.is_reply);
+        self.scratch.deliveries.retain(|known| known.peer() != peer || known.is_reply());
         if self.undelivered == 0 {
             return;
         }
         let before = self.events.len();
         self.events.retain(|event| match event {
             Event::Messages(messages) => messages.peer != peer || messages.is_reply,
+            Event::Segment(segment) => segment.peer != peer || segment.is_reply,
             _ => true,
         });
         self.undelivered -= before - self.events.len();
@@ -504,7 +509,7 @@ impl Endpoint {
         }
     }
 
-    fn start_handshake(&mut self, now: Instant, slot: u32) {
+    pub(super) fn start_handshake(&mut self, now: Instant, slot: u32) {
         self.stop_asking(slot);
         let peer = self.peers.find_mut(slot).expect("the caller found it");
         peer.asked_at = now;

@@ -16,6 +16,7 @@ mod config;
 mod control;
 mod event;
 mod handshake;
+mod message;
 mod receive;
 mod slots;
 #[cfg(test)]
@@ -30,12 +31,13 @@ use std::ops::RangeInclusive;
 
 pub use config::{EndpointConfig, Mtu};
 pub use event::{
-    CloseReason, ConnectError, Event, FullReason, Messages, PeerId, SendError, SessionChange,
+    Body, CloseReason, ConnectError, Event, FullReason, Messages, PeerId, Segment, SendError,
+    SessionChange,
 };
 
 use self::slots::Slots;
 use self::timers::Timers;
-use crate::buffer::{Lease, Pool, Transmit};
+use crate::buffer::{Blocks, Lease, Pool, Transmit};
 use crate::limits::{
     CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, GRANULARITY, PACKETS_IN_FLIGHT_MAX,
     TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
@@ -45,8 +47,10 @@ use crate::protocol::session::{
     BootId, Initiator, Parameters, PeerText, PublicKey, Random, Responder, Session, Trust,
     buffer_len,
 };
-use crate::protocol::transaction::{Inbox, Outbox, PushError, UnitId};
-use crate::protocol::wire::{HeadReader, ServiceKind, bundle};
+use crate::protocol::transaction::{
+    Assemblies, Escrow, Inbox, Outbound, Outbox, PushError, SendOptions, UnitId,
+};
+use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
 
 /// What a packet carried, as the packet plane hands it back.
@@ -58,8 +62,8 @@ enum Content {
     MtuProbe,
     /// A question for the peer's state.
     Ping,
-    /// A try of a unit.
-    Unit { id: UnitId, tries: u8 },
+    /// A try of a unit, or of one segment of it.
+    Unit { id: UnitId, segment: u32, tries: u8 },
 }
 
 /// One session of a peer, open or not yet confirmed.
@@ -95,6 +99,12 @@ struct Association {
     boot: BootId,
     outbox: Outbox,
     inbox: Inbox,
+    /// Messages of the peer, and replies, of which segments are missing.
+    assemblies: Assemblies,
+    /// Ordered streams of the peer.
+    escrow: Escrow,
+    /// One past the highest transaction that the peer says it used.
+    peer_issued: u64,
     /// What we granted the peer, in bytes unresolved at once.
     receive_bytes: u64,
     low_water_told: u64,
@@ -105,9 +115,27 @@ struct Association {
     resume: Resume,
 }
 
+impl Association {
+    /// When arrivals that miss something must be looked at.
+    fn next_timeout(&self) -> Option<Instant> {
+        let both = [self.assemblies.next_timeout(), self.escrow.next_timeout()];
+        both.into_iter().flatten().min()
+    }
+
+    /// When to ask the peer for its word, because nothing else brings progress: some message waits
+    /// for a grant or for a request, and nothing is on its way.
+    fn asks_at(&self, session: &Session<Content>) -> Option<Instant> {
+        let waits = self.outbox.depends_on_peer()
+            && !self.outbox.has_backlog()
+            && session.recovery.in_flight_bytes() == 0;
+        waits.then(|| self.starved_at + session.recovery.probe_timeout())
+    }
+}
+
 /// Transactions from which on the next acknowledgement lists more than the lowest range.
 #[derive(Debug, Default)]
 struct Resume {
+    accepted: u64,
     done: u64,
     refused: u64,
     settled: u64,
@@ -173,6 +201,8 @@ pub struct Endpoint {
     /// The number of the next association that gets one.
     next_association: u64,
     reader: HeadReader,
+    /// Memory of messages that are larger than a packet or came before their turn.
+    blocks: Blocks,
     lives: Slots<Live>,
     by_session: HashMap<u64, u32>,
     peers: Slots<Peer>,
@@ -191,6 +221,8 @@ pub struct Endpoint {
     acks_due: VecDeque<u32>,
     /// Peers that may have something to send.
     ready: VecDeque<u32>,
+    /// Peers with a segment to send that found every buffer in use.
+    starved: Vec<u32>,
     /// Packets that the peer at the front sent in a row.
     burst: usize,
     /// Deadlines: peer slots at even places, session slots at odd ones.
@@ -202,7 +234,7 @@ pub struct Endpoint {
 /// Lists reused from packet to packet, so that the data path does not allocate.
 #[derive(Debug)]
 struct Scratch {
-    deliveries: Vec<receive::Delivery>,
+    deliveries: Vec<message::Delivery>,
     acked: Vec<Content>,
     lost: Vec<Content>,
     numbers: Vec<u64>,
@@ -247,6 +279,7 @@ impl Endpoint {
             notices: 0,
             next_association: shard << 48,
             reader: HeadReader::default(),
+            blocks: Blocks::default(),
             lives: Slots::new(),
             by_session: HashMap::new(),
             peers: Slots::new(),
@@ -259,6 +292,7 @@ impl Endpoint {
             touched: Vec::new(),
             acks_due: VecDeque::new(),
             ready: VecDeque::new(),
+            starved: Vec::new(),
             burst: 0,
             timers: Timers::default(),
             scratch: Scratch::new(),
@@ -267,7 +301,7 @@ impl Endpoint {
     }
 
     /// Takes a message for `to` and returns its transaction number. The payload is copied once,
-    /// into the buffer from which it leaves.
+    /// into the buffers from which it leaves; see [`Outbound`].
     ///
     /// # Errors
     /// [`SendError`]; the message was not taken.
@@ -275,13 +309,13 @@ impl Endpoint {
         &mut self,
         now: Instant,
         to: PeerId,
-        service: ServiceKind,
-        message: &[u8],
+        options: &SendOptions,
+        message: Outbound<'_>,
     ) -> Result<u64, SendError> {
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
-        let sent = association.outbox.push(now, &self.pool, service, message, room);
+        let sent = association.outbox.push(now, &self.pool, options, message, room);
         let mut asks = association.outbox.should_tell_low_water(association.low_water_told);
         if matches!(sent, Err(PushError::NoTransaction)) && !asks {
             // Nothing under way will be answered with credit: ask, once in a probe time-out.
@@ -297,7 +331,7 @@ impl Endpoint {
             self.ask_for_report(to.slot);
         }
         self.mark_ready(to.slot);
-        sent.map_err(|error| explain(error, room))
+        sent.map_err(explain)
     }
 
     /// Replies to a request of `to`. May be called in the turn of the request or later.
@@ -309,14 +343,14 @@ impl Endpoint {
         now: Instant,
         to: PeerId,
         transaction: u64,
-        message: &[u8],
+        message: Outbound<'_>,
     ) -> Result<(), SendError> {
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push_reply(now, &self.pool, transaction, message, room);
         self.mark_ready(to.slot);
-        sent.map_err(|error| explain(error, room))
+        sent.map_err(explain)
     }
 
     /// Refuses a transaction whose message was handed over in this turn. `false`: the session is
@@ -326,6 +360,27 @@ impl Endpoint {
         let Some(association) = peer.association.as_mut() else { return false };
         association.inbox.refuse(transaction, reason);
         true
+    }
+
+    /// Has a transaction whose message was handed over in this turn count as accepted, not as
+    /// done, until [`Endpoint::commit`]. `false`: the association is gone.
+    pub fn defer(&mut self, from: PeerId, transaction: u64) -> bool {
+        let Some(peer) = self.find_peer(from) else { return false };
+        let Some(association) = peer.association.as_mut() else { return false };
+        association.inbox.defer(transaction..transaction + 1);
+        true
+    }
+
+    /// A transaction that was deferred is done. `false`: it is none.
+    pub fn commit(&mut self, from: PeerId, transaction: u64) -> bool {
+        let Some(peer) = self.find_peer(from) else { return false };
+        let Some(association) = peer.association.as_mut() else { return false };
+        let was_deferred = association.inbox.commit(transaction);
+        if was_deferred {
+            // Asked for and so sent again if it is lost: nothing else would bring the news.
+            self.ask_for_report(from.slot);
+        }
+        was_deferred
     }
 
     /// The application keeps `count` messages of `from` in its memory: the peer's credit stands
@@ -350,9 +405,13 @@ impl Endpoint {
     /// The next event. Drain until `None`, each turn.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
-        if let Event::Messages(messages) = &event {
-            self.undelivered -= 1;
-            self.counters.messages_delivered += u64::from(messages.count);
+        match &event {
+            Event::Messages(messages) => {
+                self.undelivered -= 1;
+                self.counters.messages_delivered += u64::from(messages.count);
+            }
+            Event::Segment(_) => self.undelivered -= 1,
+            _ => {}
         }
         Some(event)
     }
@@ -373,8 +432,21 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`SendError::NotConnected`].
-    pub fn message_len_max(&self, peer: PeerId) -> Result<usize, SendError> {
-        Ok(message_len_max(self.body_room(peer)?))
+    pub fn packet_message_len_max(&self, peer: PeerId) -> Result<usize, SendError> {
+        let room = self.body_room(peer)?;
+        let framing = bundle::framed_len(room) - room;
+        Ok(room - framing)
+    }
+
+    /// Largest message that `peer` takes with these options when nothing else is outstanding.
+    ///
+    /// # Errors
+    /// [`SendError::NotConnected`].
+    pub fn message_len_max(&self, peer: PeerId, options: &SendOptions) -> Result<u64, SendError> {
+        let room = self.body_room(peer)?;
+        let found = self.peers.find(peer.slot).expect("checked by body_room");
+        let association = found.association.as_ref().ok_or(SendError::NotConnected)?;
+        Ok(association.outbox.message_len_max(options, room))
     }
 
     /// What happened so far.
@@ -457,10 +529,13 @@ impl Endpoint {
                 .filter(|outbox| outbox.has_ready(now))
                 .and_then(|_| session.recovery.next_send_time(now));
             // Ready, and the window is open: the buffer is still in the kernel's hands.
-            let is_held = outbox.is_some_and(|outbox| outbox.has_ready(now))
+            let is_held = !self.starved.contains(&slot)
+                && outbox.is_some_and(|outbox| outbox.has_ready(now))
                 && session.recovery.window_available(now) >= session.recovery.datagram_len() as u64;
             let held = is_held.then_some(now);
-            deadline = [deadline, work, paced, held].into_iter().flatten().min();
+            let arrivals = peer.association.as_ref().and_then(Association::next_timeout);
+            let silence = peer.association.as_ref().and_then(|known| known.asks_at(session));
+            deadline = [deadline, work, paced, held, arrivals, silence].into_iter().flatten().min();
         }
         // A deadline that is not in the future would spin: one granule is soon enough.
         let earliest = now + GRANULARITY;
@@ -498,18 +573,12 @@ pub struct PathStatistics {
     pub datagram_len: usize,
 }
 
-/// Largest message whose framed form fits `room` bytes.
-fn message_len_max(room: usize) -> usize {
-    let framing = bundle::framed_len(room) - room;
-    room - framing
-}
-
-fn explain(error: PushError, room: usize) -> SendError {
+fn explain(error: PushError) -> SendError {
     match error {
         PushError::NoBuffer => SendError::Full(FullReason::Buffers),
         PushError::NoBytes => SendError::Full(FullReason::Bytes),
+        PushError::NoPlace => SendError::Full(FullReason::Stream),
         PushError::NoTransaction => SendError::Full(FullReason::Transactions),
-        PushError::TooLarge => SendError::TooLarge { max: message_len_max(room) },
-        PushError::Unsupported => SendError::Unsupported,
+        PushError::TooLarge { max } => SendError::TooLarge { max },
     }
 }

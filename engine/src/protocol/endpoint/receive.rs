@@ -1,30 +1,12 @@
 //! The way in: datagram, packet, session, transaction, event.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
-use super::{Endpoint, Event, Messages, PeerId};
+use super::{Endpoint, Event};
 use crate::buffer::Received;
 use crate::protocol::drop_reason::DropReason;
-use crate::protocol::transaction::{Acceptance, features};
-use crate::protocol::wire::{BodyKind, Flags, Packet, PacketKind, ServiceKind, bundle::Bundle};
+use crate::protocol::wire::PacketKind;
 use crate::time::Instant;
-
-/// Messages found in a train, before the events that hold its buffer are made.
-#[derive(Clone, Debug)]
-pub(super) struct Delivery {
-    pub(super) peer: PeerId,
-    service: ServiceKind,
-    first: u64,
-    /// Messages of the body to pass over, and to deliver.
-    skip: u32,
-    count: u32,
-    pub(super) is_reply: bool,
-    kind: BodyKind,
-    body: Range<usize>,
-    /// Events that come before it.
-    place: usize,
-}
 
 impl Endpoint {
     /// Takes a received datagram, or a train of them.
@@ -53,19 +35,9 @@ impl Endpoint {
         }
         // What the train did besides, to outcomes and sessions, is told in its order.
         for (earlier, delivery) in self.scratch.deliveries.drain(..).enumerate() {
-            self.undelivered += 1;
             let place = (delivery.place + earlier).min(self.events.len());
-            let event = Event::Messages(Messages {
-                peer: delivery.peer,
-                service: delivery.service,
-                first: delivery.first,
-                skip: delivery.skip,
-                count: delivery.count,
-                is_reply: delivery.is_reply,
-                kind: delivery.kind,
-                body: lease.view(delivery.body),
-            });
-            self.events.insert(place, event);
+            self.undelivered += 1;
+            self.events.insert(place, delivery.into_event(&lease));
         }
         if let Some((range, shard)) = misrouted {
             let datagram = lease.view(range);
@@ -105,7 +77,9 @@ impl Endpoint {
         }
         let body = packet.body();
         let asks_now = match packet.head.packet {
-            PacketKind::Message => self.handle_message(slot, &packet, &datagram[body], offset)?,
+            PacketKind::Message => {
+                self.handle_message(now, slot, &packet, &datagram[body], offset)?
+            }
             PacketKind::Ack | PacketKind::Probe => {
                 self.handle_control(now, slot, &packet, &datagram[body])?
             }
@@ -137,79 +111,6 @@ impl Endpoint {
             live.touched = true;
             self.touched.push(slot);
         }
-    }
-
-    /// Judges a message packet. Returns whether the sender wants to hear soon.
-    fn handle_message(
-        &mut self,
-        slot: u32,
-        packet: &Packet,
-        body: &[u8],
-        offset: usize,
-    ) -> Result<bool, DropReason> {
-        let head = &packet.head;
-        let row = features(head.service).ok_or(DropReason::Unsupported)?;
-        if head.segment_count != 1 || head.flags.contains(Flags::MULTICAST) {
-            return Err(DropReason::Unsupported);
-        }
-        let count = match head.body {
-            BodyKind::Bundle => Bundle::parse(body)?.count(),
-            BodyKind::Raw | BodyKind::Json => 1,
-            BodyKind::None | BodyKind::Control => return Err(DropReason::KindMismatch),
-        };
-        let live = self.lives.find(slot).expect("the caller found it");
-        let peer_slot = live.peer;
-        let peer_id = self.peer_id(peer_slot);
-        let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
-        let association = peer.association.as_mut().expect("a confirmed session has one");
-        let place = packet.body();
-        let mut delivery = Delivery {
-            peer: peer_id,
-            service: head.service,
-            first: head.transaction,
-            skip: 0,
-            count,
-            is_reply: head.flags.contains(Flags::CORRESPONDER),
-            kind: head.body,
-            body: offset + place.start..offset + place.end,
-            place: self.events.len(),
-        };
-        if delivery.is_reply {
-            let end = head.transaction.checked_add(count.into());
-            if !row.reply || end.is_none() {
-                return Err(DropReason::TransactionViolation);
-            }
-            // Replies of one packet can have met different fates: deliver each run of new ones.
-            let mut run = 0;
-            for index in 0..count {
-                if association.outbox.on_reply(head.transaction + u64::from(index)) {
-                    run += 1;
-                    continue;
-                }
-                self.counters.drops.count(DropReason::DuplicateTransaction);
-                if run > 0 {
-                    delivery.skip = index - run;
-                    delivery.count = run;
-                    self.scratch.deliveries.push(delivery.clone());
-                    run = 0;
-                }
-            }
-            if run > 0 {
-                delivery.skip = count - run;
-                delivery.count = run;
-                self.scratch.deliveries.push(delivery);
-            }
-            self.collect_outcomes(peer_slot);
-            return Ok(false);
-        }
-        match association.inbox.accept(row, head.transaction, count) {
-            Acceptance::Deliver => self.scratch.deliveries.push(delivery),
-            // Reported again: the acknowledgement may have been lost.
-            Acceptance::Duplicate => self.counters.drops.count(DropReason::DuplicateTransaction),
-            Acceptance::Violation => return Err(DropReason::TransactionViolation),
-        }
-        // A request is answered by its reply; everything else that waits, by an acknowledgement.
-        Ok(row.ack && !row.reply && !head.flags.contains(Flags::BURST))
     }
 
     /// Moves what an outbox resolved to the events.

@@ -40,6 +40,11 @@ impl<T> Slots<T> {
         self.entries.get(slot as usize)?.1.as_ref()
     }
 
+    /// How often the slot was used before.
+    pub(super) fn generation(&self, slot: u32) -> u32 {
+        self.entries[slot as usize].0
+    }
+
     pub(super) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }

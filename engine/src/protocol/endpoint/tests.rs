@@ -1,6 +1,8 @@
 //! Two endpoints on a virtual link: protocol tests as scripts.
 
 mod hostile;
+mod segments;
+mod sequence;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,7 +12,8 @@ use super::*;
 use crate::buffer::Received;
 use crate::limits::{ASK_AGAIN_MIN, DATAGRAM_LEN_MAX};
 use crate::protocol::session::{Identity, Mode, Offer, Outgoing, Suite, TrustPolicy};
-use crate::protocol::transaction::Outcome;
+use crate::protocol::transaction::{Outcome, Priority, Stream, StreamKind};
+use crate::protocol::wire::ServiceKind;
 use crate::protocol::wire::{BodyKind, Flags, PacketKind};
 use crate::time::Duration;
 
@@ -26,6 +29,11 @@ struct Side {
     replies: Vec<(u64, Vec<u8>)>,
     outcomes: Vec<(u64, u32, Outcome)>,
     changes: Vec<SessionChange>,
+    /// Order of messages of streams, as delivered, and of gaps.
+    ordered: Vec<(Stream, std::ops::Range<u64>)>,
+    gaps: Vec<(Stream, std::ops::Range<u64>)>,
+    /// Pieces of messages put together, and how many there were.
+    pieces: (Vec<u8>, u64),
     /// Answers every request with its payload reversed.
     replies_at_once: bool,
     refuses: bool,
@@ -49,6 +57,9 @@ impl Side {
             replies: Vec::new(),
             outcomes: Vec::new(),
             changes: Vec::new(),
+            ordered: Vec::new(),
+            gaps: Vec::new(),
+            pieces: (Vec::new(), 0),
             replies_at_once: true,
             refuses: false,
         }
@@ -67,6 +78,10 @@ impl Side {
                 Event::Messages(messages) => {
                     let (peer, is_reply) = (messages.peer(), messages.is_reply());
                     let is_request = messages.service() == ServiceKind::Request;
+                    if messages.service() == ServiceKind::Sequence {
+                        let (stream, first) = messages.stream();
+                        self.ordered.push((stream, first..first + u64::from(messages.count())));
+                    }
                     messages.for_each(|transaction, payload| {
                         if is_reply {
                             self.replies.push((transaction, payload.to_vec()));
@@ -77,13 +92,22 @@ impl Side {
                             assert!(self.endpoint.refuse(peer, transaction, 7));
                         } else if is_request && self.replies_at_once {
                             let reversed: Vec<u8> = payload.iter().rev().copied().collect();
-                            self.endpoint.reply(now, peer, transaction, &reversed).unwrap();
+                            self.endpoint
+                                .reply(now, peer, transaction, (&reversed).into())
+                                .unwrap();
                         }
                     });
                 }
                 Event::Outcomes { resolved, .. } => {
                     self.outcomes.push((resolved.first, resolved.count, resolved.outcome));
                 }
+                Event::Segment(segment) => {
+                    assert_eq!(segment.offset, self.pieces.0.len(), "pieces come in order");
+                    self.pieces.0.extend_from_slice(&segment.body);
+                    self.pieces.1 += 1;
+                }
+                Event::Gap { stream, missing, .. } => self.gaps.push((stream, missing)),
+                Event::Abandoned { .. } => {}
                 Event::Session { change, .. } => self.changes.push(change),
                 Event::Misrouted { .. } => panic!("there is one shard"),
             }
@@ -181,7 +205,7 @@ impl Pair {
     }
 
     fn send(&mut self, peer: PeerId, service: ServiceKind, payload: &[u8]) -> u64 {
-        self.sides[0].endpoint.send(self.now, peer, service, payload).unwrap()
+        self.sides[0].endpoint.send(self.now, peer, &service.into(), payload.into()).unwrap()
     }
 }
 
@@ -238,7 +262,10 @@ fn acknowledgement_is_no_hole_among_the_numbers_that_arrived() {
         let now = pair.now;
         pair.send(peer, ServiceKind::ExactlyOnce, b"there");
         pair.drive_for(Duration::from_millis(1));
-        pair.sides[1].endpoint.send(now, other, ServiceKind::ExactlyOnce, b"back").unwrap();
+        pair.sides[1]
+            .endpoint
+            .send(now, other, &ServiceKind::ExactlyOnce.into(), b"back".into())
+            .unwrap();
         pair.drive_for(Duration::from_millis(1));
     }
     for side in &pair.sides {
@@ -328,7 +355,8 @@ fn silent_peer_ends_the_session_and_everything_in_flight_is_indeterminate() {
         let buffers = side.endpoint.free_buffers();
         assert_eq!(buffers.0, buffers.1, "I27");
     }
-    let sent = pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"late");
+    let sent =
+        pair.sides[0].endpoint.send(pair.now, peer, &ServiceKind::Maybe.into(), b"late".into());
     assert_eq!(sent, Err(SendError::NotConnected));
 }
 
@@ -347,7 +375,11 @@ fn close_is_told_to_the_peer() {
 fn sender_stops_at_the_window_and_goes_on_when_reports_come() {
     let (mut pair, peer) = Pair::connected();
     let mut taken = 0;
-    while pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::ExactlyOnce, b"m").is_ok() {
+    while pair.sides[0]
+        .endpoint
+        .send(pair.now, peer, &ServiceKind::ExactlyOnce.into(), b"m".into())
+        .is_ok()
+    {
         taken += 1;
     }
     assert_eq!(taken, crate::limits::TRANSACTIONS_DEFAULT);
@@ -364,7 +396,12 @@ fn lost_unacknowledged_messages_do_not_block_the_window() {
     let mut taken = 0;
     for _ in 0..400 {
         for _ in 0..100 {
-            let sent = pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"m");
+            let sent = pair.sides[0].endpoint.send(
+                pair.now,
+                peer,
+                &ServiceKind::Maybe.into(),
+                b"m".into(),
+            );
             taken += u32::from(sent.is_ok());
         }
         pair.drive_for(Duration::from_millis(5));
@@ -430,7 +467,10 @@ fn both_sides_opening_at_once_end_with_one_working_session() {
     let other = pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
     pair.drive();
     pair.send(peer, ServiceKind::ExactlyOnce, b"one way");
-    pair.sides[1].endpoint.send(pair.now, other, ServiceKind::ExactlyOnce, b"the other").unwrap();
+    pair.sides[1]
+        .endpoint
+        .send(pair.now, other, &ServiceKind::ExactlyOnce.into(), b"the other".into())
+        .unwrap();
     pair.drive();
     for side in &pair.sides {
         assert_eq!(side.messages.len(), 1);
@@ -562,7 +602,11 @@ fn sender_without_credit_asks_although_its_mark_counts_as_told() {
     };
     let (mut pair, peer) = Pair::with(offer, offer).connect();
     pair.loses = Box::new(|_| true);
-    while pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"lost").is_ok() {}
+    while pair.sides[0]
+        .endpoint
+        .send(pair.now, peer, &ServiceKind::Maybe.into(), b"lost".into())
+        .is_ok()
+    {}
     pair.turn();
     pair.loses = Box::new(|_| false);
     // A control packet that was under way answers the ping which told the mark and was lost.
@@ -575,7 +619,8 @@ fn sender_without_credit_asks_although_its_mark_counts_as_told() {
     known.low_water_told = known.outbox.low_water();
     pair.drive();
     let full = SendError::Full(FullReason::Transactions);
-    let sent = pair.sides[0].endpoint.send(pair.now, peer, ServiceKind::Maybe, b"refused");
+    let sent =
+        pair.sides[0].endpoint.send(pair.now, peer, &ServiceKind::Maybe.into(), b"refused".into());
     assert_eq!(sent, Err(full));
     pair.drive();
     pair.send(peer, ServiceKind::Maybe, b"taken");
@@ -708,7 +753,7 @@ fn plain_sender_learns_the_path_from_reports_alone() {
         let message = [1; 64];
         while pair.sides[0]
             .endpoint
-            .send(pair.now, peer, ServiceKind::ExactlyOnce, &message)
+            .send(pair.now, peer, &ServiceKind::ExactlyOnce.into(), (&message).into())
             .is_ok()
         {}
         pair.drive_for(Duration::from_micros(200));

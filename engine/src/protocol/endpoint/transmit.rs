@@ -5,15 +5,20 @@ use crate::buffer::Transmit;
 use crate::limits::{GRANULARITY, HEADROOM, TRAIN_SEGMENTS_MAX};
 use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
-use crate::protocol::transaction::Direction;
+use crate::protocol::transaction::{Direction, UnitId};
 use crate::protocol::wire::control::Writer;
-use crate::protocol::wire::{Flags, PacketKind};
+use crate::protocol::wire::{Flags, ORDER_LEN_MAX, PacketKind, SEGMENT_LEN_MAX};
 use crate::time::Instant;
 
 impl Endpoint {
     /// The next datagram to send. Drain until `None`, or until the driver is full.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         self.end_batch(now);
+        if self.pool.available() > 0 {
+            while let Some(slot) = self.starved.pop() {
+                self.mark_ready(slot);
+            }
+        }
         if let Some(transmit) = self.outgoing.pop_front() {
             return Some(transmit);
         }
@@ -105,14 +110,15 @@ impl Endpoint {
         let Some(association) = peer.association.as_mut() else { return };
         let mut requeued = 0;
         for content in live.session.recovery.oldest_in_flight() {
-            if let Content::Unit { id, tries } = content {
-                requeued += u8::from(association.outbox.on_packet_lost(id, tries));
+            if let Content::Unit { id, segment, tries } = content {
+                requeued += u8::from(association.outbox.on_packet_lost(id, segment, tries));
             }
             if requeued == count {
                 break;
             }
         }
-        if requeued == 0 {
+        // A path that lost its longer packets answers a short one, and only that tells.
+        if requeued == 0 || live.session.recovery.may_shrink() {
             live.ping_due = true;
         }
         self.collect_outcomes(peer_slot);
@@ -177,11 +183,16 @@ impl Endpoint {
             }
         }
         let live = self.lives.find_mut(slot)?;
-        let peer = self.peers.find_mut(live.peer)?;
+        let (peer_slot, room) = (live.peer, live.session.body_room());
+        let peer = self.peers.find_mut(peer_slot)?;
         let outbox = &mut peer.association.as_mut()?.outbox;
         let id = outbox.next(now)?;
         let is_last = !outbox.has_backlog() || window < 2 * datagram_len;
         let unit = outbox.unit(id).expect("the outbox names units it has");
+        if let Some((segment, count)) = unit.segment_due() {
+            let burst = if is_last { Flags::NONE } else { Flags::BURST };
+            return self.poll_segment(now, slot, id, (segment, count), burst);
+        }
         let sealed_before = unit.take_sealed();
         let Some(buffer) = unit.buffer() else {
             // A send of the same buffer is still in the kernel's hands: the next turn will do.
@@ -193,6 +204,12 @@ impl Endpoint {
         };
         if let Some((packet, head_len)) = sealed_before {
             live.session.unseal(&mut buffer[packet], head_len);
+        }
+        if unit.body_len_max() > room {
+            // The path carries less than when this was written.
+            outbox.refit(id, room);
+            self.mark_ready(peer_slot);
+            return None;
         }
         let body = unit.body();
         let mut flags = Flags::NONE;
@@ -206,7 +223,7 @@ impl Endpoint {
             packet: PacketKind::Message,
             service: unit.service(),
             transaction: unit.first(),
-            order: 0,
+            order: unit.order(),
             segment: (0, 1),
             body: unit.body_kind(),
             flags,
@@ -231,14 +248,96 @@ impl Endpoint {
             (true, 0) => SentKind::Data,
             (true, _) => SentKind::Probe,
         };
-        let content = is_tracked.then_some(Content::Unit { id, tries });
+        let content = is_tracked.then_some(Content::Unit { id, segment: 0, tries });
         live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;
         self.counters.retransmissions += u64::from(tries > 1);
         let to = live.session.address();
-        let peer = live.peer;
-        self.collect_outcomes(peer);
+        self.collect_outcomes(peer_slot);
         Some(Transmit { to, lease })
+    }
+
+    /// The next segment of a message: copied into a buffer that it does not keep.
+    fn poll_segment(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        id: UnitId,
+        (segment, count): (u32, u32),
+        burst: Flags,
+    ) -> Option<Transmit> {
+        let live = self.lives.find_mut(slot)?;
+        let (peer_slot, room) = (live.peer, live.session.body_room());
+        let outbox = &mut self.peers.find_mut(peer_slot)?.association.as_mut()?.outbox;
+        let unit = outbox.unit(id)?;
+        let extra = SEGMENT_LEN_MAX + if unit.order() > 0 { ORDER_LEN_MAX } else { 0 };
+        if unit.body_len_max() + extra > room {
+            outbox.refit(id, room);
+            self.mark_ready(peer_slot);
+            return None;
+        }
+        let Some(mut lease) = self.pool.take() else {
+            if !self.starved.contains(&peer_slot) {
+                self.starved.push(peer_slot);
+            }
+            return None;
+        };
+        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+        let len = unit.write_segment(segment, &mut buffer[HEADROOM..]);
+        let mut flags = burst;
+        if id.direction == Direction::Reply {
+            flags = flags.with(Flags::CORRESPONDER);
+        }
+        if segment + 1 < count {
+            flags = flags.with(Flags::PENDING);
+        }
+        let outgoing = Outgoing {
+            packet: PacketKind::Message,
+            service: unit.service(),
+            transaction: unit.first(),
+            order: unit.order(),
+            segment: (segment, count),
+            body: unit.body_kind(),
+            flags,
+        };
+        let is_acknowledged = unit.is_acknowledged();
+        let sealed = live.session.seal(buffer, HEADROOM..HEADROOM + len, outgoing);
+        let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
+        let number = sealed.packet_number;
+        let is_plain = live.session.mode() == Mode::Plain;
+        if is_plain
+            && is_acknowledged
+            && let Some(before) = unit.note_segment_packet(segment, number)
+        {
+            live.session.recovery.forget(before);
+        }
+        let round_trip = live.session.recovery.rtt().smoothed();
+        let tries = outbox.on_segment_sent(now, id, segment, round_trip);
+        let is_tracked = !is_plain || is_acknowledged;
+        let kind = match (is_tracked, live.probes) {
+            (false, _) => SentKind::AckOnly,
+            (true, 0) => SentKind::Data,
+            (true, _) => SentKind::Probe,
+        };
+        let content = is_tracked.then_some(Content::Unit { id, segment, tries });
+        live.session.recovery.on_sent(now, number, bytes, kind, content);
+        live.probes = live.probes.saturating_sub(1);
+        self.counters.packets_sent += 1;
+        self.counters.retransmissions += u64::from(tries > 1);
+        let to = live.session.address();
+        self.collect_outcomes(peer_slot);
+        Some(Transmit { to, lease: lease.narrow(sealed.packet) })
+    }
+
+    /// Asks the peer for its word when nothing else brings progress.
+    pub(super) fn ask_if_stuck(&mut self, now: Instant, slot: u32) {
+        let Some(peer) = self.peers.find_mut(slot) else { return };
+        let Some(live) = peer.current.and_then(|live| self.lives.find(live)) else { return };
+        let Some(association) = peer.association.as_mut() else { return };
+        if association.asks_at(&live.session).is_some_and(|at| at <= now) {
+            association.starved_at = now;
+            self.ask_for_report(slot);
+        }
     }
 }

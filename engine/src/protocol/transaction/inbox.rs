@@ -4,6 +4,7 @@
 //! mark is done, and so is every set bit above it. Each acknowledgement says so again, so a lost
 //! one costs nothing.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::bits::BitRing;
@@ -36,6 +37,8 @@ pub struct Inbox {
     low_water: u64,
     /// Refused transactions at or above the low-water mark, ascending, with the reason.
     refusals: Vec<(u64, u8)>,
+    /// Transactions that are accepted and not done yet.
+    deferred: BTreeSet<u64>,
 }
 
 impl Inbox {
@@ -49,6 +52,7 @@ impl Inbox {
             granted: window.into(),
             low_water: 0,
             refusals: Vec::new(),
+            deferred: BTreeSet::new(),
         }
     }
 
@@ -83,6 +87,42 @@ impl Inbox {
         }
     }
 
+    /// Turns transactions that were accepted this turn into ones that are not done yet: their
+    /// sender need not send them again, but is not told that they were delivered. The first one
+    /// keeps the low mark from moving, so there are no more than the window has places.
+    pub fn defer(&mut self, transactions: Range<u64>) {
+        self.deferred.extend(transactions.start.max(self.low_water)..transactions.end);
+    }
+
+    /// A deferred transaction is done. `false`: it is none.
+    pub fn commit(&mut self, transaction: u64) -> bool {
+        let was_deferred = self.deferred.remove(&transaction);
+        self.advance();
+        was_deferred
+    }
+
+    /// Whether a transaction was seen.
+    pub fn has_seen(&self, transaction: u64) -> bool {
+        self.seen.contains(transaction)
+    }
+
+    /// Transactions that were not seen, of those below `end` that the sender still cares about.
+    pub fn missing(&self, end: u64) -> impl Iterator<Item = u64> + '_ {
+        let mut at = self.seen.low();
+        std::iter::from_fn(move || {
+            at = self.seen.next_clear(at, end);
+            (at < end).then(|| {
+                at += 1;
+                at - 1
+            })
+        })
+    }
+
+    /// One past the highest transaction seen.
+    pub fn seen_end(&self) -> u64 {
+        self.seen_end
+    }
+
     /// The sender's word that everything below `low` is settled. `false`: an impossible claim.
     pub fn on_low_water(&mut self, low: u64) -> bool {
         if low > self.granted {
@@ -94,6 +134,7 @@ impl Inbox {
             self.seen_end = self.seen_end.max(low);
             let keep = self.refusals.partition_point(|refusal| refusal.0 < low);
             self.refusals.drain(..keep);
+            self.deferred = self.deferred.split_off(&low);
             self.advance();
         }
         true
@@ -118,7 +159,6 @@ impl Inbox {
     /// Ranges to report as done: the contiguous part first, then upward (PROTOCOL 6.6).
     pub fn done(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut at = self.low_water;
-        let mut refusals = self.refusals.iter().map(|refusal| refusal.0).peekable();
         std::iter::from_fn(move || {
             loop {
                 let start =
@@ -126,19 +166,34 @@ impl Inbox {
                 if start >= self.seen_end {
                     return None;
                 }
-                let mut end = self.seen.next_clear(start, self.seen_end);
-                while refusals.next_if(|&refused| refused < start).is_some() {}
-                if let Some(&refused) = refusals.peek() {
-                    end = end.min(refused);
-                    if refused == start {
-                        at = start + 1;
-                        continue;
-                    }
+                let end = self.seen.next_clear(start, self.seen_end).min(self.not_done_from(start));
+                at = end.max(start + 1);
+                if start < end {
+                    return Some(start..end);
                 }
-                at = end;
-                return Some(start..end);
             }
         })
+    }
+
+    /// Ranges that are accepted and not done yet.
+    pub fn accepted(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let mut rest = self.deferred.iter().copied().peekable();
+        std::iter::from_fn(move || {
+            let start = rest.next()?;
+            let mut end = start + 1;
+            while rest.next_if_eq(&end).is_some() {
+                end += 1;
+            }
+            Some(start..end)
+        })
+    }
+
+    /// The lowest transaction from `start` up that was seen and is not done.
+    fn not_done_from(&self, start: u64) -> u64 {
+        let place = self.refusals.partition_point(|refusal| refusal.0 < start);
+        let refused = self.refusals.get(place).map(|refusal| refusal.0);
+        let deferred = self.deferred.range(start..).next().copied();
+        [refused, deferred].into_iter().flatten().fold(u64::MAX, u64::min)
     }
 
     /// Refused transactions that the sender may not know of yet, with their reasons.
@@ -146,11 +201,10 @@ impl Inbox {
         self.refusals.iter().copied()
     }
 
-    /// The low mark stops at a refusal until the sender has settled it: below the mark every
-    /// duplicate is answered "done", which would be a lie about a refused one.
+    /// The low mark stops at what is refused, until its sender has settled it, and at what is not
+    /// done: below the mark every duplicate is answered "done", which would be a lie about these.
     fn advance(&mut self) {
-        let limit = self.refusals.first().map_or(self.seen_end, |refusal| refusal.0);
-        self.seen.advance(limit);
+        self.seen.advance(self.seen_end.min(self.not_done_from(0)));
         self.grant();
     }
 
@@ -170,8 +224,8 @@ mod tests {
     use super::*;
     use crate::protocol::wire::ServiceKind;
 
-    const EXACTLY: Features = features(ServiceKind::ExactlyOnce).unwrap();
-    const MAYBE: Features = features(ServiceKind::Maybe).unwrap();
+    const EXACTLY: Features = features(ServiceKind::ExactlyOnce);
+    const MAYBE: Features = features(ServiceKind::Maybe);
 
     /// First and last of each range reported as done.
     fn done(inbox: &Inbox) -> Vec<(u64, u64)> {
@@ -258,6 +312,32 @@ mod tests {
         assert!(inbox.on_low_water(5));
         assert_eq!(inbox.refused().count(), 0);
         assert_eq!(done(&inbox), [(5, 6)]);
+    }
+
+    #[test]
+    fn deferred_is_accepted_and_not_done_until_it_is_committed() {
+        // PROTOCOL 6.30
+        let mut inbox = Inbox::new(64);
+        assert_eq!(inbox.accept(EXACTLY, 0, 6), Acceptance::Deliver);
+        inbox.defer(2..4);
+        assert_eq!(done(&inbox), [(0, 1), (4, 5)]);
+        assert!(inbox.accepted().eq(std::iter::once(2..4)));
+        assert_eq!(inbox.accept(EXACTLY, 2, 2), Acceptance::Duplicate);
+        assert_eq!(inbox.accept(EXACTLY, 6, 64), Acceptance::Deliver);
+        assert_eq!(inbox.credit(), 70, "the window stands still");
+        assert!(inbox.commit(2));
+        assert!(!inbox.commit(2));
+        assert_eq!(done(&inbox), [(0, 2), (4, 69)]);
+        assert!(inbox.commit(3));
+        assert_eq!((done(&inbox), inbox.credit()), (vec![(0, 69)], 134));
+    }
+
+    #[test]
+    fn missing_are_those_unseen_below_an_end() {
+        let mut inbox = Inbox::new(64);
+        inbox.accept(EXACTLY, 0, 2);
+        inbox.accept(EXACTLY, 4, 1);
+        assert_eq!(inbox.missing(7).collect::<Vec<_>>(), [2, 3, 5, 6]);
     }
 
     #[test]

@@ -18,14 +18,22 @@
 //! Packet numbers, keys and addresses are unknown here: the endpoint joins this room to the
 //! session's, which is how exactly-once can be tested without a key in sight.
 
+mod assembly;
 mod bits;
+mod escrow;
 mod inbox;
+mod options;
 mod outbox;
+mod schedule;
+mod segmented;
 mod service;
 mod unit;
 
+pub use assembly::{Assemblies, AssemblyKey, Piece, Progress};
 pub use bits::BitRing;
+pub use escrow::{Early, Escrow, Place};
 pub use inbox::{Acceptance, Inbox};
+pub use options::{Outbound, Priority, SendOptions, Stream, StreamKind};
 pub use outbox::{Outbox, OutboxConfig, PushError, Resolved};
-pub use service::{Features, Outcome, Retry, features};
+pub use service::{Features, Outcome, Retry, features, features_in};
 pub use unit::{Direction, Unit, UnitId};

@@ -5,16 +5,19 @@
 //! packet plane's business, which reports here what became of each try.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use super::bits::BitRing;
+use super::options::{Outbound, Priority, SendOptions, Stream};
+use super::schedule::Schedule;
+use super::segmented::{PREFIX_LEN_MAX, Segmented};
 use super::service::{Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
-use crate::limits::OUTBOX_QUEUES_START;
-use crate::protocol::drop_reason::DropReason;
-use crate::protocol::wire::{ServiceKind, bundle};
+use crate::limits::{ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START, SEGMENT_BURST};
+use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
+
+mod news;
 
 /// How an outbox behaves; set when the association begins.
 #[derive(Clone, Copy, Debug)]
@@ -38,10 +41,13 @@ pub enum PushError {
     NoBytes,
     /// As many transactions as the peer granted are outstanding.
     NoTransaction,
-    /// The message exceeds one packet's body.
-    TooLarge,
-    /// The engine does not offer this service level.
-    Unsupported,
+    /// As many messages of this stream as the peer can hold back are outstanding.
+    NoPlace,
+    /// The message exceeds what the peer reserves, or its segments are too many.
+    TooLarge {
+        /// Largest message that is taken now.
+        max: u64,
+    },
 }
 
 /// A run of transactions that ended the same way.
@@ -55,6 +61,15 @@ pub struct Resolved {
     pub service: ServiceKind,
     /// How they ended.
     pub outcome: Outcome,
+}
+
+/// Where an ordered stream of ours stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct StreamState {
+    /// Index of its next message.
+    next: u64,
+    /// Messages without an outcome.
+    unresolved: u64,
 }
 
 /// Sender's state of one association.
@@ -71,10 +86,10 @@ pub struct Outbox {
     own: Units,
     replies: Units,
     open: [Option<(u64, Instant)>; 2],
-    /// Closed units that have not left yet.
-    fresh: VecDeque<UnitId>,
-    /// Units to send again.
-    again: VecDeque<UnitId>,
+    /// What waits to leave.
+    schedule: Schedule,
+    /// Our side of each ordered stream that was ever used, by the low bits of its order indices.
+    streams: Vec<StreamState>,
     /// Units whose next copy is due at an instant; ascending but for jitter of the round trip.
     copies: VecDeque<(Instant, UnitId)>,
     outcomes: VecDeque<Resolved>,
@@ -82,6 +97,11 @@ pub struct Outbox {
     unreported: usize,
     /// The peer settled its transactions below: nobody waits for replies to them.
     peer_low_water: u64,
+    /// Own units that may wait for a word of the peer with nothing of them on its way: messages in
+    /// segments for grants, and those that are sent again on request.
+    dependent: usize,
+    /// Of those, the ones that are sent again on request.
+    on_request: usize,
 }
 
 impl Outbox {
@@ -97,12 +117,14 @@ impl Outbox {
             own: Units::default(),
             replies: Units::default(),
             open: [None; 2],
-            fresh: VecDeque::new(),
-            again: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            schedule: Schedule::new(),
+            streams: Vec::new(),
             copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             outcomes: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             unreported: 0,
             peer_low_water: 0,
+            dependent: 0,
+            on_request: 0,
         }
     }
 
@@ -116,25 +138,49 @@ impl Outbox {
         &mut self,
         now: Instant,
         pool: &Pool,
-        service: ServiceKind,
-        message: &[u8],
+        options: &SendOptions,
+        message: Outbound<'_>,
         room: usize,
     ) -> Result<u64, PushError> {
-        let Some(row) = features(service) else { return Err(PushError::Unsupported) };
+        let row = features(options.service);
         let transaction = self.next_transaction;
+        let bytes = message.len() as u64;
+        if bytes > self.message_len_max(options, room) {
+            return Err(PushError::TooLarge { max: self.message_len_max(options, room) });
+        }
         if transaction >= self.credit.min(self.resolved.end()) {
             return Err(PushError::NoTransaction);
         }
-        let bytes = message.len() as u64;
         if row.ack && self.bytes_unresolved > 0 && self.bytes_unresolved + bytes > self.bytes_max {
             return Err(PushError::NoBytes);
         }
-        self.write(now, pool, Direction::Own, service, transaction, message, room)?;
+        let mut order = 0;
+        if row.order {
+            let stream = *self.stream(options.stream);
+            if stream.unresolved >= ESCROW_MESSAGES_MAX {
+                return Err(PushError::NoPlace);
+            }
+            order = options.stream.order(stream.next);
+        }
+        self.write(now, pool, Direction::Own, options, transaction, order, message, room)?;
         self.next_transaction += 1;
         if row.ack {
             self.bytes_unresolved += bytes;
         }
+        if row.order {
+            let stream = self.stream(options.stream);
+            stream.next += 1;
+            stream.unresolved += 1;
+        }
         Ok(transaction)
+    }
+
+    /// Largest message that can be taken when nothing else is outstanding: what the peer reserves
+    /// for us, and what 65 535 segments carry.
+    pub fn message_len_max(&self, options: &SendOptions, room: usize) -> u64 {
+        let room = room - if features(options.service).order { ORDER_LEN_MAX } else { 0 };
+        let segments = crate::limits::SEGMENT_COUNT_MAX as usize * segment_room(room);
+        (segments.min(MESSAGE_LEN_MAX) as u64).min(self.bytes_max)
     }
 
     /// Takes the reply to the peer's `transaction`.
@@ -146,14 +192,17 @@ impl Outbox {
         now: Instant,
         pool: &Pool,
         transaction: u64,
-        message: &[u8],
+        message: Outbound<'_>,
         room: usize,
     ) -> Result<(), PushError> {
+        let options = SendOptions::new(ServiceKind::Request);
+        if message.len() as u64 > self.message_len_max(&options, room) {
+            return Err(PushError::TooLarge { max: self.message_len_max(&options, room) });
+        }
         if self.replies.len() >= self.config.window as usize {
             return Err(PushError::NoTransaction);
         }
-        let service = ServiceKind::Request;
-        self.write(now, pool, Direction::Reply, service, transaction, message, room)
+        self.write(now, pool, Direction::Reply, &options, transaction, 0, message, room)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two callers above are its interface")]
@@ -162,26 +211,35 @@ impl Outbox {
         now: Instant,
         pool: &Pool,
         direction: Direction,
-        service: ServiceKind,
+        options: &SendOptions,
         transaction: u64,
-        message: &[u8],
+        order: u64,
+        message: Outbound<'_>,
         room: usize,
     ) -> Result<(), PushError> {
+        let room = room - if order > 0 { ORDER_LEN_MAX } else { 0 };
         if bundle::framed_len(message.len()) > room {
-            return Err(PushError::TooLarge);
+            self.close(direction);
+            let len = message.len() as u64;
+            let segmented = Segmented::new(message.share(), segment_room(room))
+                .expect("the largest message was checked");
+            let unit = Unit::in_segments(segmented, options, transaction, order, len);
+            self.count_dependent(direction, &unit);
+            let index = self.units(direction).push(unit);
+            self.wake(UnitId { direction, index });
+            return Ok(());
         }
         if let Some((index, _)) = self.open[direction as usize] {
             let unit = self.units(direction).find(index).expect("an open unit stands in its queue");
-            let fits = unit.service == service && unit.transactions().end == transaction;
-            if fits && unit.append(message, room) {
+            if unit.takes(options, transaction, order) && unit.append(&message, room) {
                 return Ok(());
             }
             self.close(direction);
         }
         let lease = pool.take().ok_or(PushError::NoBuffer)?;
-        let row = features(service).expect("the level was checked");
-        let mut unit = Unit::new(lease, service, row, transaction);
-        assert!(unit.append(message, room), "the framed length was checked");
+        let mut unit = Unit::new(lease, options, transaction, order);
+        assert!(unit.append(&message, room), "the framed length was checked");
+        self.count_dependent(direction, &unit);
         let index = self.units(direction).push(unit);
         self.open[direction as usize] = Some((index, now));
         if !self.config.bundle {
@@ -190,73 +248,171 @@ impl Outbox {
         Ok(())
     }
 
+    /// Counts a new unit among those that depend on the peer's word.
+    fn count_dependent(&mut self, direction: Direction, unit: &Unit) {
+        let on_request = unit.features.retry == Retry::Requested;
+        if direction == Direction::Own {
+            self.dependent += usize::from(on_request || unit.starts_in_segments);
+            self.on_request += usize::from(on_request);
+        }
+    }
+
+    /// Whether some unit makes progress only with a word of the peer, once what is on its way is
+    /// settled.
+    pub fn depends_on_peer(&self) -> bool {
+        self.dependent > 0
+    }
+
+    /// One past the highest transaction used, if the peer must know it to miss what it lacks.
+    pub fn issued_to_tell(&self) -> Option<u64> {
+        (self.on_request > 0).then_some(self.next_transaction)
+    }
+
+    /// Cuts a unit that no longer fits the path into segments of at most `room` body bytes. The
+    /// unit waits for its next turn.
+    pub fn refit(&mut self, id: UnitId, room: usize) {
+        let Some(unit) = self.unit(id) else { return };
+        let room = room - if unit.order > 0 { ORDER_LEN_MAX } else { 0 };
+        if unit.refit(segment_room(room)) {
+            unit.state = State::Ready;
+            self.wake(id);
+        } else {
+            self.give_up(id);
+        }
+    }
+
     /// Closes the open unit of one direction: it waits for its turn to leave.
     fn close(&mut self, direction: Direction) {
         let Some((index, _)) = self.open[direction as usize].take() else { return };
-        self.units(direction).find(index).expect("an open unit stands in its queue").state =
-            State::Ready;
-        self.fresh.push_back(UnitId { direction, index });
+        let unit = self.units(direction).find(index).expect("an open unit stands in its queue");
+        unit.state = State::Ready;
+        let priority = unit.priority;
+        self.schedule.push(priority, UnitId { direction, index });
     }
 
-    /// The unit that should leave next: what was lost, then copies that are due, then what is
-    /// new, then bundles that waited long enough. The caller sends it and says so with
-    /// [`Outbox::on_sent`], or gives it back with [`Outbox::put_back`].
+    /// Has a message in segments wait for its turn, unless it does already.
+    fn wake(&mut self, id: UnitId) {
+        let Some(unit) = self.unit(id) else { return };
+        let priority = unit.priority;
+        let Some(segmented) = unit.segmented.as_mut() else { return };
+        if !segmented.is_scheduled && segmented.due().is_some() {
+            segmented.is_scheduled = true;
+            self.schedule.push(priority, id);
+        }
+    }
+
+    /// The unit that should leave next: by priority, and then what was lost, copies that are due,
+    /// what is new, bundles that waited long enough. The caller sends it and says so with
+    /// [`Outbox::on_sent`] or [`Outbox::on_segment_sent`], or gives it back with
+    /// [`Outbox::put_back`].
     pub fn next(&mut self, now: Instant) -> Option<UnitId> {
-        while let Some(id) = self.again.pop_front() {
-            if !self.drop_unwanted(id) && self.is_ready(id) {
-                return Some(id);
+        while self.copies.front().is_some_and(|copy| copy.0 <= now) {
+            let (_, id) = self.copies.pop_front()?;
+            self.repeat(id);
+        }
+        for direction in [Direction::Reply, Direction::Own] {
+            self.close_due(now, direction);
+        }
+        loop {
+            let priority = self.schedule.turn()?;
+            let (id, is_again) = self.schedule.first(priority)?;
+            if self.drop_unwanted(now, id) {
+                self.schedule.pop(priority);
+                continue;
             }
-        }
-        if self.copies.front().is_some_and(|copy| copy.0 <= now) {
-            return self.copies.pop_front().map(|copy| copy.1);
-        }
-        if self.fresh.is_empty() {
-            for direction in [Direction::Reply, Direction::Own] {
-                let due = self.open[direction as usize]
-                    .is_some_and(|(_, opened)| opened + self.config.linger <= now);
-                if due {
-                    self.close(direction);
+            let unit = self.unit(id);
+            let Some(unit) = unit.filter(|unit| is_again || unit.state != State::Finished) else {
+                self.schedule.pop(priority);
+                continue;
+            };
+            if let Some(segmented) = unit.segmented.as_mut() {
+                if segmented.due().is_none() {
+                    segmented.is_scheduled = false;
+                    self.schedule.pop(priority);
+                    continue;
                 }
+                segmented.burst += 1;
+                if segmented.burst > SEGMENT_BURST {
+                    segmented.burst = 0;
+                    self.schedule.rotate(priority);
+                }
+                self.schedule.charge(priority);
+                return Some(id);
             }
-        }
-        // A reply can be settled before it ever leaves, by a peer that gave its request up.
-        while let Some(id) = self.fresh.pop_front() {
-            if self.is_ready(id) {
+            // A reply can be settled before it ever leaves, by a peer that gave its request up.
+            let is_ready = unit.state == State::Ready;
+            self.schedule.pop(priority);
+            if is_ready {
+                self.schedule.charge(priority);
                 return Some(id);
             }
         }
-        None
     }
 
-    fn is_ready(&mut self, id: UnitId) -> bool {
-        self.unit(id).is_some_and(|unit| unit.state == State::Ready)
+    /// Closes the open unit of a direction if nothing of its priority waits before it and it
+    /// lingered long enough.
+    fn close_due(&mut self, now: Instant, direction: Direction) {
+        let Some((index, opened)) = self.open[direction as usize] else { return };
+        if opened + self.config.linger > now {
+            return;
+        }
+        let priority = self.units(direction).find(index).map(|unit| unit.priority);
+        if priority.is_some_and(|priority| self.schedule.is_idle(priority)) {
+            self.close(direction);
+        }
     }
 
-    /// Finishes a reply that nobody waits for any more, before it is sent once more. Returns
-    /// whether it is one.
-    fn drop_unwanted(&mut self, id: UnitId) -> bool {
+    /// A further copy of a repeated message is due.
+    fn repeat(&mut self, id: UnitId) {
+        let Some(unit) = self.unit(id).filter(|unit| unit.state == State::InFlight) else { return };
+        let priority = unit.priority;
+        if let Some(segmented) = unit.segmented.as_mut() {
+            segmented.restart();
+            self.wake(id);
+        } else {
+            unit.state = State::Ready;
+            self.schedule.push_again(priority, id);
+        }
+    }
+
+    /// Finishes what must not leave: a reply that nobody waits for any more, and a message that is
+    /// of no use any more. Returns whether it is such a unit.
+    fn drop_unwanted(&mut self, now: Instant, id: UnitId) -> bool {
         let low = self.peer_low_water;
-        let is_reply = id.direction == Direction::Reply;
-        let Some(unit) = self.unit(id).filter(|unit| is_reply && unit.transactions().end <= low)
-        else {
-            return false;
-        };
-        unit.finish();
-        self.replies.trim();
-        true
+        let Some(unit) = self.unit(id) else { return false };
+        match id.direction {
+            Direction::Reply if unit.transactions().end <= low => {
+                unit.finish();
+                self.replies.trim();
+                true
+            }
+            Direction::Own if unit.is_expired(now) && unit.state != State::Finished => {
+                self.give_up(id);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether [`Outbox::next`] would find something.
     pub fn has_ready(&self, now: Instant) -> bool {
-        !self.again.is_empty()
-            || !self.fresh.is_empty()
+        !self.schedule.is_empty()
             || self.copies.front().is_some_and(|copy| copy.0 <= now)
             || self.open.iter().flatten().any(|(_, opened)| *opened + self.config.linger <= now)
     }
 
     /// Whether more than one packet's worth waits: the packet at hand is not the burst's last.
     pub fn has_backlog(&self) -> bool {
-        !self.again.is_empty() || !self.fresh.is_empty()
+        !self.schedule.is_empty()
+    }
+
+    /// Whether something urgent waits.
+    pub fn has_urgent(&self) -> bool {
+        !self.schedule.is_idle(Priority::Urgent)
+            || self.open.iter().zip([&self.own, &self.replies]).any(|(open, units)| {
+                open.and_then(|(index, _)| units.get(index))
+                    .is_some_and(|unit| unit.priority == Priority::Urgent)
+            })
     }
 
     /// When [`Outbox::next`] will find a copy or a lingering bundle.
@@ -268,7 +424,11 @@ impl Outbox {
 
     /// Returns a unit that could not leave now (its buffer is still in the kernel's hands).
     pub fn put_back(&mut self, id: UnitId) {
-        self.again.push_back(id);
+        let Some(unit) = self.unit(id) else { return };
+        let priority = unit.priority;
+        if unit.segmented.is_none() {
+            self.schedule.push_again(priority, id);
+        }
     }
 
     /// Notes that a unit left in packet `number`; returns which try that was. `round_trip` spaces
@@ -276,229 +436,54 @@ impl Outbox {
     pub fn on_sent(&mut self, now: Instant, id: UnitId, number: u64, round_trip: Duration) -> u8 {
         let unit = self.unit(id).expect("a unit that leaves exists");
         unit.tries = unit.tries.saturating_add(1);
-        unit.state = State::InFlight;
+        unit.sent_at = now;
         unit.packet_number = Some(number);
-        let (tries, retry) = (unit.tries, unit.features.retry);
-        let (transactions, service) = (unit.transactions(), unit.service);
-        match retry {
-            Retry::Copies if tries < self.config.tries => {
-                self.copies.push_back((now + round_trip, id));
-            }
-            Retry::Copies | Retry::Never => {
-                self.resolve(id.index, transactions, service, Outcome::Sent);
-                self.settle();
-            }
-            Retry::Finite | Retry::Forever => {}
+        let tries = unit.tries;
+        self.on_left(now, id, round_trip);
+        tries
+    }
+
+    /// Notes that a segment of a unit left; returns which of its tries that was.
+    pub fn on_segment_sent(
+        &mut self,
+        now: Instant,
+        id: UnitId,
+        segment: u32,
+        round_trip: Duration,
+    ) -> u8 {
+        let unit = self.unit(id).expect("a unit that leaves exists");
+        unit.tries = unit.tries.max(1);
+        unit.sent_at = now;
+        let segmented = unit.segmented.as_mut().expect("a message in segments");
+        let tries = segmented.on_sent(segment);
+        if segmented.has_left() && segmented.due().is_none() {
+            self.on_left(now, id, round_trip);
         }
         tries
     }
 
-    /// A packet that carried this unit was acknowledged.
-    pub fn on_packet_acked(&mut self, id: UnitId) {
-        let Some(unit) = self.unit(id) else { return };
-        match id.direction {
-            Direction::Reply => {
-                unit.finish();
-                self.replies.trim();
-            }
-            Direction::Own if unit.features.ack && unit.state.is_unsettled() => {
-                unit.state = State::Heard;
-                unit.release_buffer(); // It arrived: it will not leave again.
-                self.unreported += usize::from(!unit.features.reply);
-            }
-            Direction::Own => {}
-        }
-    }
-
-    /// Try number `tries` of this unit is lost, or it is probed: sends it again if its level
-    /// allows another try, and gives it up otherwise. Old news about earlier tries is ignored.
-    /// Returns whether it will leave again.
-    pub fn on_packet_lost(&mut self, id: UnitId, tries: u8) -> bool {
+    /// Everything of a unit has left once more.
+    fn on_left(&mut self, now: Instant, id: UnitId, round_trip: Duration) {
         let tries_max = self.config.tries;
-        if self.drop_unwanted(id) {
-            return false;
-        }
-        let Some(unit) = self.unit(id) else { return false };
-        if unit.state != State::InFlight || unit.tries != tries {
-            return false;
-        }
+        let unit = self.unit(id).expect("a unit that leaves exists");
+        unit.state = State::InFlight;
         match unit.features.retry {
-            Retry::Copies | Retry::Never => false,
-            Retry::Finite if tries >= tries_max => {
+            Retry::Copies if unit.copies_left(tries_max) => {
+                self.copies.push_back((now + round_trip, id));
+            }
+            Retry::Copies | Retry::Never => {
                 let (transactions, service) = (unit.transactions(), unit.service);
-                self.resolve(id.index, transactions, service, Outcome::Indeterminate);
+                self.resolve(id.index, transactions, service, Outcome::Sent);
                 self.settle();
-                false
             }
-            Retry::Finite | Retry::Forever => {
-                unit.state = State::Ready;
-                self.again.push_back(id);
-                true
-            }
+            Retry::Finite | Retry::Forever | Retry::Requested => {}
         }
-    }
-
-    /// The peer reports `range` of our transactions as done (or as accepted, for those whose
-    /// end is a reply).
-    ///
-    /// # Errors
-    /// [`DropReason::AckInvalid`] if some of it was never sent (PROTOCOL 6.6).
-    pub fn on_done(&mut self, range: Range<u64>) -> Result<(), DropReason> {
-        self.report(range, Outcome::Delivered)
-    }
-
-    /// The peer's application refused `range` of our transactions.
-    ///
-    /// # Errors
-    /// [`DropReason::AckInvalid`] if some of it was never sent.
-    pub fn on_refused(&mut self, range: Range<u64>, reason: u8) -> Result<(), DropReason> {
-        self.report(range, Outcome::Refused(reason))
-    }
-
-    fn report(&mut self, range: Range<u64>, outcome: Outcome) -> Result<(), DropReason> {
-        if range.end > self.next_transaction {
-            return Err(DropReason::AckInvalid);
-        }
-        let range = range.start.max(self.resolved.low())..range.end;
-        if range.is_empty() {
-            return Ok(());
-        }
-        let indices = self.own.first_after(range.start)..self.own.indices().end;
-        for index in indices {
-            let unit = self.own.find(index).expect("the index is in range");
-            if unit.first >= range.end {
-                break;
-            }
-            if unit.state == State::Finished {
-                continue;
-            }
-            if unit.tries == 0 {
-                return Err(DropReason::AckInvalid);
-            }
-            let (transactions, service) = (unit.transactions(), unit.service);
-            let part = transactions.start.max(range.start)..transactions.end.min(range.end);
-            if unit.features.reply && outcome == Outcome::Delivered {
-                if part == transactions {
-                    unit.state = State::Heard;
-                    unit.release_buffer();
-                }
-            } else if unit.features.ack {
-                self.resolve(index, part, service, outcome);
-            }
-        }
-        self.settle();
-        Ok(())
-    }
-
-    /// The reply to our `transaction` arrived. `true`: it is the first, deliver it.
-    pub fn on_reply(&mut self, transaction: u64) -> bool {
-        if transaction >= self.next_transaction || self.resolved.contains(transaction) {
-            return false;
-        }
-        let index = self.own.first_after(transaction);
-        let Some(unit) = self.own.find(index) else { return false };
-        if unit.tries == 0 || !unit.features.reply || !unit.transactions().contains(&transaction) {
-            return false;
-        }
-        let service = unit.service;
-        self.resolve(index, transaction..transaction + 1, service, Outcome::Replied);
-        self.settle();
-        true
-    }
-
-    /// The peer settled all of its transactions below `low`: replies to them are done. The oldest
-    /// go at once; one behind a reply that is still wanted goes when it is acknowledged, or instead
-    /// of leaving again. Marks come with each acknowledgement, so no search through all replies.
-    pub fn on_peer_low_water(&mut self, low: u64) {
-        self.peer_low_water = self.peer_low_water.max(low);
-        for index in self.replies.indices() {
-            let unit = self.replies.find(index).expect("the index is in range");
-            if unit.state == State::Open || unit.transactions().end > low {
-                break;
-            }
-            unit.finish();
-        }
-        self.replies.trim();
-    }
-
-    /// The peer has the replies to `range` of its transactions.
-    pub fn on_replies_settled(&mut self, range: Range<u64>) {
-        for index in self.replies.indices() {
-            let unit = self.replies.find(index).expect("the index is in range");
-            let transactions = unit.transactions();
-            let covered = range.start <= transactions.start && transactions.end <= range.end;
-            if covered && unit.state != State::Open {
-                unit.finish();
-            }
-        }
-        self.replies.trim();
-    }
-
-    /// Shows the packet in which each unsettled unit of `range` left last, and whether it left in
-    /// no other before.
-    pub fn packets(
-        &mut self,
-        direction: Direction,
-        range: Range<u64>,
-        mut visit: impl FnMut(u64, bool),
-    ) {
-        let range = match direction {
-            Direction::Own => range.start.max(self.resolved.low())..range.end,
-            Direction::Reply => range,
-        };
-        let units = self.units(direction);
-        let start = match direction {
-            Direction::Own => units.first_after(range.start),
-            Direction::Reply => units.indices().start, // Replies do not ascend.
-        };
-        for index in start..units.indices().end {
-            let unit = units.find(index).expect("the index is in range");
-            if direction == Direction::Own && unit.first >= range.end {
-                break;
-            }
-            if let Some(number) = unit.packet_number
-                && unit.state.is_unsettled()
-                && range.contains(&unit.first)
-            {
-                visit(number, unit.tries == 1);
-            }
-        }
-    }
-
-    /// Ranges of our own transactions that are settled, from the lowest number that ever was.
-    pub fn settled(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        let end = self.next_transaction;
-        let mut at = 0;
-        std::iter::from_fn(move || {
-            let start = if at < self.resolved.low() { at } else { self.resolved.next_set(at, end) };
-            at = self.resolved.next_clear(start, end);
-            (start < at).then_some(start..at)
-        })
     }
 
     /// Takes the peer's grants: absolute, never taken back (PROTOCOL 6.3).
     pub fn on_credit(&mut self, credit: u64, bytes_max: u64) {
         self.credit = self.credit.max(credit);
         self.bytes_max = self.bytes_max.max(bytes_max);
-    }
-
-    /// Ends every transaction: what never left is not sent, the rest is indeterminate.
-    pub fn abandon(&mut self) {
-        for index in self.own.indices() {
-            let unit = self.own.find(index).expect("the index is in range");
-            let outcome = if unit.tries == 0 { Outcome::NotSent } else { Outcome::Indeterminate };
-            let (transactions, service) = (unit.transactions(), unit.service);
-            self.resolve(index, transactions, service, outcome);
-        }
-        for index in self.replies.indices() {
-            self.replies.find(index).expect("the index is in range").finish();
-        }
-        self.open = [None; 2];
-        self.fresh.clear();
-        self.again.clear();
-        self.copies.clear();
-        self.settle();
-        self.replies.trim();
     }
 
     /// The next run of transactions that ended.
@@ -542,59 +527,12 @@ impl Outbox {
         self.unreported > 0
     }
 
-    /// Gives up a unit whose bytes are lost to us.
-    pub fn give_up(&mut self, id: UnitId) {
-        let Some(unit) = self.unit(id) else { return };
-        match id.direction {
-            Direction::Own => {
-                let (transactions, service) = (unit.transactions(), unit.service);
-                self.resolve(id.index, transactions, service, Outcome::Indeterminate);
-                self.settle();
-            }
-            Direction::Reply => {
-                unit.finish();
-                self.replies.trim();
-            }
+    fn stream(&mut self, stream: Stream) -> &mut StreamState {
+        let place = usize::try_from(stream.order(0)).expect("ten bits");
+        if self.streams.len() <= place {
+            self.streams.resize(place + 1, StreamState::default());
         }
-    }
-
-    /// Ends the unresolved part of `range`, which lies in unit `index`.
-    fn resolve(&mut self, index: u64, range: Range<u64>, service: ServiceKind, outcome: Outcome) {
-        let mut at = self.resolved.next_clear(range.start, range.end);
-        while at < range.end {
-            let end = self.resolved.next_set(at, range.end);
-            self.resolved.set(at..end);
-            let count = u32::try_from(end - at).expect("a unit's count is 32 bits");
-            self.push_outcome(Resolved { first: at, count, service, outcome });
-            let unit = self.own.find(index).expect("a unit in the queue");
-            unit.unresolved -= count;
-            if unit.unresolved == 0 {
-                if unit.features.ack {
-                    self.bytes_unresolved -= unit.payload;
-                }
-                if unit.state == State::Heard && !unit.features.reply {
-                    self.unreported -= 1;
-                }
-                unit.finish();
-            }
-            at = self.resolved.next_clear(end, range.end);
-        }
-    }
-
-    fn push_outcome(&mut self, new: Resolved) {
-        if let Some(last) = self.outcomes.back_mut() {
-            let joins = last.first + u64::from(last.count) == new.first;
-            if joins && last.service == new.service && last.outcome == new.outcome {
-                last.count += new.count;
-                return;
-            }
-        }
-        self.outcomes.push_back(new);
-    }
-
-    fn settle(&mut self) {
-        self.resolved.advance(self.next_transaction);
-        self.own.trim();
+        &mut self.streams[place]
     }
 
     fn units(&mut self, direction: Direction) -> &mut Units {
@@ -603,6 +541,11 @@ impl Outbox {
             Direction::Reply => &mut self.replies,
         }
     }
+}
+
+/// Bytes of a message that one packet carries, of one with `room` bytes for a whole message.
+const fn segment_room(room: usize) -> usize {
+    room - SEGMENT_LEN_MAX - PREFIX_LEN_MAX
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Service levels as rows of features, and the outcomes they can end in.
 
+use super::options::{Stream, StreamKind};
 use crate::protocol::wire::ServiceKind;
 
 /// How a sender repeats a message.
@@ -13,6 +14,8 @@ pub enum Retry {
     Forever,
     /// Sent once.
     Never,
+    /// Again when the receiver asks for it.
+    Requested,
 }
 
 /// What a service level consists of. Machines read these; none matches on the level.
@@ -24,29 +27,52 @@ pub struct Features {
     pub ack: bool,
     /// Whether the receiver delivers a transaction at most once.
     pub dedup: bool,
+    /// Whether messages of one stream are delivered in their order.
+    pub order: bool,
     /// Whether the transaction ends with a reply.
     pub reply: bool,
 }
 
-/// The row of `service` (PROTOCOL 6.1), or `None` for a level that this engine does not offer.
+impl Features {
+    /// Whether a sender waits for the report on a message and nothing else will bring it soon.
+    pub const fn asks_for_reports(&self) -> bool {
+        self.ack && !self.reply && !matches!(self.retry, Retry::Requested)
+    }
+}
+
+/// The row of `service` (PROTOCOL 6.1), of a reliable stream for level sequence.
 ///
 /// None of them promises more than its row. In particular `ExactlyOnce` holds while neither
 /// process restarts: a restart turns what was in flight into [`Outcome::Indeterminate`], never
 /// into a second delivery (PROTOCOL 6.13).
-pub const fn features(service: ServiceKind) -> Option<Features> {
-    const fn row(retry: Retry, ack: bool, dedup: bool, reply: bool) -> Option<Features> {
-        Some(Features { retry, ack, dedup, reply })
+pub const fn features(service: ServiceKind) -> Features {
+    const fn row(retry: Retry, ack: bool, dedup: bool) -> Features {
+        Features { retry, ack, dedup, order: false, reply: false }
     }
     match service {
-        ServiceKind::Maybe => row(Retry::Never, false, false, false),
-        ServiceKind::Repeat => row(Retry::Copies, false, false, false),
-        ServiceKind::RepeatDedup => row(Retry::Copies, false, true, false),
-        ServiceKind::MoreOrLessOnce => row(Retry::Finite, true, false, false),
-        ServiceKind::AtMostOnce => row(Retry::Finite, true, true, false),
-        ServiceKind::ExactlyOnce => row(Retry::Forever, true, true, false),
-        ServiceKind::Sequence => None,
-        ServiceKind::Request => row(Retry::Forever, true, true, true),
+        ServiceKind::Maybe => row(Retry::Never, false, false),
+        ServiceKind::Repeat => row(Retry::Copies, false, false),
+        ServiceKind::RepeatDedup => row(Retry::Copies, false, true),
+        ServiceKind::MoreOrLessOnce => row(Retry::Finite, true, false),
+        ServiceKind::AtMostOnce => row(Retry::Finite, true, true),
+        ServiceKind::ExactlyOnce => row(Retry::Forever, true, true),
+        ServiceKind::Sequence => Features { order: true, ..row(Retry::Forever, true, true) },
+        ServiceKind::Request => Features { reply: true, ..row(Retry::Forever, true, true) },
     }
+}
+
+/// The row of a message of `service` whose order index is in `stream` (PROTOCOL 6.24).
+pub const fn features_in(service: ServiceKind, stream: Stream) -> Features {
+    let base = features(service);
+    if !base.order {
+        return base;
+    }
+    let retry = match stream.kind {
+        StreamKind::Reliable => Retry::Forever,
+        StreamKind::Lossy => Retry::Finite,
+        StreamKind::ReliableOnRequest | StreamKind::LossyOnRequest => Retry::Requested,
+    };
+    Features { retry, ..base }
 }
 
 /// How a send ended. Every accepted send ends in exactly one of these (I23).
@@ -80,13 +106,14 @@ mod tests {
             (ServiceKind::MoreOrLessOnce, "finite", true, false, false),
             (ServiceKind::AtMostOnce, "finite", true, true, false),
             (ServiceKind::ExactlyOnce, "forever", true, true, false),
+            (ServiceKind::Sequence, "forever", true, true, false),
             (ServiceKind::Request, "forever", true, true, true),
         ];
         for (service, retry, ack, dedup, reply) in cases {
-            let row = features(service).unwrap();
+            let row = features(service);
             assert_eq!(format!("{:?}", row.retry).to_lowercase(), retry);
             assert_eq!((row.ack, row.dedup, row.reply), (ack, dedup, reply), "{service:?}");
+            assert_eq!(row.order, service == ServiceKind::Sequence);
         }
-        assert_eq!(features(ServiceKind::Sequence), None);
     }
 }

@@ -7,10 +7,13 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::service::Features;
+use super::options::{Priority, SendOptions, Stream};
+use super::segmented::Segmented;
+use super::service::{Features, features_in};
 use crate::buffer::Lease;
 use crate::limits::HEADROOM;
 use crate::protocol::wire::{BodyKind, ServiceKind, bundle};
+use crate::time::Instant;
 
 /// Whose numbering a unit's transactions belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,37 +61,97 @@ pub struct Unit {
     pub(super) state: State,
     pub(super) features: Features,
     pub(super) service: ServiceKind,
+    pub(super) priority: Priority,
+    pub(super) deadline: Option<Instant>,
     pub(super) first: u64,
+    /// Order index of the first message, in a sequence.
+    pub(super) order: u64,
     pub(super) count: u32,
     pub(super) unresolved: u32,
     /// Payload bytes, for credit.
     pub(super) payload: u64,
+    /// When it left last.
+    pub(super) sent_at: Instant,
     /// How often it left.
     pub(super) tries: u8,
     /// The packet of the present session in which it left last.
     pub(super) packet_number: Option<u64>,
     body_end: usize,
     lease: Option<Lease>,
+    /// Whether it is a message that was in segments from the start.
+    pub(super) starts_in_segments: bool,
+    /// The body, if it travels in segments; there is no buffer then.
+    pub(super) segmented: Option<Box<Segmented>>,
     /// The packet inside the buffer and its head's length, once sealed.
     sealed: Option<(Range<usize>, usize)>,
 }
 
 impl Unit {
-    pub(super) fn new(lease: Lease, service: ServiceKind, features: Features, first: u64) -> Self {
+    pub(super) fn new(lease: Lease, options: &SendOptions, first: u64, order: u64) -> Self {
         Self {
             state: State::Open,
-            features,
-            service,
+            features: features_in(options.service, options.stream),
+            service: options.service,
+            priority: options.priority,
+            deadline: options.deadline,
             first,
+            order,
             count: 0,
             unresolved: 0,
             payload: 0,
+            sent_at: Instant::ZERO,
             tries: 0,
             packet_number: None,
             body_end: HEADROOM,
             lease: Some(lease),
+            starts_in_segments: false,
+            segmented: None,
             sealed: None,
         }
+    }
+
+    /// A unit of one message, `len` bytes long, in segments.
+    pub(super) fn in_segments(
+        segmented: Segmented,
+        options: &SendOptions,
+        first: u64,
+        order: u64,
+        len: u64,
+    ) -> Self {
+        Self {
+            state: State::Ready,
+            features: features_in(options.service, options.stream),
+            service: options.service,
+            priority: options.priority,
+            deadline: options.deadline,
+            first,
+            order,
+            count: 1,
+            unresolved: 1,
+            payload: len,
+            sent_at: Instant::ZERO,
+            tries: 0,
+            packet_number: None,
+            body_end: HEADROOM,
+            lease: None,
+            starts_in_segments: true,
+            segmented: Some(Box::new(segmented)),
+            sealed: None,
+        }
+    }
+
+    /// Whether a message sent with `options` under these numbers may share this unit.
+    pub(super) fn takes(&self, options: &SendOptions, transaction: u64, order: u64) -> bool {
+        let next_order = if self.features.order {
+            Stream::order_after(self.order, u64::from(self.count))
+        } else {
+            0
+        };
+        self.service == options.service
+            && self.priority == options.priority
+            && self.deadline == options.deadline
+            && self.transactions().end == transaction
+            && next_order == order
     }
 
     /// Appends a message if the body stays within `room` bytes.
@@ -109,11 +172,18 @@ impl Unit {
     pub(super) fn finish(&mut self) {
         self.state = State::Finished;
         self.lease = None;
+        self.segmented = None;
+    }
+
+    /// Whether it may no longer leave.
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Frees the buffer of a request that the peer has: only its reply is awaited.
     pub(super) fn release_buffer(&mut self) {
         self.lease = None;
+        self.segmented = None;
     }
 
     /// Whether the buffer was released: the unit does not leave again.
@@ -134,6 +204,69 @@ impl Unit {
     /// Service level of all of them.
     pub fn service(&self) -> ServiceKind {
         self.service
+    }
+
+    /// Whether all of it left at least once: the peer can know all of its messages.
+    pub(super) fn has_left(&self) -> bool {
+        self.tries > 0 && self.segmented.as_ref().is_none_or(|message| message.has_left_once())
+    }
+
+    /// Whether a repeated message has copies left, of `copies`, after the one that just left.
+    pub(super) fn copies_left(&self, copies: u8) -> bool {
+        self.segmented.as_ref().map_or(self.tries, |message| message.passes()) < copies
+    }
+
+    /// Order index of the first message, in a sequence.
+    pub fn order(&self) -> u64 {
+        self.order
+    }
+
+    /// How urgent it is.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// The segment that leaves next and the number of segments, of a message in segments.
+    pub fn segment_due(&mut self) -> Option<(u32, u32)> {
+        let segmented = self.segmented.as_mut()?;
+        Some((segmented.due()?, segmented.count()))
+    }
+
+    /// Writes the body of a segment to `out` and returns its length.
+    ///
+    /// # Panics
+    /// If the message does not travel in segments, or `out` is shorter than the room that was
+    /// given for them.
+    pub fn write_segment(&self, segment: u32, out: &mut [u8]) -> usize {
+        self.segmented.as_ref().expect("a message in segments").write(segment, out)
+    }
+
+    /// Longest body that a packet of it has.
+    pub fn body_len_max(&self) -> usize {
+        self.segmented.as_ref().map_or(self.body_end - HEADROOM, |message| message.body_len_max())
+    }
+
+    /// Notes in which packet a segment leaves, where only reports acknowledge; returns the one in
+    /// which it left before.
+    pub fn note_segment_packet(&mut self, segment: u32, number: u64) -> Option<u64> {
+        self.segmented.as_mut()?.note_packet(segment, number)
+    }
+
+    /// Cuts the body into segments whose packets have bodies of at most `room` bytes. `false`: it
+    /// is too long for that.
+    pub(super) fn refit(&mut self, room: usize) -> bool {
+        let body = match &self.segmented {
+            Some(segmented) => segmented.message(),
+            None => {
+                let range = self.body();
+                self.lease.as_ref().expect("a unit that leaves has its bytes")[range].into()
+            }
+        };
+        let Some(segmented) = Segmented::new(body, room) else { return false };
+        self.segmented = Some(Box::new(segmented));
+        self.lease = None;
+        self.sealed = None;
+        true
     }
 
     /// Whether its level has the receiver report what became of it.
@@ -225,6 +358,11 @@ impl Units {
     pub(super) fn find(&mut self, index: u64) -> Option<&mut Unit> {
         let place = usize::try_from(index.checked_sub(self.base)?).ok()?;
         self.queue.get_mut(place)
+    }
+
+    /// As [`Units::find`], to look at.
+    pub(super) fn get(&self, index: u64) -> Option<&Unit> {
+        self.queue.get(usize::try_from(index.checked_sub(self.base)?).ok()?)
     }
 
     /// Index of the first unit that ends after `transaction`. Meaningful where numbers ascend.

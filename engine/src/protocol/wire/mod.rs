@@ -36,4 +36,4 @@ pub use header::{Head, INTEGER_MAX};
 pub use kinds::{AuthKind, BodyKind, Flags, PacketKind, ServiceKind, TailKind};
 pub use predict::HeadReader;
 pub use split::{Packet, find_end, split, split_any};
-pub use write::{HeadWriter, encode};
+pub use write::{HeadWriter, ORDER_LEN_MAX, SEGMENT_LEN_MAX, encode};

@@ -10,6 +10,10 @@ use super::scan::{HEAD_LENGTH_DIGITS, OPENING, SECOND_MEMBER_AT};
 use super::split::TERMINATOR;
 use crate::limits::HEAD_EMIT_LEN_MAX;
 
+/// Bytes of a head's member `oi` at its widest.
+pub const ORDER_LEN_MAX: usize = r#","oi":"""#.len() + HEX_LEN_MAX;
+/// Bytes of a head's members `sn` and `sc` at their widest.
+pub const SEGMENT_LEN_MAX: usize = 2 * (r#","sn":"""#.len() + 4);
 /// Digits of `fg` in every head that we write.
 const FLAGS_DIGITS: usize = 2;
 

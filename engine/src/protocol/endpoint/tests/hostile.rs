@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits::CONTROL_BLOCKS_MAX;
+use crate::protocol::wire::ServiceKind;
 use crate::protocol::wire::control::Writer;
 
 impl Pair {
@@ -45,11 +46,17 @@ fn what_a_violation_settled_before_it_was_found_is_nobody_elses() {
     let other = pair.sides[1].endpoint.peer_id(0);
     for _ in 0..300 {
         let now = pair.now;
-        pair.sides[1].endpoint.send(now, other, ServiceKind::ExactlyOnce, b"news").unwrap();
+        pair.sides[1]
+            .endpoint
+            .send(now, other, &ServiceKind::ExactlyOnce.into(), b"news".into())
+            .unwrap();
         pair.drive_for(Duration::from_millis(1));
     }
     let now = pair.now;
-    pair.sides[1].endpoint.send(now, other, ServiceKind::ExactlyOnce, b"news").unwrap();
+    pair.sides[1]
+        .endpoint
+        .send(now, other, &ServiceKind::ExactlyOnce.into(), b"news".into())
+        .unwrap();
     assert!(pair.sides[1].endpoint.poll_transmit(now).is_some());
     let slot = pair.sides[1].endpoint.peers.find(0).unwrap().current.unwrap();
     let newest = pair.sides[1].endpoint.lives.find(slot).unwrap().session.recovery.lowest_unacked();

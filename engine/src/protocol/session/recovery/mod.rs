@@ -353,6 +353,11 @@ impl<C: Copy> Recovery<C> {
         }
     }
 
+    /// Whether datagrams are longer than every path is assumed to carry, on no operator's word.
+    pub fn may_shrink(&self) -> bool {
+        self.mtu.may_shrink()
+    }
+
     /// The UDP payload length of a path probe to send now as [`SentKind::MtuProbe`], if one is
     /// due. It may be sent whether the window has room or not. Whoever asks sends it.
     pub fn poll_mtu_probe(&mut self, now: Instant) -> Option<usize> {

@@ -93,6 +93,11 @@ impl MtuProbe {
         self.outstanding
     }
 
+    /// Whether the length in use could turn out to be a black hole.
+    pub fn may_shrink(&self) -> bool {
+        !self.fixed && self.current > DATAGRAM_LEN_BASE
+    }
+
     /// A probe of `len` bytes came through. One that was taken for lost, or was on its way when
     /// the path was found to be a black hole, no longer counts.
     pub fn on_probe_acked(&mut self, len: usize) {
@@ -136,7 +141,8 @@ impl MtuProbe {
             return false;
         }
         suspicion.smallest_lost = suspicion.smallest_lost.min(len);
-        if sent > suspicion.noticed {
+        // What leaves in the turn of a notice leaves after it.
+        if sent >= suspicion.noticed {
             suspicion.bursts += 1;
             suspicion.noticed = now;
         }

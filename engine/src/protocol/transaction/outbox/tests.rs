@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limits::HEADROOM;
+use crate::protocol::drop_reason::DropReason;
 
 const NOW: Instant = Instant::from_nanos(1_000);
 const ROUND_TRIP: Duration = Duration::from_millis(1);
@@ -26,7 +27,7 @@ impl Fixture {
     }
 
     fn push(&mut self, service: ServiceKind, message: &[u8]) -> Result<u64, PushError> {
-        self.outbox.push(NOW, &self.pool, service, message, ROOM)
+        self.outbox.push(NOW, &self.pool, &service.into(), message.into(), ROOM)
     }
 
     /// Sends the unit that is due, if any.
@@ -62,18 +63,16 @@ fn reply_that_nobody_waits_for_does_not_leave() {
     let mut fixture = Fixture::new(false);
     for transaction in [0, 1, 9, 2] {
         let Fixture { outbox, pool, .. } = &mut fixture;
-        outbox.push_reply(NOW, pool, transaction, b"reply", ROOM).unwrap();
+        outbox.push_reply(NOW, pool, transaction, b"reply".into(), ROOM).unwrap();
     }
     let (first, tries) = fixture.send(NOW).unwrap();
-    assert!(fixture.outbox.on_packet_lost(first, tries));
+    assert!(fixture.outbox.on_packet_lost(first, 0, tries));
     // One was lost, one never left, one is wanted, one stands behind it.
     fixture.outbox.on_peer_low_water(3);
     let (wanted, _) = fixture.send(NOW).unwrap();
     assert_eq!(fixture.outbox.unit(wanted).unwrap().transactions(), 9..10);
-    let (behind, tries) = fixture.send(NOW).unwrap();
-    assert!(!fixture.outbox.on_packet_lost(behind, tries));
     assert!(fixture.send(NOW).is_none());
-    fixture.outbox.on_packet_acked(wanted);
+    fixture.outbox.on_packet_acked(wanted, 0);
     assert_eq!(fixture.pool.available(), 64);
 }
 
@@ -93,10 +92,10 @@ fn lost_try_leads_to_another_and_old_news_is_ignored() {
     let mut fixture = Fixture::new(true);
     fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
     let (id, first) = fixture.send(NOW).unwrap();
-    assert!(fixture.outbox.on_packet_lost(id, first));
+    assert!(fixture.outbox.on_packet_lost(id, 0, first));
     let (again, second) = fixture.send(NOW).unwrap();
     assert_eq!((again, second), (id, 2));
-    assert!(!fixture.outbox.on_packet_lost(id, first));
+    assert!(!fixture.outbox.on_packet_lost(id, 0, first));
     assert!(fixture.send(NOW).is_none());
 }
 
@@ -107,7 +106,7 @@ fn finite_retry_ends_as_indeterminate() {
     fixture.push(ServiceKind::AtMostOnce, b"m").unwrap();
     for _ in 0..3 {
         let (id, tries) = fixture.send(NOW).unwrap();
-        fixture.outbox.on_packet_lost(id, tries);
+        fixture.outbox.on_packet_lost(id, 0, tries);
     }
     assert!(fixture.send(NOW).is_none());
     assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate)]);
@@ -123,7 +122,7 @@ fn copies_are_a_round_trip_apart_whatever_is_lost() {
     for copy in 1..=3 {
         let (id, tries) = fixture.send(now).unwrap();
         assert_eq!(tries, copy);
-        assert!(!fixture.outbox.on_packet_lost(id, tries));
+        assert!(!fixture.outbox.on_packet_lost(id, 0, tries));
         assert!(fixture.send(now).is_none(), "not before a round trip");
         now += ROUND_TRIP;
     }
@@ -162,8 +161,8 @@ fn each_bound_says_which_it_is() {
     // PROTOCOL 6.3
     let mut fixture = Fixture::new(false);
     let large = [0; ROOM];
-    assert_eq!(fixture.push(ServiceKind::ExactlyOnce, &large), Err(PushError::TooLarge));
-    assert_eq!(fixture.push(ServiceKind::Sequence, b""), Err(PushError::Unsupported));
+    let beyond = fixture.push(ServiceKind::ExactlyOnce, &[0; 10_001]);
+    assert_eq!(beyond, Err(PushError::TooLarge { max: 10_000 }));
     while fixture.push(ServiceKind::ExactlyOnce, &large[..900]).is_ok() {}
     assert_eq!(fixture.push(ServiceKind::ExactlyOnce, &large[..900]), Err(PushError::NoBytes));
     while fixture.push(ServiceKind::Maybe, b"").is_ok() {}
@@ -216,7 +215,7 @@ proptest! {
                 5 if !sent.is_empty() => {
                     let index = usize::try_from(number).unwrap() % sent.len();
                     let (id, tries) = sent.swap_remove(index);
-                    fixture.outbox.on_packet_lost(id, tries);
+                    fixture.outbox.on_packet_lost(id, 0, tries);
                 }
                 5 => now += ROUND_TRIP,
                 6 => { let _ = fixture.outbox.on_done(number..number + count); }

@@ -15,7 +15,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{Blocks, PacketRanges, TransactionRanges};
+pub use read::{Blocks, MissingSegments, PacketRanges, TransactionRanges};
 pub use write::Writer;
 
 /// Characters of the text in a close block.
@@ -30,8 +30,14 @@ pub enum Block<'a> {
     EcnCounts(EcnCounts),
     /// What became of transactions.
     TransactionRanges(TransactionRanges<'a>),
+    /// Which segments of a message arrived, and which did not.
+    MissingSegments(MissingSegments<'a>),
     /// How far the receiver of this block may go.
     Credit(Credit),
+    /// How far it may go in one message.
+    Grant(Grant),
+    /// One past the highest transaction id that the sender of this block has used.
+    Issued(u64),
     /// The lowest transaction id that the sender of this block still cares about, among those it
     /// initiated.
     LowWaterMark(u64),
@@ -85,6 +91,17 @@ pub struct Credit {
     pub bytes_max: u64,
 }
 
+/// Memory for the first segments of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Who initiated the transaction.
+    pub initiator: Initiator,
+    /// The transaction of the message.
+    pub transaction: u64,
+    /// The segments below this number may be sent.
+    pub end: u64,
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Close<'a> {
@@ -94,14 +111,17 @@ pub struct Close<'a> {
     pub text: &'a str,
 }
 
-/// Block types on the wire. 4 (missing segments) belongs to the next version of the document.
+/// Block types on the wire.
 mod block_type {
     pub(super) const PACKET_RANGES: u64 = 1;
     pub(super) const ECN_COUNTS: u64 = 2;
     pub(super) const TRANSACTION_RANGES: u64 = 3;
+    pub(super) const MISSING_SEGMENTS: u64 = 4;
     pub(super) const CREDIT: u64 = 5;
     pub(super) const LOW_WATER_MARK: u64 = 6;
     pub(super) const CLOSE: u64 = 7;
     pub(super) const PADDING: u64 = 8;
     pub(super) const PING: u64 = 9;
+    pub(super) const ISSUED: u64 = 14;
+    pub(super) const GRANT: u64 = 15;
 }

@@ -4,9 +4,12 @@ use core::ops::RangeInclusive;
 
 use super::super::varint;
 use super::{
-    Block, CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Initiator, TransactionStatus, block_type,
+    Block, CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Grant, Initiator, TransactionStatus,
+    block_type,
 };
-use crate::limits::{ACK_RANGES_MAX, TRANSACTION_RANGES_MAX};
+use crate::limits::{
+    ACK_RANGES_MAX, MISSING_RANGES_MAX, SEGMENT_COUNT_MAX, TRANSACTION_RANGES_MAX,
+};
 use crate::protocol::drop_reason::DropReason;
 use crate::time::Duration;
 
@@ -40,13 +43,19 @@ impl<'a> Blocks<'a> {
                 block_type::TRANSACTION_RANGES => {
                     Block::TransactionRanges(TransactionRanges::read(&mut value)?)
                 }
-                block_type::CREDIT => {
-                    let credit =
-                        Credit { transaction_max: value.varint()?, bytes_max: value.varint()? };
-                    // What follows is where grants will be.
-                    value.0 = &[];
-                    Block::Credit(credit)
+                block_type::MISSING_SEGMENTS => {
+                    Block::MissingSegments(MissingSegments::read(&mut value)?)
                 }
+                block_type::CREDIT => Block::Credit(Credit {
+                    transaction_max: value.varint()?,
+                    bytes_max: value.varint()?,
+                }),
+                block_type::GRANT => Block::Grant(Grant {
+                    initiator: value.initiator()?,
+                    transaction: value.varint()?,
+                    end: value.varint()?,
+                }),
+                block_type::ISSUED => Block::Issued(value.varint()?),
                 block_type::LOW_WATER_MARK => Block::LowWaterMark(value.varint()?),
                 block_type::CLOSE => {
                     Block::Close(Close { reason: value.varint()?, text: value.text()? })
@@ -148,11 +157,7 @@ pub struct TransactionRanges<'a> {
 
 impl<'a> TransactionRanges<'a> {
     fn read(value: &mut Input<'a>) -> Result<Self, DropReason> {
-        let initiator = match value.varint()? {
-            0 => Initiator::Receiver,
-            1 => Initiator::Sender,
-            _ => return Err(DropReason::BodyMalformed),
-        };
+        let initiator = value.initiator()?;
         let status = match value.varint()? {
             0 => TransactionStatus::Done,
             1 => TransactionStatus::Accepted,
@@ -191,6 +196,52 @@ fn transaction_range(value: &mut Input<'_>) -> Result<RangeInclusive<u64>, DropR
     Ok(first..=first + following)
 }
 
+/// Segments of one message: those below [`MissingSegments::end`] arrived, but for the ranges, of
+/// which there are at most [`MISSING_RANGES_MAX`], ascending and apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MissingSegments<'a> {
+    /// Who initiated the transaction.
+    pub initiator: Initiator,
+    /// The transaction of the message.
+    pub transaction: u64,
+    /// One past the segments that this speaks of. 0: nothing of the message arrived.
+    pub end: u32,
+    ranges: Input<'a>,
+}
+
+impl<'a> MissingSegments<'a> {
+    fn read(value: &mut Input<'a>) -> Result<Self, DropReason> {
+        let initiator = value.initiator()?;
+        let transaction = value.varint()?;
+        let end = u32::try_from(value.varint()?).ok().filter(|&end| end <= SEGMENT_COUNT_MAX);
+        let end = end.ok_or(DropReason::BodyMalformed)?;
+        let count = value.varint()?;
+        if count > MISSING_RANGES_MAX as u64 {
+            return Err(DropReason::AckInvalid);
+        }
+        let ranges = *value;
+        let mut low = 0;
+        for _ in 0..count {
+            let range = transaction_range(value)?;
+            if *range.start() < low || *range.end() >= u64::from(end) {
+                return Err(DropReason::AckInvalid);
+            }
+            low = *range.end() + 1;
+        }
+        Ok(Self { initiator, transaction, end, ranges })
+    }
+
+    /// The ranges that are missing, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = RangeInclusive<u32>> + use<'a> {
+        let mut ranges = self.ranges;
+        let narrow = |number: u64| u32::try_from(number).expect("below the end, which is checked");
+        core::iter::from_fn(move || {
+            let range = transaction_range(&mut ranges).ok()?;
+            Some(narrow(*range.start())..=narrow(*range.end()))
+        })
+    }
+}
+
 /// Bytes not yet read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Input<'a>(&'a [u8]);
@@ -204,6 +255,14 @@ impl<'a> Input<'a> {
 
     fn lane(&mut self) -> Result<u16, DropReason> {
         u16::try_from(self.varint()?).map_err(|_| DropReason::BodyMalformed)
+    }
+
+    fn initiator(&mut self) -> Result<Initiator, DropReason> {
+        match self.varint()? {
+            0 => Ok(Initiator::Receiver),
+            1 => Ok(Initiator::Sender),
+            _ => Err(DropReason::BodyMalformed),
+        }
     }
 
     fn take(&mut self, len: u64) -> Result<Self, DropReason> {

@@ -50,7 +50,7 @@ fn packet_ranges(body: &[u8]) -> Vec<RangeInclusive<u64>> {
 fn blocks_come_in_order_and_unknown_types_are_passed_over() {
     let body = [
         block(9, &[]),
-        block(4, &[1, 2, 3]),
+        block(1 << 20, &[1, 2, 3]),
         block(varint::MAX, &[5]),
         block(6, &[77]),
         block(8, &[0, 0, 0]),
@@ -178,12 +178,44 @@ fn transaction_ranges_that_rise_overlap_or_are_too_many_are_an_invalid_acknowled
 
 // PROTOCOL 2.21
 #[test]
-fn credit_layout_and_room_for_grants() {
+fn credit_layout() {
     let credit = Credit { transaction_max: 9, bytes_max: 1 << 20 };
     let body = written(|writer| writer.credit(credit));
     assert_eq!(body, [5, 0x40, 5, 9, 0x80, 0x10, 0, 0]);
     assert_eq!(only_block(&body), Ok(Block::Credit(credit)));
-    assert_eq!(only_block(&block(5, &[9, 1 << 20, 1, 2, 3])), Ok(Block::Credit(credit)));
+}
+
+// PROTOCOL 2.25
+#[test]
+fn missing_segments_layout_and_bounds() {
+    let body =
+        written(|writer| writer.missing_segments(Initiator::Receiver, 9, 20, [1..=3, 7..=7]));
+    assert_eq!(body, [4, 0x40, 8, 0, 9, 20, 2, 1, 2, 7, 0]);
+    let Ok(Block::MissingSegments(missing)) = only_block(&body) else { panic!() };
+    assert_eq!((missing.initiator, missing.transaction, missing.end), (Initiator::Receiver, 9, 20));
+    assert_eq!(missing.iter().collect::<Vec<_>>(), [1..=3, 7..=7]);
+    for (value, reason) in [
+        (&[0, 9, 20, 1, 18, 2][..], DropReason::AckInvalid),
+        (&[0, 9, 20, 2, 5, 1, 6, 0], DropReason::AckInvalid),
+        (&[0, 9, 20, 64], DropReason::AckInvalid),
+        (&[0, 9, 65_536, 0], DropReason::BodyMalformed),
+        (&[2, 9, 20, 0], DropReason::BodyMalformed),
+        (&[0, 9, 20, 1, 5], DropReason::BodyMalformed),
+    ] {
+        assert_eq!(only_block(&block(4, value)), Err(reason), "{value:?}");
+    }
+}
+
+// PROTOCOL 2.26
+#[test]
+fn grant_and_issued_layout() {
+    let grant = Grant { initiator: Initiator::Sender, transaction: 9, end: 64 };
+    let body = written(|writer| writer.grant(grant));
+    assert_eq!(body, [15, 0x40, 4, 1, 9, 0x40, 64]);
+    assert_eq!(only_block(&body), Ok(Block::Grant(grant)));
+    let body = written(|writer| writer.issued(64));
+    assert_eq!(body, [14, 0x40, 2, 0x40, 64]);
+    assert_eq!(only_block(&body), Ok(Block::Issued(64)));
 }
 
 // PROTOCOL 2.22
@@ -313,7 +345,7 @@ proptest! {
     #[test]
     fn any_body_reads_to_blocks_that_keep_their_bounds(
         blocks in prop::collection::vec(
-            (0u64..11, prop::collection::vec(prop_oneof![0u64..9, 0..=varint::MAX], 0..9)), 0..6,
+            (0u64..17, prop::collection::vec(prop_oneof![0u64..9, 0..=varint::MAX], 0..9)), 0..6,
         ),
         noise: Vec<u8>,
     ) {
@@ -332,6 +364,11 @@ proptest! {
                     prop_assert!((1..=TRANSACTION_RANGES_MAX).contains(&read.len()));
                     prop_assert!(read.iter().all(|range| range.start() <= range.end()));
                     prop_assert!(read.windows(2).all(|pair| pair[1].end() < pair[0].start()));
+                }
+                Block::MissingSegments(missing) => {
+                    let read: Vec<_> = missing.iter().collect();
+                    prop_assert!(read.iter().all(|range| *range.end() < missing.end));
+                    prop_assert!(read.windows(2).all(|pair| pair[0].end() < pair[1].start()));
                 }
                 _ => {}
             }

@@ -4,9 +4,9 @@ use core::ops::RangeInclusive;
 
 use super::super::varint;
 use super::{
-    CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Initiator, TransactionStatus, block_type,
+    CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Grant, Initiator, TransactionStatus, block_type,
 };
-use crate::limits::{ACK_RANGES_MAX, TRANSACTION_RANGES_MAX};
+use crate::limits::{ACK_RANGES_MAX, MISSING_RANGES_MAX, TRANSACTION_RANGES_MAX};
 use crate::time::Duration;
 
 /// Bytes that a block's length takes when it is written after its value. Two hold any block that
@@ -138,6 +138,48 @@ impl<'a> Writer<'a> {
         self.block(block_type::CREDIT, |block| {
             block.varint(credit.transaction_max)?;
             block.varint(credit.bytes_max)
+        })
+    }
+
+    /// How far the receiver of this block may go in one message.
+    pub fn grant(&mut self, grant: Grant) -> bool {
+        self.block(block_type::GRANT, |block| {
+            block.varint(grant.initiator as u64)?;
+            block.varint(grant.transaction)?;
+            block.varint(grant.end)
+        })
+    }
+
+    /// One past the highest transaction id that was used.
+    pub fn issued(&mut self, end: u64) -> bool {
+        self.block(block_type::ISSUED, |block| block.varint(end))
+    }
+
+    /// Which segments of a message below `end` did not arrive: ranges that ascend and are apart,
+    /// at most [`MISSING_RANGES_MAX`].
+    pub fn missing_segments(
+        &mut self,
+        initiator: Initiator,
+        transaction: u64,
+        end: u32,
+        ranges: impl IntoIterator<Item = RangeInclusive<u32>>,
+    ) -> bool {
+        self.block(block_type::MISSING_SEGMENTS, |block| {
+            block.varint(initiator as u64)?;
+            block.varint(transaction)?;
+            block.varint(end.into())?;
+            let count_at = block.at;
+            block.varint(0)?;
+            let mut count = 0;
+            for range in ranges {
+                count += 1;
+                if count > MISSING_RANGES_MAX {
+                    return None;
+                }
+                block.varint((*range.start()).into())?;
+                block.varint((range.end() - range.start()).into())?;
+            }
+            varint::write(&mut block.bytes[count_at..=count_at], count as u64).map(drop)
         })
     }
 

@@ -1,0 +1,189 @@
+//! Messages in segments between two endpoints: loss, bounds, levels, pieces, a path that shrinks.
+
+use super::*;
+
+/// Bytes that differ from place to place.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 31 % 251).to_le_bytes()[0]).collect()
+}
+
+/// A link that loses one datagram in `every`, once the session is open.
+fn lossy(pair: &mut Pair, every: u64) {
+    let start = pair.sent;
+    pair.loses = Box::new(move |number| number > start && (number * 7 + 3) % every == 0);
+}
+
+// PROTOCOL 6.15 and 6.16
+#[test]
+fn message_of_every_level_travels_in_segments_and_ends_as_a_small_one_does() {
+    for (service, outcome) in [
+        (ServiceKind::Maybe, Outcome::Sent),
+        (ServiceKind::Repeat, Outcome::Sent),
+        (ServiceKind::RepeatDedup, Outcome::Sent),
+        (ServiceKind::MoreOrLessOnce, Outcome::Delivered),
+        (ServiceKind::AtMostOnce, Outcome::Delivered),
+        (ServiceKind::ExactlyOnce, Outcome::Delivered),
+        (ServiceKind::Sequence, Outcome::Delivered),
+        (ServiceKind::Request, Outcome::Replied),
+    ] {
+        let (mut pair, peer) = Pair::connected();
+        let message = bytes(100_000);
+        pair.send(peer, service, &message);
+        pair.send(peer, service, b"small");
+        pair.drive();
+        let delivered: Vec<_> = pair.sides[1].messages.iter().map(|(_, t, m)| (*t, m)).collect();
+        let copies = if service == ServiceKind::Repeat { 7 } else { 0 };
+        assert_eq!(delivered.len(), 2 + copies, "{service:?}");
+        assert!(delivered.iter().any(|(t, m)| *t == 0 && **m == message), "{service:?}");
+        assert_eq!(pair.sides[0].outcome_count(outcome), 2, "{service:?}");
+        for side in &pair.sides {
+            let (free, all) = side.endpoint.free_buffers();
+            assert_eq!(free, all, "{service:?}: every buffer is back");
+        }
+    }
+}
+
+// PROTOCOL 6.15 and 6.9
+#[test]
+fn message_in_segments_survives_loss_and_comes_once() {
+    let (mut pair, peer) = Pair::connected();
+    lossy(&mut pair, 9);
+    let message = bytes(3 << 20);
+    for service in [ServiceKind::ExactlyOnce, ServiceKind::Request, ServiceKind::Sequence] {
+        pair.send(peer, service, &message);
+        pair.drive_for(Duration::from_secs(20));
+    }
+    assert_eq!(pair.sides[1].messages.len(), 3);
+    assert!(pair.sides[1].messages.iter().all(|(_, _, received)| *received == message));
+    let reversed: Vec<u8> = message.iter().rev().copied().collect();
+    assert_eq!(pair.sides[0].replies, [(1, reversed)]);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 2);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Replied), 1);
+}
+
+// PROTOCOL 6.15
+#[test]
+fn message_in_segments_needs_no_packet_numbers() {
+    let plain = |config: &mut EndpointConfig| {
+        config.offer = Offer::new(&[Suite::Aes256Gcm], &[Mode::Plain]);
+    };
+    let (mut pair, peer) = Pair::with(plain, plain).connect();
+    lossy(&mut pair, 23);
+    let message = bytes(1 << 20);
+    for _ in 0..3 {
+        pair.send(peer, ServiceKind::ExactlyOnce, &message);
+    }
+    pair.drive_for(Duration::from_secs(60));
+    assert_eq!(pair.sides[1].messages.len(), 3);
+    assert!(pair.sides[1].messages.iter().all(|(_, _, received)| *received == message));
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 3);
+}
+
+// PROTOCOL 6.16
+#[test]
+fn longest_message_is_what_the_peer_reserves() {
+    let (mut pair, peer) = Pair::with(|_| {}, |config| config.receive_bytes = 1 << 20).connect();
+    let options = ServiceKind::ExactlyOnce.into();
+    let now = pair.now;
+    let endpoint = &mut pair.sides[0].endpoint;
+    assert_eq!(endpoint.message_len_max(peer, &options), Ok(1 << 20));
+    let message = bytes((1 << 20) + 1);
+    let beyond = endpoint.send(now, peer, &options, (&message).into());
+    assert_eq!(beyond, Err(SendError::TooLarge { max: 1 << 20 }));
+    endpoint.send(now, peer, &options, (&message[1..]).into()).unwrap();
+    let second = endpoint.send(now, peer, &options, (&message[1..]).into());
+    assert_eq!(second, Err(SendError::Full(FullReason::Bytes)));
+    pair.drive();
+    assert_eq!(pair.sides[1].messages[0].2, message[1..]);
+}
+
+// PROTOCOL 6.16
+#[test]
+fn long_message_is_handed_over_in_pieces_when_asked_for() {
+    let pieces = |config: &mut EndpointConfig| config.whole_len_max = 10_000;
+    let (mut pair, peer) = Pair::with(|_| {}, pieces).connect();
+    lossy(&mut pair, 11);
+    let message = bytes(1 << 20);
+    pair.send(peer, ServiceKind::ExactlyOnce, &message);
+    pair.send(peer, ServiceKind::ExactlyOnce, &message[..9_000]);
+    pair.drive_for(Duration::from_secs(10));
+    assert_eq!(pair.sides[1].pieces.0, message);
+    assert!(pair.sides[1].pieces.1 > 500);
+    assert_eq!(pair.sides[1].messages.len(), 1);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 2);
+}
+
+// PROTOCOL 6.17
+#[test]
+fn packets_that_the_path_no_longer_carries_are_cut_anew() {
+    let auto = |config: &mut EndpointConfig| config.mtu = Mtu::Auto;
+    let mut pair = Pair::with(auto, auto);
+    pair.longest = 9_000;
+    let (mut pair, peer) = pair.connect();
+    for _ in 0..20 {
+        pair.send(peer, ServiceKind::ExactlyOnce, &bytes(200_000));
+        pair.drive();
+    }
+    assert_eq!(pair.sides[0].endpoint.path(peer).unwrap().datagram_len, 8_972);
+    let before = pair.sides[1].messages.len();
+    pair.longest = 1_300;
+    // One message in a packet, several in one, one in segments: none of their packets fits.
+    let single = bytes(7_000);
+    pair.send(peer, ServiceKind::AtMostOnce, &single);
+    for number in 0..60_u8 {
+        pair.send(peer, ServiceKind::ExactlyOnce, &[number; 100]);
+    }
+    pair.send(peer, ServiceKind::ExactlyOnce, &bytes(200_000));
+    pair.drive_for(Duration::from_secs(10));
+    assert_eq!(pair.sides[0].endpoint.path(peer).unwrap().datagram_len, 1_200);
+    let arrived = &pair.sides[1].messages[before..];
+    assert_eq!(arrived.len(), 62);
+    assert!(arrived.iter().any(|(_, _, message)| *message == single));
+    assert!((0..60_u8).all(|n| arrived.iter().any(|(_, _, message)| *message == [n; 100])));
+}
+
+// PROTOCOL 6.18
+#[test]
+fn message_waits_for_its_grant_and_asks_when_that_is_lost() {
+    let (mut pair, peer) = Pair::connected();
+    let message = bytes(400_000);
+    for _ in 0..20 {
+        pair.send(peer, ServiceKind::ExactlyOnce, &message);
+    }
+    // Everything the receiver says is lost for a while: grants too.
+    pair.drive_for(Duration::from_micros(120));
+    let link = std::mem::take(&mut pair.link);
+    pair.link = link.into_iter().filter(|(_, to_second, _)| *to_second).collect();
+    pair.drive_for(Duration::from_secs(5));
+    assert_eq!(pair.sides[1].messages.len(), 20);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 20);
+}
+
+// PROTOCOL 6.13
+#[test]
+fn half_a_message_is_completed_in_the_next_session() {
+    let (mut pair, peer) = Pair::connected();
+    let message = bytes(2 << 20);
+    pair.send(peer, ServiceKind::ExactlyOnce, &message);
+    pair.drive_for(Duration::from_micros(400));
+    assert!(pair.sides[1].messages.is_empty());
+    let now = pair.now;
+    pair.sides[0].endpoint.start_handshake(now, peer.slot);
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.len(), 1);
+    assert_eq!(pair.sides[1].messages[0].2, message);
+    assert_eq!(pair.sides[0].outcomes, [(0, 1, Outcome::Delivered)]);
+}
+
+// PROTOCOL 6.20
+#[test]
+fn small_urgent_message_overtakes_a_large_one() {
+    let (mut pair, peer) = Pair::connected();
+    pair.send(peer, ServiceKind::ExactlyOnce, &bytes(8 << 20));
+    pair.drive_for(Duration::from_micros(300));
+    let options = SendOptions::new(ServiceKind::ExactlyOnce).priority(Priority::Urgent);
+    pair.sides[0].endpoint.send(pair.now, peer, &options, b"now".into()).unwrap();
+    pair.drive_for(Duration::from_micros(160));
+    assert_eq!(pair.sides[1].messages.len(), 1, "the large one is still on its way");
+    assert_eq!(pair.sides[1].messages[0].2, b"now");
+}

@@ -1,0 +1,145 @@
+//! Ordered streams between two endpoints: order, gaps, requests, bounds, independence.
+
+use super::*;
+
+const KINDS: [StreamKind; 4] = [
+    StreamKind::Reliable,
+    StreamKind::Lossy,
+    StreamKind::ReliableOnRequest,
+    StreamKind::LossyOnRequest,
+];
+
+fn send(pair: &mut Pair, peer: PeerId, kind: StreamKind, number: u8) -> Result<u64, SendError> {
+    let options = SendOptions::new(ServiceKind::Sequence).stream(kind, number);
+    pair.sides[0].endpoint.send(pair.now, peer, &options, [number].as_slice().into())
+}
+
+/// Places of one stream in the order in which they were delivered.
+fn delivered(pair: &Pair, stream: Stream) -> Vec<u64> {
+    let of_stream = pair.sides[1].ordered.iter().filter(|(known, _)| *known == stream);
+    of_stream.flat_map(|(_, places)| places.clone()).collect()
+}
+
+// PROTOCOL 6.24 and 6.25
+#[test]
+fn reliable_streams_come_in_order_without_a_gap_whatever_is_lost() {
+    for kind in [StreamKind::Reliable, StreamKind::ReliableOnRequest] {
+        let (mut pair, peer) = Pair::connected();
+        let start = pair.sent;
+        pair.loses = Box::new(move |number| number > start && (number * 7 + 3) % 5 == 0);
+        for round in 0..60_u8 {
+            for number in 0..4 {
+                send(&mut pair, peer, kind, number).unwrap();
+            }
+            if round % 3 == 0 {
+                pair.drive_for(Duration::from_micros(70));
+            }
+        }
+        pair.drive_for(Duration::from_secs(30));
+        for number in 0..4 {
+            let places = delivered(&pair, Stream { kind, number });
+            assert_eq!(places, (0..60).collect::<Vec<_>>(), "{kind:?} {number}");
+        }
+        assert_eq!(pair.sides[1].gaps, [], "{kind:?}");
+        assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 240, "{kind:?}");
+    }
+}
+
+// PROTOCOL 6.25
+#[test]
+fn stalled_stream_delays_no_other() {
+    let (mut pair, peer) = Pair::connected();
+    send(&mut pair, peer, StreamKind::Reliable, 1).unwrap();
+    // The first packet of stream 1 is lost, and with it nothing of stream 2.
+    let next = pair.sent + 1;
+    pair.loses = Box::new(move |number| number == next);
+    pair.turn();
+    for number in [1, 2, 1, 2] {
+        send(&mut pair, peer, StreamKind::Reliable, number).unwrap();
+    }
+    pair.drive_for(ONE_WAY + Duration::from_micros(10));
+    let stream = |number| Stream { kind: StreamKind::Reliable, number };
+    assert!(delivered(&pair, stream(1)).is_empty());
+    assert_eq!(delivered(&pair, stream(2)), [0, 1]);
+    assert_eq!(pair.sides[0].outcomes, []);
+    pair.drive();
+    assert_eq!(delivered(&pair, stream(1)), [0, 1, 2]);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 5);
+}
+
+// PROTOCOL 6.26
+#[test]
+fn lossy_stream_tells_its_gaps_in_order_and_goes_on() {
+    for kind in [StreamKind::Lossy, StreamKind::LossyOnRequest] {
+        let stream = Stream { kind, number: 9 };
+        let (mut pair, peer) =
+            Pair::with(|config| (config.tries, config.bundle) = (1, false), |_| {}).connect();
+        send(&mut pair, peer, kind, 9).unwrap();
+        pair.drive();
+        let lost = pair.sent + 1;
+        // Requests for it are lost, too: all that the receiver says, for longer than its patience.
+        pair.loses = Box::new(move |number| number == lost);
+        send(&mut pair, peer, kind, 9).unwrap();
+        pair.turn();
+        for _ in 0..3 {
+            send(&mut pair, peer, kind, 9).unwrap();
+        }
+        pair.turn();
+        if kind == StreamKind::LossyOnRequest {
+            let silent = pair.sent + 1_000;
+            pair.loses = Box::new(move |number| number < silent);
+            pair.drive_for(Duration::from_micros(60));
+        }
+        pair.drive_for(Duration::from_millis(150));
+        pair.loses = Box::new(|_| false);
+        pair.drive_for(Duration::from_secs(5));
+        assert_eq!(delivered(&pair, stream), [0, 2, 3, 4], "{kind:?}");
+        assert_eq!(pair.sides[1].gaps, [(stream, 1..2)], "{kind:?}");
+        assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 4, "{kind:?}");
+        assert_eq!(pair.sides[0].endpoint.outstanding(peer), 0, "{kind:?}");
+    }
+}
+
+// PROTOCOL 6.25
+#[test]
+fn no_more_is_outstanding_in_a_stream_than_the_receiver_holds_back() {
+    let (mut pair, peer) = Pair::connected();
+    for _ in 0..crate::limits::ESCROW_MESSAGES_MAX {
+        send(&mut pair, peer, StreamKind::Reliable, 0).unwrap();
+    }
+    let full = send(&mut pair, peer, StreamKind::Reliable, 0);
+    assert_eq!(full, Err(SendError::Full(FullReason::Stream)));
+    send(&mut pair, peer, StreamKind::Reliable, 1).unwrap();
+    pair.drive();
+    send(&mut pair, peer, StreamKind::Reliable, 0).unwrap();
+}
+
+// PROTOCOL 6.27
+#[test]
+fn stream_on_request_is_not_sent_again_before_it_is_asked_for() {
+    let (mut pair, peer) = Pair::connected();
+    send(&mut pair, peer, StreamKind::ReliableOnRequest, 0).unwrap();
+    let first = pair.sent + 1;
+    pair.loses = Box::new(move |number| number == first);
+    pair.drive_for(Duration::from_micros(20));
+    assert_eq!(pair.sides[0].endpoint.counters().retransmissions, 0);
+    pair.drive();
+    assert_eq!(pair.sides[0].endpoint.counters().retransmissions, 1);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1);
+}
+
+// PROTOCOL 6.24
+#[test]
+fn streams_of_all_kinds_live_side_by_side() {
+    let (mut pair, peer) = Pair::connected();
+    for _ in 0..10 {
+        for kind in KINDS {
+            send(&mut pair, peer, kind, 255).unwrap();
+        }
+    }
+    pair.drive();
+    for kind in KINDS {
+        let places = delivered(&pair, Stream { kind, number: 255 });
+        assert_eq!(places, (0..10).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,397 @@
+//! Messages in segments on their way in: memory for the whole, a bit for each segment.
+//!
+//! A segment says how long its message is and how many segments there are, so its place follows
+//! from its number alone, and memory for the whole is reserved when the first one arrives; what
+//! is not reserved is not kept, and not acknowledged. A message that is handed over piece by piece
+//! keeps only what arrived before its turn.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use super::service::{Features, Retry};
+use crate::buffer::{Block, Blocks};
+use crate::limits::{
+    ASSEMBLIES_MAX, ASSEMBLY_PATIENCE, GRANTS_MAX, MESSAGE_LEN_MAX, MISSING_MESSAGES_MAX,
+    MISSING_RANGES_MAX, SEGMENTS_GRANTED_LEN,
+};
+use crate::protocol::drop_reason::DropReason;
+use crate::protocol::wire::varint;
+use crate::time::Instant;
+
+/// Names a message that arrives in segments.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct AssemblyKey {
+    /// Whether it replies to a transaction of ours.
+    pub is_reply: bool,
+    /// Its transaction.
+    pub transaction: u64,
+}
+
+/// A segment that arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// Length of the whole message.
+    total: usize,
+    /// Segments of the whole message.
+    count: u32,
+    /// Which of them this is.
+    segment: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    /// Reads the body of a packet with segment number `segment` of `count` (PROTOCOL 6.15).
+    ///
+    /// # Errors
+    /// [`DropReason::BodyMalformed`] if the length of the message is missing, absurd, or does not
+    /// agree with the length of this segment.
+    pub fn read(body: &'a [u8], segment: u32, count: u32) -> Result<Self, DropReason> {
+        let (total, prefix) = varint::read(body).ok_or(DropReason::BodyMalformed)?;
+        let total = usize::try_from(total).map_err(|_| DropReason::BodyMalformed)?;
+        let piece = Self { total, count, segment, bytes: &body[prefix..] };
+        // Every segment but the last is full, and the last one is not empty.
+        let is_cut_right = count > 1
+            && total <= MESSAGE_LEN_MAX
+            && total > (count as usize - 1) * piece.size()
+            && piece.bytes.len() == piece.size().min(total - piece.offset());
+        if is_cut_right { Ok(piece) } else { Err(DropReason::BodyMalformed) }
+    }
+
+    /// Bytes of every segment but the last.
+    fn size(&self) -> usize {
+        self.total.div_ceil(self.count as usize)
+    }
+
+    /// Where the segment begins in the message.
+    pub fn offset(&self) -> usize {
+        self.segment as usize * self.size()
+    }
+
+    /// Length of the whole message.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Bytes of the body that are not of the message.
+    pub fn prefix_len(&self, body: &[u8]) -> usize {
+        body.len() - self.bytes.len()
+    }
+}
+
+/// What a segment led to.
+#[derive(Debug)]
+pub enum Progress {
+    /// It is the last one that was missing: the whole message.
+    Complete(Block),
+    /// It was there already.
+    Duplicate,
+    /// It is kept until the others come.
+    Kept,
+    /// The message is handed over piece by piece, and it is this one's turn. `is_last`: the
+    /// message is complete with it, unless [`Assemblies::next_early`] has more.
+    Turn {
+        /// Whether nothing comes after it.
+        is_last: bool,
+    },
+}
+
+/// One incomplete message.
+#[derive(Debug)]
+struct Assembly {
+    total: usize,
+    count: u32,
+    arrived: u32,
+    bits: Vec<u64>,
+    memory: Memory,
+    retry: Retry,
+    touched_at: Instant,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// The message as it will be handed over.
+    Whole(Block),
+    /// Pieces whose turn has not come, and whose it is.
+    Pieces { next: u32, early: BTreeMap<u32, Block> },
+}
+
+impl Assembly {
+    fn size(&self) -> usize {
+        self.total.div_ceil(self.count as usize)
+    }
+
+    fn remaining(&self) -> usize {
+        (self.count - self.arrived) as usize * self.size()
+    }
+
+    fn has(&self, segment: u32) -> bool {
+        self.bits[segment as usize / 64] & 1 << (segment % 64) != 0
+    }
+
+    /// Runs of segments that did not arrive, ascending, but for the last run of the message.
+    fn gaps(&self) -> impl Iterator<Item = RangeInclusive<u32>> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = (at..self.count).find(|&segment| !self.has(segment))?;
+            at = (start..self.count).find(|&segment| self.has(segment))?;
+            Some(start..=at - 1)
+        })
+    }
+
+    /// One past the highest segment such that a report on those below names few enough gaps.
+    fn spoken_of(&self) -> u32 {
+        match self.gaps().nth(MISSING_RANGES_MAX) {
+            Some(beyond) => *beyond.start(),
+            None => (0..self.count).rev().find(|&at| self.has(at)).map_or(0, |last| last + 1),
+        }
+    }
+}
+
+/// Every incomplete message of one association.
+#[derive(Debug)]
+pub struct Assemblies {
+    list: BTreeMap<AssemblyKey, Assembly>,
+    /// Bytes of memory in use for messages and for replies.
+    used: [u64; 2],
+    /// Bytes of each that may be in use.
+    budget: u64,
+    /// Longer messages are handed over piece by piece.
+    whole_len_max: usize,
+    sweep_at: Option<Instant>,
+}
+
+impl Assemblies {
+    /// None yet; `budget` bytes may be in use for messages, and as many for replies.
+    pub fn new(budget: u64, whole_len_max: usize) -> Self {
+        Self { list: BTreeMap::new(), used: [0; 2], budget, whole_len_max, sweep_at: None }
+    }
+
+    /// Takes a segment.
+    ///
+    /// # Errors
+    /// [`DropReason::TransactionViolation`] if it contradicts what arrived of its message,
+    /// [`DropReason::SegmentMemory`] if there is no memory for it; it is as if it never came.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        key: AssemblyKey,
+        row: Features,
+        piece: &Piece<'_>,
+        blocks: &Blocks,
+    ) -> Result<Progress, DropReason> {
+        let known = self.list.get(&key).map(|known| (known.total, known.count));
+        match known {
+            Some((total, count)) if total == piece.total && count == piece.count => {}
+            // Its sender cut the message anew, because the path carries less than before.
+            Some((total, count)) if total == piece.total && count < piece.count => {
+                self.forget(key);
+                self.begin(now, key, row, piece, blocks)?;
+            }
+            Some((total, _)) if total == piece.total => return Ok(Progress::Duplicate),
+            Some(_) => return Err(DropReason::TransactionViolation),
+            None => self.begin(now, key, row, piece, blocks)?,
+        }
+        let budget = self.budget;
+        let used = &mut self.used[usize::from(key.is_reply)];
+        let assembly = self.list.get_mut(&key).expect("found or begun above");
+        let (word, bit) = (piece.segment as usize / 64, 1 << (piece.segment % 64));
+        if assembly.bits[word] & bit != 0 {
+            return Ok(Progress::Duplicate);
+        }
+        let mut turn = None;
+        match &mut assembly.memory {
+            Memory::Whole(block) => {
+                let start = piece.offset();
+                block[start..start + piece.bytes.len()].copy_from_slice(piece.bytes);
+            }
+            Memory::Pieces { next, .. } if *next == piece.segment => {
+                *next += 1;
+                turn = Some(*next == piece.count);
+            }
+            Memory::Pieces { early, .. } => {
+                let len = piece.bytes.len() as u64;
+                if *used + len > budget {
+                    return Err(DropReason::SegmentMemory);
+                }
+                *used += len;
+                let mut block = blocks.take(piece.bytes.len());
+                block.copy_from_slice(piece.bytes);
+                early.insert(piece.segment, block);
+            }
+        }
+        assembly.bits[word] |= bit;
+        assembly.arrived += 1;
+        assembly.touched_at = now;
+        if let Some(is_last) = turn {
+            if is_last {
+                self.forget(key);
+            }
+            return Ok(Progress::Turn { is_last });
+        }
+        let is_whole = matches!(assembly.memory, Memory::Whole(_));
+        if !is_whole || assembly.arrived < assembly.count {
+            return Ok(Progress::Kept);
+        }
+        *used -= assembly.total as u64;
+        let complete = self.list.remove(&key).expect("found above");
+        let Memory::Whole(block) = complete.memory else { unreachable!("checked above") };
+        Ok(Progress::Complete(block))
+    }
+
+    fn begin(
+        &mut self,
+        now: Instant,
+        key: AssemblyKey,
+        row: Features,
+        piece: &Piece<'_>,
+        blocks: &Blocks,
+    ) -> Result<(), DropReason> {
+        let used = &mut self.used[usize::from(key.is_reply)];
+        // A stream's messages are handed over one after the other, not piece between piece.
+        let is_whole = piece.total <= self.whole_len_max || row.order;
+        let needed = if is_whole { piece.total as u64 } else { 0 };
+        if self.list.len() >= ASSEMBLIES_MAX || *used + needed > self.budget {
+            return Err(DropReason::SegmentMemory);
+        }
+        *used += needed;
+        let memory = if is_whole {
+            Memory::Whole(blocks.take(piece.total))
+        } else {
+            Memory::Pieces { next: 0, early: BTreeMap::new() }
+        };
+        let assembly = Assembly {
+            total: piece.total,
+            count: piece.count,
+            arrived: 0,
+            bits: vec![0; (piece.count as usize).div_ceil(64)],
+            memory,
+            retry: row.retry,
+            touched_at: now,
+        };
+        self.list.insert(key, assembly);
+        self.sweep_at.get_or_insert(now + ASSEMBLY_PATIENCE);
+        Ok(())
+    }
+
+    /// The piece that comes after the one whose turn it was, if it came early: where it begins,
+    /// its bytes, and whether it is the last.
+    pub fn next_early(&mut self, key: AssemblyKey) -> Option<(usize, Block, bool)> {
+        let assembly = self.list.get_mut(&key)?;
+        let (size, count) = (assembly.size(), assembly.count);
+        let Memory::Pieces { next, early } = &mut assembly.memory else { return None };
+        let block = early.remove(next)?;
+        let offset = *next as usize * size;
+        *next += 1;
+        let is_last = *next == count;
+        self.used[usize::from(key.is_reply)] -= block.len() as u64;
+        if is_last {
+            self.forget(key);
+        }
+        Some((offset, block, is_last))
+    }
+
+    /// Forgets an incomplete message. Returns whether pieces of it were handed over.
+    pub fn forget(&mut self, key: AssemblyKey) -> bool {
+        let Some(assembly) = self.list.remove(&key) else { return false };
+        let used = &mut self.used[usize::from(key.is_reply)];
+        match &assembly.memory {
+            Memory::Whole(_) => {
+                *used -= assembly.total as u64;
+                false
+            }
+            Memory::Pieces { next, early } => {
+                *used -= early.values().map(|block| block.len() as u64).sum::<u64>();
+                *next > 0
+            }
+        }
+    }
+
+    /// The peer has settled its transactions below `low`: what is incomplete of them stays so.
+    /// Returns one whose pieces were handed over; call again until there is none.
+    pub fn on_low_water(&mut self, low: u64) -> Option<AssemblyKey> {
+        loop {
+            let (&key, _) = self.list.first_key_value()?;
+            if key.is_reply || key.transaction >= low {
+                return None;
+            }
+            if self.forget(key) {
+                return Some(key);
+            }
+        }
+    }
+
+    /// Forgets messages that are not sent again for ever and of which nothing came for long.
+    /// Returns one whose pieces were handed over; call again until there is none.
+    pub fn sweep(&mut self, now: Instant) -> Option<AssemblyKey> {
+        if self.sweep_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        let is_stale = |assembly: &Assembly| {
+            assembly.retry != Retry::Forever && assembly.touched_at + ASSEMBLY_PATIENCE <= now
+        };
+        while let Some(key) = self.list.iter().find(|(_, a)| is_stale(a)).map(|(&key, _)| key) {
+            if self.forget(key) {
+                return Some(key);
+            }
+        }
+        self.sweep_at = (!self.list.is_empty()).then_some(now + ASSEMBLY_PATIENCE);
+        None
+    }
+
+    /// When [`Assemblies::sweep`] has something to look at.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.sweep_at
+    }
+
+    /// How far the peer may go in which messages: those with the least to come, a few at a time
+    /// (PROTOCOL 6.18).
+    pub fn grants(&self) -> impl Iterator<Item = (AssemblyKey, u32)> + use<> {
+        const NONE: (usize, AssemblyKey, u32) =
+            (usize::MAX, AssemblyKey { is_reply: false, transaction: 0 }, 0);
+        let mut nearest = [NONE; GRANTS_MAX];
+        for (&key, assembly) in &self.list {
+            let ahead = SEGMENTS_GRANTED_LEN.div_ceil(assembly.size());
+            let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+            let end = assembly.arrived.saturating_add(ahead).min(assembly.count);
+            let candidate = (assembly.remaining(), key, end);
+            let farthest = nearest.iter_mut().max_by_key(|entry| entry.0).expect("not empty");
+            if candidate.0 < farthest.0 {
+                *farthest = candidate;
+            }
+        }
+        nearest.into_iter().filter(|entry| entry.0 < usize::MAX).map(|entry| (entry.1, entry.2))
+    }
+
+    /// What arrived of messages and what did not: those that `asks` names by how they are sent
+    /// again, a few of them. Each with one past the segments that are spoken of, and the ranges
+    /// below that are missing.
+    pub fn missing(
+        &self,
+        asks: impl Fn(Retry) -> bool,
+    ) -> impl Iterator<Item = (AssemblyKey, u32, impl Iterator<Item = RangeInclusive<u32>> + '_)>
+    {
+        let asked = self.list.iter().filter(move |(_, assembly)| asks(assembly.retry));
+        asked.take(MISSING_MESSAGES_MAX).map(|(&key, assembly)| {
+            let end = assembly.spoken_of();
+            (key, end, assembly.gaps().take_while(move |gap| *gap.end() < end))
+        })
+    }
+
+    /// Whether something of a message arrived, and not all.
+    pub fn contains(&self, key: AssemblyKey) -> bool {
+        self.list.contains_key(&key)
+    }
+
+    /// Whether nothing is incomplete.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Bytes of memory in use.
+    pub fn used(&self) -> u64 {
+        self.used.iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Ordered streams on their way in: messages that came before their turn wait for it here.
+//!
+//! A message whose turn it is passes without a stop, in the buffer it arrived in. What comes early
+//! is copied and waits: no longer than until what is missing came, or, in a lossy stream, until it
+//! is taken for lost and the application is told of the gap. Streams do not wait for each other.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::options::Stream;
+use crate::buffer::Block;
+use crate::limits::{ESCROW_MESSAGES_MAX, ESCROW_PATIENCE};
+use crate::protocol::wire::BodyKind;
+use crate::time::Instant;
+
+/// A packet's messages that wait for their turn.
+#[derive(Debug)]
+pub struct Early {
+    /// The first transaction.
+    pub transaction: u64,
+    /// How many messages.
+    pub count: u32,
+    /// How they are encoded.
+    pub kind: BodyKind,
+    /// Their bytes.
+    pub body: Block,
+}
+
+/// Where messages of a stream stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Their turn has not come.
+    Early,
+    /// The stream went on without them.
+    Passed,
+    /// More would wait than the stream may hold back.
+    TooFar,
+    /// It is their turn.
+    Turn,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Index of the message whose turn it is.
+    next: u64,
+    early: BTreeMap<u64, Early>,
+    /// Since when the message whose turn it is is missing while others wait.
+    waits_since: Option<Instant>,
+}
+
+/// Every ordered stream of one direction of an association.
+#[derive(Debug)]
+pub struct Escrow {
+    /// By the low bits of an order index; streams of which nothing came take no more than a place.
+    streams: Vec<Option<Box<State>>>,
+    /// Lossy streams that wait.
+    waiting: Vec<Stream>,
+    /// Bytes that wait, and may wait.
+    held: u64,
+    budget: u64,
+}
+
+impl Escrow {
+    /// Nothing yet; `budget` bytes may wait in all streams together.
+    pub fn new(budget: u64) -> Self {
+        Self { streams: Vec::new(), waiting: Vec::new(), held: 0, budget }
+    }
+
+    /// Judges messages from order index `order` that would take `len` bytes while they wait.
+    pub fn judge(&mut self, order: u64, len: usize) -> Place {
+        let index = Stream::index_of(order);
+        let is_too_long = self.held + len as u64 > self.budget;
+        let state = self.state(Stream::of_order(order));
+        if index < state.next {
+            Place::Passed
+        } else if index == state.next {
+            Place::Turn
+        } else if is_too_long || index >= state.next + ESCROW_MESSAGES_MAX {
+            Place::TooFar
+        } else {
+            Place::Early
+        }
+    }
+
+    /// The messages whose turn it was are handed over.
+    pub fn pass(&mut self, now: Instant, order: u64, count: u32) {
+        let state = self.state(Stream::of_order(order));
+        state.next = Stream::index_of(order) + u64::from(count);
+        state.waits_since = (!state.early.is_empty()).then_some(now);
+    }
+
+    /// Keeps messages that came early.
+    pub fn keep(&mut self, now: Instant, order: u64, messages: Early) {
+        let stream = Stream::of_order(order);
+        self.held += messages.body.len() as u64;
+        let state = self.state(stream);
+        let before = state.early.insert(Stream::index_of(order), messages);
+        state.waits_since.get_or_insert(now);
+        self.held -= before.map_or(0, |before| before.body.len() as u64);
+        if stream.is_lossy() && !self.waiting.contains(&stream) {
+            self.waiting.push(stream);
+        }
+    }
+
+    /// Messages of a stream that waited and whose turn it is now, with their order index.
+    pub fn next_early(&mut self, now: Instant, stream: Stream) -> Option<(u64, Early)> {
+        loop {
+            let state = self.state(stream);
+            let first = state.early.first_entry().filter(|first| *first.key() <= state.next)?;
+            let (index, messages) = first.remove_entry();
+            let is_its_turn = index == state.next;
+            self.held -= messages.body.len() as u64;
+            // What lies below the turn overlapped others: no honest sender's messages do.
+            if is_its_turn {
+                let order = stream.order(index);
+                self.pass(now, order, messages.count);
+                return Some((order, messages));
+            }
+        }
+    }
+
+    /// Gives up what a lossy stream misses for too long. Returns the stream and the places that
+    /// stay empty; what waited behind them has its turn. Call again until there is none.
+    pub fn poll_gap(&mut self, now: Instant) -> Option<(Stream, Range<u64>)> {
+        let mut at = 0;
+        while let Some(&stream) = self.waiting.get(at) {
+            let state = self.state(stream);
+            let Some(since) = state.waits_since else {
+                self.waiting.swap_remove(at);
+                continue;
+            };
+            if since + ESCROW_PATIENCE <= now {
+                let first = *state.early.first_key_value().expect("others wait").0;
+                let missing = state.next..first;
+                state.next = first;
+                state.waits_since = Some(now);
+                return Some((stream, missing));
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// When [`Escrow::poll_gap`] will find something.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let since = |stream: &Stream| self.get(*stream)?.waits_since;
+        self.waiting.iter().filter_map(since).min().map(|since| since + ESCROW_PATIENCE)
+    }
+
+    fn state(&mut self, stream: Stream) -> &mut State {
+        let place = usize::try_from(stream.order(0)).expect("ten bits");
+        if self.streams.len() <= place {
+            self.streams.resize_with(place + 1, || None);
+        }
+        self.streams[place].get_or_insert_default()
+    }
+
+    fn get(&self, stream: Stream) -> Option<&State> {
+        let place = usize::try_from(stream.order(0)).expect("ten bits");
+        self.streams.get(place)?.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::options::StreamKind;
+    use super::*;
+    use crate::buffer::Blocks;
+
+    const NOW: Instant = Instant::from_nanos(1_000);
+    const RELIABLE: Stream = Stream { kind: StreamKind::Reliable, number: 3 };
+    const LOSSY: Stream = Stream { kind: StreamKind::Lossy, number: 3 };
+
+    /// Delivers what arrives; returns the indices in the order of their delivery.
+    fn arrive(escrow: &mut Escrow, now: Instant, stream: Stream, index: u64) -> Vec<u64> {
+        let order = stream.order(index);
+        let mut delivered = Vec::new();
+        match escrow.judge(order, 1) {
+            Place::Turn => {
+                escrow.pass(now, order, 1);
+                delivered.push(index);
+                let early = std::iter::from_fn(|| escrow.next_early(now, stream));
+                delivered.extend(early.map(|(_, early)| early.transaction));
+            }
+            Place::Early => {
+                let body = Blocks::default().take(1);
+                let kind = BodyKind::Raw;
+                escrow.keep(now, order, Early { transaction: index, count: 1, kind, body });
+            }
+            Place::Passed | Place::TooFar => {}
+        }
+        delivered
+    }
+
+    #[test]
+    fn lossy_stream_goes_on_after_its_patience_and_tells_the_gap() {
+        // PROTOCOL 6.26
+        let mut escrow = Escrow::new(100);
+        assert_eq!(arrive(&mut escrow, NOW, LOSSY, 0), [0]);
+        assert!(arrive(&mut escrow, NOW, LOSSY, 3).is_empty());
+        assert!(arrive(&mut escrow, NOW, RELIABLE, 3).is_empty());
+        assert_eq!(escrow.next_timeout(), Some(NOW + ESCROW_PATIENCE));
+        assert_eq!(escrow.poll_gap(NOW), None);
+        let later = NOW + ESCROW_PATIENCE;
+        assert_eq!(escrow.poll_gap(later), Some((LOSSY, 1..3)));
+        assert_eq!(escrow.next_early(later, LOSSY).unwrap().1.transaction, 3);
+        assert_eq!(escrow.poll_gap(later), None);
+        assert_eq!(escrow.judge(LOSSY.order(2), 1), Place::Passed);
+        assert_eq!(arrive(&mut escrow, later, LOSSY, 4), [4]);
+        assert_eq!(escrow.next_timeout(), None);
+    }
+
+    #[test]
+    fn escrow_is_bounded() {
+        // PROTOCOL 6.25
+        let mut escrow = Escrow::new(100);
+        assert_eq!(escrow.judge(RELIABLE.order(ESCROW_MESSAGES_MAX - 1), 9), Place::Early);
+        assert_eq!(escrow.judge(RELIABLE.order(ESCROW_MESSAGES_MAX), 9), Place::TooFar);
+        assert_eq!(escrow.judge(RELIABLE.order(1), 101), Place::TooFar);
+        assert_eq!(escrow.judge(RELIABLE.order(0), 101), Place::Turn);
+    }
+
+    proptest! {
+        // PROTOCOL 6.25
+        #[test]
+        fn reliable_streams_deliver_each_message_once_in_order_whatever_the_order_of_arrival(
+            arrivals in prop::collection::vec((0u8..3, 0u64..20), 0..200),
+        ) {
+            let mut escrow = Escrow::new(100);
+            let mut seen = std::collections::BTreeSet::new();
+            let mut delivered = vec![Vec::new(); 3];
+            for (number, index) in arrivals {
+                let stream = Stream { kind: StreamKind::Reliable, number };
+                if seen.insert((number, index)) {
+                    delivered[number as usize].extend(arrive(&mut escrow, NOW, stream, index));
+                }
+            }
+            for (number, delivered) in (0u8..).zip(delivered) {
+                let run = (0..).take_while(|&index| seen.contains(&(number, index)));
+                prop_assert_eq!(delivered, run.collect::<Vec<u64>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! What the outbox learns: of packets, from reports, and how sends end.
+
+use std::ops::{Range, RangeInclusive};
+
+use super::super::options::Stream;
+use super::super::segmented::AfterLoss;
+use super::super::service::{Outcome, Retry};
+use super::super::unit::{Direction, State, UnitId};
+use super::{Outbox, Resolved};
+use crate::protocol::drop_reason::DropReason;
+use crate::protocol::wire::ServiceKind;
+use crate::time::{Duration, Instant};
+
+impl Outbox {
+    /// A packet that carried this unit, or this segment of it, was acknowledged.
+    pub fn on_packet_acked(&mut self, id: UnitId, segment: u32) {
+        let Some(unit) = self.unit(id) else { return };
+        if !unit.features.ack {
+            return; // Every copy leaves, whatever arrives.
+        }
+        if let Some(segmented) = unit.segmented.as_mut()
+            && !segmented.on_heard(segment)
+        {
+            return;
+        }
+        match id.direction {
+            Direction::Reply => {
+                unit.finish();
+                self.replies.trim();
+            }
+            Direction::Own if unit.state.is_unsettled() => {
+                unit.state = State::Heard;
+                unit.release_buffer(); // It arrived: it will not leave again.
+                self.unreported += usize::from(!unit.features.reply);
+            }
+            Direction::Own => {}
+        }
+    }
+
+    /// Try number `tries` of this unit, or of this segment of it, is lost, or it is probed: sends
+    /// it again if its level allows another try, and gives it up otherwise. Old news about earlier
+    /// tries is ignored. Returns whether it will leave again.
+    pub fn on_packet_lost(&mut self, id: UnitId, segment: u32, tries: u8) -> bool {
+        let tries_max = self.config.tries;
+        let low = self.peer_low_water;
+        let Some(unit) = self.unit(id) else { return false };
+        if id.direction == Direction::Reply && unit.transactions().end <= low {
+            unit.finish();
+            self.replies.trim();
+            return false;
+        }
+        let tries_max = match unit.features.retry {
+            Retry::Copies | Retry::Never | Retry::Requested => return false,
+            Retry::Finite => tries_max,
+            Retry::Forever => u8::MAX,
+        };
+        let after = if let Some(segmented) = unit.segmented.as_mut() {
+            segmented.on_lost(segment, tries, tries_max)
+        } else if unit.state != State::InFlight || unit.tries != tries {
+            AfterLoss::Nothing
+        } else if tries >= tries_max && unit.features.retry == Retry::Finite {
+            AfterLoss::Exhausted
+        } else {
+            AfterLoss::Again
+        };
+        match after {
+            AfterLoss::Again => self.send_again(id),
+            AfterLoss::Exhausted => self.give_up(id),
+            AfterLoss::Nothing => {}
+        }
+        after == AfterLoss::Again
+    }
+
+    /// The session in which this unit left last is over: what the peer does not have leaves again.
+    pub fn on_session_lost(&mut self, id: UnitId) {
+        let Some(unit) = self.unit(id) else { return };
+        if let Some(segmented) = unit.segmented.as_mut() {
+            segmented.on_session_lost();
+            self.wake(id);
+        } else {
+            let tries = unit.tries;
+            self.on_packet_lost(id, 0, tries);
+        }
+    }
+
+    /// The receiver has memory for the segments of a message below `end`.
+    pub fn on_grant(&mut self, direction: Direction, transaction: u64, end: u32) {
+        let id = self.find_transaction(direction, transaction);
+        if let Some(id) = id
+            && let Some(unit) = self.unit(id)
+            && let Some(segmented) = unit.segmented.as_mut()
+        {
+            segmented.on_grant(end);
+            self.wake(id);
+        }
+    }
+
+    /// The receiver misses segments of our `transaction`, or, with none named, all of it. Levels
+    /// that are sent again on request go again, unless they did within a round trip.
+    pub fn on_missing(
+        &mut self,
+        now: Instant,
+        transaction: u64,
+        ranges: impl Iterator<Item = RangeInclusive<u32>>,
+        round_trip: Duration,
+    ) {
+        let Some(id) = self.find_transaction(Direction::Own, transaction) else { return };
+        let unit = self.unit(id).expect("just found");
+        if unit.features.retry != Retry::Requested || unit.sent_at + round_trip > now {
+            return; // The packet plane knows what was lost, or the last try is on its way.
+        }
+        if let Some(segmented) = unit.segmented.as_mut() {
+            let mut is_all = true;
+            for range in ranges {
+                is_all = false;
+                segmented.on_request(range);
+            }
+            if is_all {
+                segmented.on_session_lost();
+            }
+            self.wake(id);
+        } else if unit.state == State::InFlight {
+            self.send_again(id);
+        }
+    }
+
+    fn send_again(&mut self, id: UnitId) {
+        let Some(unit) = self.unit(id) else { return };
+        if unit.segmented.is_some() {
+            return self.wake(id);
+        }
+        unit.state = State::Ready;
+        let priority = unit.priority;
+        self.schedule.push_again(priority, id);
+    }
+
+    /// The unit with this transaction, if it is not over.
+    fn find_transaction(&mut self, direction: Direction, transaction: u64) -> Option<UnitId> {
+        let units = self.units(direction);
+        let indices = match direction {
+            Direction::Own => {
+                let first = units.first_after(transaction);
+                first..(first + 1).min(units.indices().end)
+            }
+            Direction::Reply => units.indices(), // Replies do not ascend.
+        };
+        let holds = |&index: &u64| {
+            units.get(index).is_some_and(|unit| unit.transactions().contains(&transaction))
+        };
+        indices.into_iter().find(holds).map(|index| UnitId { direction, index })
+    }
+
+    /// The peer reports `range` of our transactions as done (or as accepted, for those whose
+    /// end is a reply).
+    ///
+    /// # Errors
+    /// [`DropReason::AckInvalid`] if some of it was never sent (PROTOCOL 6.6).
+    pub fn on_done(&mut self, range: Range<u64>) -> Result<(), DropReason> {
+        self.report(range, Outcome::Delivered)
+    }
+
+    /// The peer holds `range` of our transactions and has not delivered them yet: they need not be
+    /// sent again.
+    ///
+    /// # Errors
+    /// [`DropReason::AckInvalid`] if some of it was never sent.
+    pub fn on_accepted(&mut self, range: Range<u64>) -> Result<(), DropReason> {
+        if range.end > self.next_transaction {
+            return Err(DropReason::AckInvalid);
+        }
+        let first = self.own.first_after(range.start);
+        for index in first..self.own.indices().end {
+            let unit = self.own.find(index).expect("the index is in range");
+            let transactions = unit.transactions();
+            if transactions.start >= range.end {
+                break;
+            }
+            let is_covered = range.start <= transactions.start && transactions.end <= range.end;
+            if is_covered && unit.features.ack && unit.state.is_unsettled() {
+                if !unit.has_left() {
+                    return Err(DropReason::AckInvalid);
+                }
+                unit.state = State::Heard;
+                unit.release_buffer();
+                self.unreported += usize::from(!unit.features.reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer's application refused `range` of our transactions.
+    ///
+    /// # Errors
+    /// [`DropReason::AckInvalid`] if some of it was never sent.
+    pub fn on_refused(&mut self, range: Range<u64>, reason: u8) -> Result<(), DropReason> {
+        self.report(range, Outcome::Refused(reason))
+    }
+
+    fn report(&mut self, range: Range<u64>, outcome: Outcome) -> Result<(), DropReason> {
+        if range.end > self.next_transaction {
+            return Err(DropReason::AckInvalid);
+        }
+        let range = range.start.max(self.resolved.low())..range.end;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let indices = self.own.first_after(range.start)..self.own.indices().end;
+        for index in indices {
+            let unit = self.own.find(index).expect("the index is in range");
+            if unit.first >= range.end {
+                break;
+            }
+            if unit.state == State::Finished {
+                continue;
+            }
+            if !unit.has_left() {
+                return Err(DropReason::AckInvalid);
+            }
+            let (transactions, service) = (unit.transactions(), unit.service);
+            let part = transactions.start.max(range.start)..transactions.end.min(range.end);
+            if unit.features.reply && outcome == Outcome::Delivered {
+                if part == transactions {
+                    unit.state = State::Heard;
+                    unit.release_buffer();
+                }
+            } else if unit.features.ack {
+                self.resolve(index, part, service, outcome);
+            }
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Whether the first reply to our `transaction` would be news.
+    pub fn awaits_reply(&mut self, transaction: u64) -> bool {
+        if transaction >= self.next_transaction || self.resolved.contains(transaction) {
+            return false;
+        }
+        let index = self.own.first_after(transaction);
+        self.own.get(index).is_some_and(|unit| {
+            unit.tries > 0 && unit.features.reply && unit.transactions().contains(&transaction)
+        })
+    }
+
+    /// The reply to our `transaction` arrived. `true`: it is the first, deliver it.
+    pub fn on_reply(&mut self, transaction: u64) -> bool {
+        if !self.awaits_reply(transaction) {
+            return false;
+        }
+        let index = self.own.first_after(transaction);
+        let service = self.own.get(index).expect("it awaits the reply").service;
+        self.resolve(index, transaction..transaction + 1, service, Outcome::Replied);
+        self.settle();
+        true
+    }
+
+    /// The peer settled all of its transactions below `low`: replies to them are done. The oldest
+    /// go at once; one behind a reply that is still wanted goes when it is acknowledged, or instead
+    /// of leaving again. Marks come with each acknowledgement, so no search through all replies.
+    pub fn on_peer_low_water(&mut self, low: u64) {
+        self.peer_low_water = self.peer_low_water.max(low);
+        for index in self.replies.indices() {
+            let unit = self.replies.find(index).expect("the index is in range");
+            if unit.state == State::Open || unit.transactions().end > low {
+                break;
+            }
+            unit.finish();
+        }
+        self.replies.trim();
+    }
+
+    /// The peer has the replies to `range` of its transactions.
+    pub fn on_replies_settled(&mut self, range: Range<u64>) {
+        for index in self.replies.indices() {
+            let unit = self.replies.find(index).expect("the index is in range");
+            let transactions = unit.transactions();
+            let covered = range.start <= transactions.start && transactions.end <= range.end;
+            if covered && unit.state != State::Open {
+                unit.finish();
+            }
+        }
+        self.replies.trim();
+    }
+
+    /// Shows the packet in which each unsettled unit of `range` left last, and whether it left in
+    /// no other before.
+    pub fn packets(
+        &mut self,
+        direction: Direction,
+        range: Range<u64>,
+        mut visit: impl FnMut(u64, bool),
+    ) {
+        let range = match direction {
+            Direction::Own => range.start.max(self.resolved.low())..range.end,
+            Direction::Reply => range,
+        };
+        let units = self.units(direction);
+        let start = match direction {
+            Direction::Own => units.first_after(range.start),
+            Direction::Reply => units.indices().start, // Replies do not ascend.
+        };
+        for index in start..units.indices().end {
+            let unit = units.find(index).expect("the index is in range");
+            if direction == Direction::Own && unit.first >= range.end {
+                break;
+            }
+            if let Some(segmented) = &unit.segmented
+                && range.contains(&unit.first)
+            {
+                let last = segmented.count() - 1;
+                segmented.packets(0..=last).for_each(|(number, is_only)| visit(number, is_only));
+            } else if let Some(number) = unit.packet_number
+                && unit.state.is_unsettled()
+                && range.contains(&unit.first)
+            {
+                visit(number, unit.tries == 1);
+            }
+        }
+    }
+
+    /// As [`Outbox::packets`], for the segments of one message in `range`.
+    pub fn segment_packets(
+        &mut self,
+        direction: Direction,
+        transaction: u64,
+        range: RangeInclusive<u32>,
+        visit: impl FnMut((u64, bool)),
+    ) {
+        if let Some(id) = self.find_transaction(direction, transaction)
+            && let Some(segmented) = self.unit(id).and_then(|unit| unit.segmented.as_ref())
+        {
+            segmented.packets(range).for_each(visit);
+        }
+    }
+
+    /// Ranges of our own transactions that are settled, from the lowest number that ever was.
+    pub fn settled(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let end = self.next_transaction;
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = if at < self.resolved.low() { at } else { self.resolved.next_set(at, end) };
+            at = self.resolved.next_clear(start, end);
+            (start < at).then_some(start..at)
+        })
+    }
+
+    /// Ends every transaction: what never left is not sent, the rest is indeterminate.
+    pub fn abandon(&mut self) {
+        for index in self.own.indices() {
+            let unit = self.own.find(index).expect("the index is in range");
+            let outcome = if unit.tries == 0 { Outcome::NotSent } else { Outcome::Indeterminate };
+            let (transactions, service) = (unit.transactions(), unit.service);
+            self.resolve(index, transactions, service, outcome);
+        }
+        for index in self.replies.indices() {
+            self.replies.find(index).expect("the index is in range").finish();
+        }
+        self.open = [None; 2];
+        self.schedule.clear();
+        self.copies.clear();
+        self.settle();
+        self.replies.trim();
+    }
+
+    /// Gives up a unit: it does not leave any more.
+    pub fn give_up(&mut self, id: UnitId) {
+        let Some(unit) = self.unit(id) else { return };
+        match id.direction {
+            Direction::Own => {
+                let outcome =
+                    if unit.tries == 0 { Outcome::NotSent } else { Outcome::Indeterminate };
+                let (transactions, service) = (unit.transactions(), unit.service);
+                self.resolve(id.index, transactions, service, outcome);
+                self.settle();
+            }
+            Direction::Reply => {
+                unit.finish();
+                self.replies.trim();
+            }
+        }
+    }
+
+    /// Ends the unresolved part of `range`, which lies in unit `index`.
+    pub(super) fn resolve(
+        &mut self,
+        index: u64,
+        range: Range<u64>,
+        service: ServiceKind,
+        outcome: Outcome,
+    ) {
+        let mut at = self.resolved.next_clear(range.start, range.end);
+        while at < range.end {
+            let end = self.resolved.next_set(at, range.end);
+            self.resolved.set(at..end);
+            let count = u32::try_from(end - at).expect("a unit's count is 32 bits");
+            self.push_outcome(Resolved { first: at, count, service, outcome });
+            let unit = self.own.find(index).expect("a unit in the queue");
+            unit.unresolved -= count;
+            if unit.features.order {
+                let stream = Stream::of_order(unit.order);
+                self.stream(stream).unresolved -= u64::from(count);
+            }
+            let unit = self.own.find(index).expect("a unit in the queue");
+            if unit.unresolved == 0 {
+                if unit.features.ack {
+                    self.bytes_unresolved -= unit.payload;
+                }
+                if unit.state == State::Heard && !unit.features.reply {
+                    self.unreported -= 1;
+                }
+                unit.finish();
+                let (on_request, in_segments) =
+                    (unit.features.retry == Retry::Requested, unit.starts_in_segments);
+                self.dependent -= usize::from(on_request || in_segments);
+                self.on_request -= usize::from(on_request);
+            }
+            at = self.resolved.next_clear(end, range.end);
+        }
+    }
+
+    pub(super) fn push_outcome(&mut self, new: Resolved) {
+        if let Some(last) = self.outcomes.back_mut() {
+            let joins = last.first + u64::from(last.count) == new.first;
+            if joins && last.service == new.service && last.outcome == new.outcome {
+                last.count += new.count;
+                return;
+            }
+        }
+        self.outcomes.push_back(new);
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.resolved.advance(self.next_transaction);
+        self.own.trim();
+    }
+}
