@@ -121,9 +121,12 @@ fn slow_reader_holds_its_sender_up_and_loses_nothing(io: IoChoice) {
 
 #[test]
 fn reply_names_the_ticket_of_its_request_and_comes_before_its_outcome() {
-    let (one, two, to) = pair(listener(IoChoice::Auto), initiator(IoChoice::Auto), 64);
-    // Other levels in between, so that tickets and transactions do not agree by chance.
-    let refused = two.send(to, Service::Sequence, b"not offered").expect("room in the queue");
+    const RESERVED: usize = 1 << 20;
+    let narrow = Config { receive_bytes: RESERVED as u64, ..listener(IoChoice::Auto) };
+    let (one, two, to) = pair(narrow, initiator(IoChoice::Auto), 64);
+    // What is refused or of other levels takes tickets too, so that tickets and transactions do
+    // not agree by chance.
+    let refused = send(&two, to, Service::ExactlyOnce, &vec![0; RESERVED + 1]);
     let first = send(&two, to, Service::Request, b"first");
     send(&two, to, Service::ExactlyOnce, b"between");
     let second = send(&two, to, Service::Request, b"second");
