@@ -3,11 +3,17 @@
 //! The file is streamed, not loaded, so that a run's memory says something about the engine.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
+
+use raet::limits::MESSAGE_LEN_MAX;
+
+use crate::payload::HEADER_LEN;
 
 /// Bytes of the file read at once.
 const READ_LEN: usize = 1 << 20;
+/// Bytes of a line that fits a message with its front.
+const LINE_LEN_MAX: usize = MESSAGE_LEN_MAX - HEADER_LEN;
 
 /// What a first look at the file found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +32,7 @@ impl Survey {
     /// Reads the file once.
     ///
     /// # Errors
-    /// One sentence: it cannot be read, or has no line.
+    /// One sentence: it cannot be read, has no line, or one that no message carries.
     pub(crate) fn of(path: &Path) -> Result<Self, String> {
         let failed = |error: io::Error| {
             format!("cannot read {}: {error}; give a readable text file", path.display())
@@ -36,6 +42,14 @@ impl Survey {
         let mut survey = Self { path: path.to_owned(), lines: 0, longest: 0, longest_at: 0 };
         while next_line(&mut reader, &mut line).map_err(failed)? {
             survey.lines += 1;
+            if line.len() > LINE_LEN_MAX {
+                return Err(format!(
+                    "line {} of {} has more than {LINE_LEN_MAX} bytes, the most that a message \
+                     carries; shorten it",
+                    survey.lines,
+                    path.display()
+                ));
+            }
             if line.len() > survey.longest || survey.longest_at == 0 {
                 survey.longest = line.len();
                 survey.longest_at = survey.lines;
@@ -100,10 +114,12 @@ fn open(path: &Path) -> io::Result<BufReader<File>> {
     Ok(BufReader::with_capacity(READ_LEN, File::open(path)?))
 }
 
-/// Reads one line into `line` without its newline; false at the end.
+/// Reads one line into `line` without its newline, of one too long only its beginning; false at
+/// the end.
 fn next_line(reader: &mut BufReader<File>, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
-    if reader.read_until(b'\n', line)? == 0 {
+    let most = LINE_LEN_MAX as u64 + 2; // With its newline, and a byte that is too many.
+    if reader.take(most).read_until(b'\n', line)? == 0 {
         return Ok(false);
     }
     if line.last() == Some(&b'\n') {

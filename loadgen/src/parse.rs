@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use raet::PublicKey;
-use raet::limits::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX};
+use raet::limits::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
 
 use crate::cli::{MtuChoice, Size};
 use crate::plan::{Pace, Sizes};
@@ -41,18 +41,6 @@ pub(crate) fn size(text: &str) -> Result<Size, String> {
         }
         return Ok(Size::Lines(PathBuf::from(path)));
     }
-    let bytes = |text: &str| -> Result<usize, String> {
-        let bytes = text.parse::<usize>().map_err(|_| {
-            "give bytes like 64, a range like 64..1200, or lines like file:PATH".to_owned()
-        })?;
-        if bytes >= DATAGRAM_LEN_MAX {
-            return Err(format!(
-                "a message has to fit one datagram of at most {DATAGRAM_LEN_MAX} bytes with its \
-                 head; give a smaller size"
-            ));
-        }
-        Ok(bytes)
-    };
     let (min, max) = match text.split_once("..") {
         Some((min, max)) => (bytes(min)?, bytes(max)?),
         None => (bytes(text)?, bytes(text)?),
@@ -61,6 +49,24 @@ pub(crate) fn size(text: &str) -> Result<Size, String> {
         return Err(format!("the range runs backwards; write {max}..{min}"));
     }
     Ok(Size::Generated(Sizes { min, max }))
+}
+
+/// Bytes of a message, with an optional `KiB` or `MiB`.
+fn bytes(text: &str) -> Result<usize, String> {
+    let (digits, factor) = match (text.strip_suffix("KiB"), text.strip_suffix("MiB")) {
+        (Some(digits), _) => (digits, 1 << 10),
+        (_, Some(digits)) => (digits, 1 << 20),
+        (None, None) => (text, 1),
+    };
+    let number = digits.parse::<usize>().map_err(|_| {
+        "give bytes like 64 or 1MiB, a range like 64..1200, or lines like file:PATH".to_owned()
+    })?;
+    match number.checked_mul(factor) {
+        Some(bytes @ ..=MESSAGE_LEN_MAX) => Ok(bytes),
+        _ => Err(format!(
+            "a message has at most {MESSAGE_LEN_MAX} bytes (64 MiB); give a smaller size"
+        )),
+    }
 }
 
 /// A time with its unit, above zero.
@@ -177,9 +183,12 @@ mod tests {
     #[test]
     fn sizes_are_numbers_ranges_or_files() {
         assert_eq!(size("64"), Ok(Size::Generated(Sizes { min: 64, max: 64 })));
+        assert_eq!(size("1KiB..64MiB"), Ok(Size::Generated(Sizes { min: 1 << 10, max: 64 << 20 })));
         assert_eq!(size("0..9"), Ok(Size::Generated(Sizes { min: 0, max: 9 })));
         assert_eq!(size("file:a..b"), Ok(Size::Lines(PathBuf::from("a..b"))));
-        for bad in ["", "..", "1..", "9..1", "65507", "file:", "1..2..3", "-5"] {
+        for bad in
+            ["", "..", "1..", "9..1", "67108865", "65MiB", "MiB", "1GiB", "file:", "1..2..3", "-5"]
+        {
             assert!(size(bad).is_err(), "{bad}");
         }
     }

@@ -47,13 +47,13 @@ impl Content {
     pub(crate) fn too_long(&self, max: u64) -> String {
         match self {
             Self::Generated(sizes) => format!(
-                "messages of {} bytes do not fit one packet, which carries {max} on this path; \
-                 lower --size",
+                "messages of {} bytes are not taken by the responder, which reserves {max}; lower \
+                 --size",
                 sizes.max
             ),
             Self::Lines { survey, .. } => format!(
-                "line {} of {} has {} bytes, and one packet carries lines of at most {} on this \
-                 path; shorten it",
+                "line {} of {} has {} bytes, and the responder reserves memory for lines of at \
+                 most {}; shorten it",
                 survey.longest_at,
                 survey.path.display(),
                 survey.longest,

@@ -166,7 +166,7 @@ fn every_way_to_run_the_engine_delivers() {
         "--suite chacha20",
         "--bundle off",
         "--linger 200us",
-        "--mtu 1400 --size 1200",
+        "--mtu 1400 --size 1400",
         "--idle park",
         "--idle spin",
         "--idle yield",
@@ -218,14 +218,22 @@ fn lines_of_a_file_arrive_once_and_their_hashes_agree() {
 }
 
 #[test]
-fn a_line_that_no_packet_carries_is_named() {
+fn a_line_that_no_packet_carries_travels_in_segments() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("long.txt");
-    std::fs::write(&path, format!("short\n{}\n", "y".repeat(3_000))).unwrap();
-    let output = run(&format!("--size file:{} --mtu 1400", path.display()));
-    let told = text(&output.stdout) + &text(&output.stderr);
-    assert_ne!(output.status.code(), Some(0));
-    assert!(told.contains("line 2 of") && told.contains("3000 bytes"), "{told}");
+    std::fs::write(&path, format!("short\n{}\n", "y".repeat(300_000))).unwrap();
+    let report = report(&format!("--size file:{} --mtu 1400", path.display()), 0);
+    assert_whole(&report, 2);
+    assert_eq!(report["content_hash_match"], true);
+}
+
+#[test]
+fn a_line_that_no_message_carries_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.txt");
+    std::fs::write(&path, format!("short\n{}\n", "y".repeat(64 << 20))).unwrap();
+    let sentence = refusal(&run(&format!("--size file:{}", path.display())), 2);
+    assert!(sentence.contains("line 2 of") && sentence.contains("67108848"), "{sentence}");
 }
 
 #[test]
@@ -352,7 +360,7 @@ fn nonsense_is_refused_before_anything_starts() {
          0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
     for (line, word) in [
         ("--rate 0", "at least 1"),
-        ("--size 70000", "smaller"),
+        ("--size 70000000", "smaller"),
         ("--size file:/nowhere/at/all", "readable"),
         ("--connect 127.0.0.1:9", "--peer-key"),
         ("--cpus 900", "900"),
