@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use raet::limits::{ACK_RANGES_MAX, TRANSACTION_RANGES_MAX};
+use raet::limits::{ACK_RANGES_MAX, MISSING_RANGES_MAX, SEGMENT_COUNT_MAX, TRANSACTION_RANGES_MAX};
 use raet::protocol::wire::control::{Block, Blocks, Writer};
 use raet::protocol::wire::varint;
 
@@ -38,8 +38,22 @@ fuzz_target!(|data: &[u8]| {
                 }
                 is_written
             }
+            Block::MissingSegments(missing) => {
+                assert!(missing.end <= SEGMENT_COUNT_MAX);
+                assert!(missing.iter().count() <= MISSING_RANGES_MAX);
+                let mut low = 0;
+                for range in missing.iter() {
+                    assert!(low <= *range.start() && range.start() <= range.end());
+                    assert!(*range.end() < missing.end);
+                    low = range.end() + 1;
+                }
+                let (initiator, transaction) = (missing.initiator, missing.transaction);
+                writer.missing_segments(initiator, transaction, missing.end, missing.iter())
+            }
             Block::EcnCounts(counts) => writer.ecn_counts(counts),
             Block::Credit(credit) => writer.credit(credit),
+            Block::Grant(grant) => writer.grant(grant),
+            Block::Issued(end) => writer.issued(end),
             Block::LowWaterMark(transaction) => writer.low_water_mark(transaction),
             Block::Close(close) => writer.close(close),
             Block::Ping => writer.ping(),
@@ -55,6 +69,14 @@ fuzz_target!(|data: &[u8]| {
             (Block::TransactionRanges(read), Block::TransactionRanges(again)) => {
                 assert!(read.iter().eq(again.iter()));
                 assert_eq!((read.initiator, read.status), (again.initiator, again.status));
+            }
+            (Block::MissingSegments(read), Block::MissingSegments(again)) => {
+                assert!(read.iter().eq(again.iter()));
+                assert_eq!(
+                    (read.initiator, read.transaction),
+                    (again.initiator, again.transaction)
+                );
+                assert_eq!(read.end, again.end);
             }
             _ => assert_eq!(block, again),
         }
