@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::service::features;
 use crate::protocol::wire::ServiceKind;
 use crate::time::Instant;
 
@@ -121,6 +122,12 @@ impl SendOptions {
     #[must_use]
     pub const fn stream(self, kind: StreamKind, number: u8) -> Self {
         Self { stream: Stream { kind, number }, ..self }
+    }
+
+    /// When the message is of no use any more, if there is such a time for its kind.
+    pub(super) fn expires_at(&self) -> Option<Instant> {
+        let may_gap = !features(self.service).order || self.stream.is_lossy();
+        self.deadline.filter(|_| may_gap)
     }
 
     /// These, of use until `deadline` only.

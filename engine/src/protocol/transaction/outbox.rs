@@ -92,6 +92,8 @@ pub struct Outbox {
     streams: Vec<StreamState>,
     /// Units whose next copy is due at an instant; ascending but for jitter of the round trip.
     copies: VecDeque<(Instant, UnitId)>,
+    /// Messages in segments that wait for a grant, and until when; nearly ascending.
+    grants_due: VecDeque<(Instant, UnitId)>,
     outcomes: VecDeque<Resolved>,
     /// Units whose packet was heard of but whose messages were not reported on.
     unreported: usize,
@@ -120,6 +122,7 @@ impl Outbox {
             schedule: Schedule::new(),
             streams: Vec::new(),
             copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            grants_due: VecDeque::new(),
             outcomes: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             unreported: 0,
             peer_low_water: 0,
@@ -310,6 +313,7 @@ impl Outbox {
             let (_, id) = self.copies.pop_front()?;
             self.repeat(id);
         }
+        self.give_up_ungranted(now);
         for direction in [Direction::Reply, Direction::Own] {
             self.close_due(now, direction);
         }
@@ -359,6 +363,24 @@ impl Outbox {
         let priority = self.units(direction).find(index).map(|unit| unit.priority);
         if priority.is_some_and(|priority| self.schedule.is_idle(priority)) {
             self.close(direction);
+        }
+    }
+
+    /// Gives up messages whose receiver grants nothing for so long that it does not know them, in
+    /// levels that are not sent again for ever (PROTOCOL 6.19).
+    fn give_up_ungranted(&mut self, now: Instant) {
+        while self.grants_due.front().is_some_and(|wait| wait.0 <= now) {
+            let Some((_, id)) = self.grants_due.pop_front() else { return };
+            let Some(unit) = self.unit(id) else { continue };
+            let Some(patience_ends) = unit.grant_patience_ends() else {
+                unit.awaits_grant = false;
+                continue;
+            };
+            if patience_ends <= now {
+                self.give_up(id);
+            } else {
+                self.grants_due.push_back((patience_ends, id));
+            }
         }
     }
 
@@ -415,11 +437,12 @@ impl Outbox {
             })
     }
 
-    /// When [`Outbox::next`] will find a copy or a lingering bundle.
+    /// When [`Outbox::next`] will find a copy, a lingering bundle or a wait that is over.
     pub fn next_timeout(&self) -> Option<Instant> {
         let copy = self.copies.front().map(|copy| copy.0);
+        let grant = self.grants_due.front().map(|wait| wait.0);
         let linger = self.open.iter().flatten().map(|(_, at)| *at + self.config.linger).min();
-        [copy, linger].into_iter().flatten().min()
+        [copy, grant, linger].into_iter().flatten().min()
     }
 
     /// Returns a unit that could not leave now (its buffer is still in the kernel's hands).
@@ -456,10 +479,25 @@ impl Outbox {
         unit.sent_at = now;
         let segmented = unit.segmented.as_mut().expect("a message in segments");
         let tries = segmented.on_sent(segment);
-        if segmented.has_left() && segmented.due().is_none() {
-            self.on_left(now, id, round_trip);
+        if segmented.due().is_none() {
+            if segmented.has_left() {
+                self.on_left(now, id, round_trip);
+            } else {
+                self.await_grant(id);
+            }
         }
         tries
+    }
+
+    /// Everything of a unit that was granted has left, and more is to come.
+    fn await_grant(&mut self, id: UnitId) {
+        let Some(unit) = self.unit(id) else { return };
+        if !unit.awaits_grant
+            && let Some(patience_ends) = unit.grant_patience_ends()
+        {
+            unit.awaits_grant = true;
+            self.grants_due.push_back((patience_ends, id));
+        }
     }
 
     /// Everything of a unit has left once more.

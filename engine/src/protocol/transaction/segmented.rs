@@ -189,6 +189,11 @@ impl Segmented {
         }
     }
 
+    /// The session is over in which the segments left: its packet numbers mean nothing any more.
+    pub(super) fn forget_packets(&mut self) {
+        self.numbers.clear();
+    }
+
     /// Everything that left and was not heard of leaves again: its session is over.
     pub(super) fn on_session_lost(&mut self) {
         if self.next > 0 {
@@ -215,6 +220,11 @@ impl Segmented {
     /// Whether each segment left at least once.
     pub(super) fn has_left_once(&self) -> bool {
         self.passes > 1 || self.has_left()
+    }
+
+    /// Whether segments are left that no grant allows to leave.
+    pub(super) fn awaits_grant(&self) -> bool {
+        self.next >= self.granted && self.granted < self.count()
     }
 
     /// Whether each segment left at least once in this pass.
@@ -260,6 +270,17 @@ mod tests {
         assert_eq!(segmented.on_lost(1, 1, 8), AfterLoss::Nothing);
         assert_eq!(segmented.on_lost(1, 2, 2), AfterLoss::Exhausted);
         assert_eq!(segmented.due(), Some(3));
+    }
+
+    #[test]
+    fn numbers_of_packets_end_with_their_session() {
+        let mut segmented = Segmented::new(message(2_000), 1_000).unwrap();
+        segmented.on_sent(0);
+        assert_eq!(segmented.note_packet(0, 7), None);
+        assert_eq!(segmented.packets(0..=1).collect::<Vec<_>>(), [(7, true)]);
+        segmented.forget_packets();
+        assert_eq!(segmented.packets(0..=1).count(), 0);
+        assert_eq!(segmented.note_packet(0, 0), None);
     }
 
     #[test]

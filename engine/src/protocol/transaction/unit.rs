@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::options::{Priority, SendOptions, Stream};
 use super::segmented::Segmented;
-use super::service::{Features, features_in};
+use super::service::{Features, Retry, features_in};
 use crate::buffer::Lease;
-use crate::limits::HEADROOM;
+use crate::limits::{ASSEMBLY_PATIENCE, HEADROOM};
 use crate::protocol::wire::{BodyKind, ServiceKind, bundle};
 use crate::time::Instant;
 
@@ -80,6 +80,8 @@ pub struct Unit {
     lease: Option<Lease>,
     /// Whether it is a message that was in segments from the start.
     pub(super) starts_in_segments: bool,
+    /// Whether its outbox looks after the time it waits for grants.
+    pub(super) awaits_grant: bool,
     /// The body, if it travels in segments; there is no buffer then.
     pub(super) segmented: Option<Box<Segmented>>,
     /// The packet inside the buffer and its head's length, once sealed.
@@ -93,7 +95,7 @@ impl Unit {
             features: features_in(options.service, options.stream),
             service: options.service,
             priority: options.priority,
-            deadline: options.deadline,
+            deadline: options.expires_at(),
             first,
             order,
             count: 0,
@@ -105,6 +107,7 @@ impl Unit {
             body_end: HEADROOM,
             lease: Some(lease),
             starts_in_segments: false,
+            awaits_grant: false,
             segmented: None,
             sealed: None,
         }
@@ -123,7 +126,7 @@ impl Unit {
             features: features_in(options.service, options.stream),
             service: options.service,
             priority: options.priority,
-            deadline: options.deadline,
+            deadline: options.expires_at(),
             first,
             order,
             count: 1,
@@ -135,6 +138,7 @@ impl Unit {
             body_end: HEADROOM,
             lease: None,
             starts_in_segments: true,
+            awaits_grant: false,
             segmented: Some(Box::new(segmented)),
             sealed: None,
         }
@@ -149,7 +153,7 @@ impl Unit {
         };
         self.service == options.service
             && self.priority == options.priority
-            && self.deadline == options.deadline
+            && self.deadline == options.expires_at()
             && self.transactions().end == transaction
             && next_order == order
     }
@@ -178,6 +182,15 @@ impl Unit {
     /// Whether it may no longer leave.
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Until when it waits for a grant without which its next segment does not leave. `None`: it
+    /// does not wait, or as long as its session lives.
+    pub(super) fn grant_patience_ends(&self) -> Option<Instant> {
+        let has_patience =
+            matches!(self.features.retry, Retry::Copies | Retry::Finite | Retry::Never);
+        let waits = self.segmented.as_ref().is_some_and(|message| message.awaits_grant());
+        (has_patience && waits).then(|| self.sent_at + ASSEMBLY_PATIENCE)
     }
 
     /// Frees the buffer of a request that the peer has: only its reply is awaited.
@@ -333,6 +346,9 @@ impl Unit {
     /// The session in which it left is over, and its packet numbers with it.
     pub fn forget_packet(&mut self) {
         self.packet_number = None;
+        if let Some(segmented) = self.segmented.as_mut() {
+            segmented.forget_packets();
+        }
     }
 
     /// How often it left so far; a stamp that tells one try from another.

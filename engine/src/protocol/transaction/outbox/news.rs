@@ -358,6 +358,7 @@ impl Outbox {
         self.open = [None; 2];
         self.schedule.clear();
         self.copies.clear();
+        self.grants_due.clear();
         self.settle();
         self.replies.trim();
     }

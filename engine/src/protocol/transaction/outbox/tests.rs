@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::HEADROOM;
+use crate::limits::{ASSEMBLY_PATIENCE, HEADROOM};
 use crate::protocol::drop_reason::DropReason;
+use crate::protocol::transaction::StreamKind;
 
 const NOW: Instant = Instant::from_nanos(1_000);
 const ROUND_TRIP: Duration = Duration::from_millis(1);
@@ -236,5 +237,53 @@ proptest! {
         prop_assert_eq!(seen.len() as u64, taken);
         prop_assert_eq!(fixture.pool.available(), fixture.pool.capacity());
         prop_assert_eq!(fixture.outbox.outstanding(), 0);
+    }
+}
+
+#[test]
+fn message_past_its_deadline_does_not_leave_and_was_not_sent() {
+    let mut fixture = Fixture::new(true);
+    let options = SendOptions::new(ServiceKind::ExactlyOnce).deadline(NOW + ROUND_TRIP);
+    fixture.outbox.push(NOW, &fixture.pool, &options, b"m".into(), ROOM).unwrap();
+    assert!(fixture.send(NOW + ROUND_TRIP).is_none());
+    assert_eq!(fixture.outcomes(), [(0, 1, Outcome::NotSent)]);
+}
+
+#[test]
+fn reliable_stream_knows_no_deadline() {
+    // PROTOCOL 6.24
+    for (kind, leaves) in [
+        (StreamKind::Reliable, true),
+        (StreamKind::Lossy, false),
+        (StreamKind::ReliableOnRequest, true),
+        (StreamKind::LossyOnRequest, false),
+    ] {
+        let mut fixture = Fixture::new(true);
+        let options = SendOptions::new(ServiceKind::Sequence).stream(kind, 0).deadline(NOW);
+        fixture.outbox.push(NOW, &fixture.pool, &options, b"m".into(), ROOM).unwrap();
+        assert_eq!(fixture.send(NOW).is_some(), leaves, "{kind:?}");
+    }
+}
+
+#[test]
+fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever() {
+    // PROTOCOL 6.19
+    let cases = [(ServiceKind::Maybe, true), (ServiceKind::ExactlyOnce, false)];
+    for (service, is_given_up) in cases {
+        let mut fixture = Fixture::new(true);
+        fixture.outbox.on_credit(64, 1 << 20);
+        fixture.push(service, &[7; 200_000]).unwrap();
+        let mut left = 0;
+        while let Some(id) = fixture.outbox.next(NOW) {
+            let (segment, _) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
+            fixture.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
+            left += 1;
+        }
+        assert!((1..200).contains(&left), "{left} of 200 segments may leave at once");
+        let patience_ends = fixture.outbox.next_timeout();
+        assert_eq!(patience_ends, is_given_up.then_some(NOW + ASSEMBLY_PATIENCE));
+        assert!(fixture.outbox.next(NOW + ASSEMBLY_PATIENCE).is_none());
+        let given_up = [(0, 1, Outcome::Indeterminate)];
+        assert_eq!(fixture.outcomes(), if is_given_up { &given_up[..] } else { &[] });
     }
 }
