@@ -2,69 +2,36 @@
 //!
 //! A message of eight bytes or more begins with its number, from which the rest of its content
 //! follows: whoever sees it knows which one it is and whether a byte is wrong. Shorter ones cannot
-//! be told apart, so all of the same size, kind and pair of nodes are one [`Letter`] and their
-//! counts are checked together; that is weaker, but never wrong.
+//! be told apart, so all of the same size, kind, stream and pair of nodes are one [`Letter`] and
+//! their counts are checked together; that is weaker, but never wrong.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use raet::{Mode, Outcome, PeerId, Resolved, Service};
+use raet::limits::REFUSED_EXPIRED;
+use raet::protocol::endpoint::Segment;
+use raet::{Mode, Outcome, PeerId, Resolved, SendOptions, Service, Stream};
 
-/// One message, or all short ones that look the same.
-#[derive(Clone, Debug)]
-struct Letter {
-    from: usize,
-    to: usize,
-    service: Service,
-    len: usize,
-    tries: u64,
-    /// Accepted sends of it.
-    sent: u64,
-    /// Deliveries that the handler kept, and that it refused.
-    kept: u64,
-    refused: u64,
-    /// Replies handed to the sender.
-    replies: u64,
-    ended: Ended,
-}
+use crate::letter::{Draft, Ended, Letter, NUMBER_LEN, content_at, is_content, mix};
 
-/// How sends ended.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ended {
-    pub(crate) delivered: u64,
-    pub(crate) indeterminate: u64,
-    pub(crate) not_sent: u64,
-    pub(crate) refused: u64,
-    pub(crate) replied: u64,
-    pub(crate) sent: u64,
-    /// The sender's process ended first.
-    pub(crate) forgotten: u64,
-}
-
-impl Ended {
-    fn sum(&self) -> u64 {
-        let Self { delivered, indeterminate, not_sent, refused, replied, sent, forgotten } = self;
-        delivered + indeterminate + not_sent + refused + replied + sent + forgotten
-    }
-}
-
-/// What the sending side of one process expects.
+/// What one process expects, and how far it came.
 #[derive(Debug, Default)]
 struct Desk {
     /// By peer and transaction: the letter, and whether its end is still awaited.
     sent: HashMap<(PeerId, u64), (usize, bool)>,
+    /// Places given out in each stream.
+    places: HashMap<(PeerId, Stream), u64>,
+    /// The place in each stream of a peer that comes next.
+    turns: HashMap<(PeerId, Stream), u64>,
+    /// Messages of which some pieces came: which one it is, and how far it came.
+    pieces: HashMap<(PeerId, u64, bool), (usize, usize)>,
     /// Peers for which this turn ended something that only a lost session may end so.
     excuses_due: Vec<PeerId>,
     excuses: Vec<PeerId>,
 }
 
-/// A message about to be offered to an endpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct Draft {
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-    pub(crate) service: Service,
-    pub(crate) bytes: Vec<u8>,
-}
+/// What short messages have in common that are one letter.
+type ShortKey = (usize, usize, Service, Option<Stream>, usize);
 
 /// The judge of one world.
 #[derive(Debug)]
@@ -73,9 +40,10 @@ pub(crate) struct Auditor {
     refusals: u64,
     outcast: Option<usize>,
     tries: Vec<u64>,
+    reply_len_max: u64,
     letters: Vec<Letter>,
     /// Letters of messages too short to carry a number.
-    short: HashMap<(usize, usize, Service, usize), usize>,
+    short: HashMap<ShortKey, usize>,
     desks: Vec<Desk>,
     open: u64,
     deliveries: u64,
@@ -85,11 +53,16 @@ pub(crate) struct Auditor {
 /// Seeds of replies, kept apart from those of messages.
 const REPLY: u64 = 1 << 62;
 const SHORT: u64 = 1 << 63;
-const NUMBER_LEN: usize = 8;
 
 impl Auditor {
     /// An auditor of nodes which try as often as `tries` says.
-    pub(crate) fn new(mode: Mode, refusals: u64, outcast: Option<usize>, tries: Vec<u64>) -> Self {
+    pub(crate) fn new(
+        mode: Mode,
+        refusals: u64,
+        outcast: Option<usize>,
+        tries: Vec<u64>,
+        reply_len_max: u64,
+    ) -> Self {
         Self {
             mode,
             refusals,
@@ -98,6 +71,7 @@ impl Auditor {
             short: HashMap::new(),
             desks: tries.iter().map(|_| Desk::default()).collect(),
             tries,
+            reply_len_max,
             open: 0,
             deliveries: 0,
             violations: Vec::new(),
@@ -105,38 +79,49 @@ impl Auditor {
     }
 
     /// Writes the next message.
-    pub(crate) fn draft(&self, from: usize, to: usize, service: Service, len: usize) -> Draft {
-        let seed = if len < NUMBER_LEN {
-            SHORT | (((from * 8 + to) * 8 + usize::from(service.to_wire())) * 8 + len) as u64
-        } else {
-            self.letters.len() as u64
-        };
-        Draft { from, to, service, bytes: content(seed, len) }
+    pub(crate) fn draft(&self, from: usize, to: usize, options: SendOptions, len: usize) -> Draft {
+        let number = self.letters.len() as u64;
+        let seed =
+            if len < NUMBER_LEN { short_seed(from, to, options.service, len) } else { number };
+        Draft { from, to, options, bytes: content_at(seed, 0, len) }
     }
 
     /// The draft was accepted as `transaction`.
     pub(crate) fn on_sent(&mut self, draft: &Draft, peer: PeerId, transaction: u64) {
-        let Draft { from, to, service, ref bytes } = *draft;
+        let Draft { from, to, options, ref bytes } = *draft;
+        let service = options.service;
+        let place = draft.stream().map(|stream| {
+            let next = self.desks[from].places.entry((peer, stream)).or_default();
+            *next += 1;
+            (stream, *next - 1)
+        });
         let new = Letter {
             from,
             to,
             service,
+            place,
+            deadline: draft.deadline(),
             len: bytes.len(),
             tries: self.tries[from],
             sent: 0,
             kept: 0,
+            deferred: 0,
             refused: 0,
             replies: 0,
             ended: Ended::default(),
         };
         let next = self.letters.len();
         let letter = if bytes.len() < NUMBER_LEN {
-            *self.short.entry((from, to, service, bytes.len())).or_insert(next)
+            let key = (from, to, service, draft.stream(), bytes.len());
+            *self.short.entry(key).or_insert(next)
         } else {
             next
         };
         if letter == next {
             self.letters.push(new);
+        } else if draft.deadline().is_some() {
+            // One of them may be given up: what is said of all has to allow it.
+            self.letters[letter].deadline = draft.deadline();
         }
         self.letters[letter].sent += 1;
         self.open += 1;
@@ -152,53 +137,164 @@ impl Auditor {
         to: usize,
         from: Option<usize>,
         service: Service,
+        place: Option<(Stream, u64)>,
         payload: &[u8],
     ) -> Option<usize> {
         self.deliveries += 1;
-        let Some(from) = from else {
-            self.blame("I21", format!("node {to} got a message of a peer it was not told of"));
-            return None;
-        };
-        if self.outcast == Some(from) {
-            self.blame("I21", format!("node {to} got a message of node {from}, which it rejects"));
-        }
-        let letter = match payload.first_chunk::<NUMBER_LEN>() {
-            Some(number) => usize::try_from(u64::from_le_bytes(*number)).ok(),
-            None => self.short.get(&(from, to, service, payload.len())).copied(),
-        };
-        let known = letter.and_then(|letter| Some((letter, self.letters.get(letter)?)));
-        let Some((letter, known)) = known else {
-            self.blame("I13", format!("node {to} got {} bytes nobody sent", payload.len()));
+        let from = self.known_sender(to, from)?;
+        let (stream, len) = (place.map(|(stream, _)| stream), payload.len());
+        let letter = self.letter_of(from, to, service, stream, payload);
+        let Some((letter, known)) = letter.and_then(|at| Some((at, self.letters.get(at)?))) else {
+            self.blame("I13", format!("node {to} got {len} bytes nobody sent"));
             return None;
         };
         let is_it = known.from == from && known.to == to && known.service == service;
-        let seed = match payload.len() {
-            len if len < NUMBER_LEN => self.draft(from, to, service, len).bytes == payload,
-            len => known.len == len && content(letter as u64, len) == payload,
+        let is_whole = if len < NUMBER_LEN {
+            is_content(short_seed(from, to, service, len), 0, payload)
+        } else {
+            known.len == len && is_content(letter as u64, 0, payload)
         };
-        if !is_it || !seed {
+        if !is_it || !is_whole {
             let what = format!("node {to} got {service:?} of node {from} altered: {known:?}");
             self.blame("I13", what);
             return None;
         }
+        if len >= NUMBER_LEN && known.place != place {
+            let what = format!("letter {letter} is said to be at {place:?}: {known:?}");
+            self.blame("I10", what);
+        }
         Some(letter)
+    }
+
+    /// Who a message is of, if it may be.
+    fn known_sender(&mut self, to: usize, from: Option<usize>) -> Option<usize> {
+        if from.is_none() {
+            self.blame("I21", format!("node {to} got a message of a peer it was not told of"));
+        } else if self.outcast == from {
+            self.blame("I21", format!("node {to} got a message of a node that it rejects"));
+        }
+        from
+    }
+
+    fn letter_of(
+        &self,
+        from: usize,
+        to: usize,
+        service: Service,
+        stream: Option<Stream>,
+        payload: &[u8],
+    ) -> Option<usize> {
+        match payload.first_chunk::<NUMBER_LEN>() {
+            Some(number) => usize::try_from(u64::from_le_bytes(*number)).ok(),
+            None => {
+                let key = (from, to, service, stream, payload.len());
+                self.short.get(&key).copied()
+            }
+        }
+    }
+
+    /// I10 and I11: a message of a stream comes in its turn.
+    pub(crate) fn on_place(&mut self, node: usize, peer: PeerId, stream: Stream, place: u64) {
+        let turn = self.desks[node].turns.entry((peer, stream)).or_default();
+        let expected = *turn;
+        *turn = place + 1;
+        if place < expected {
+            self.blame("I10", format!("node {node}: {stream:?} went back to {place}"));
+        } else if place > expected {
+            let rule = if stream.is_lossy() { "I10" } else { "I11" };
+            let what = format!("node {node}: {expected}..{place} of {stream:?} missing, untold");
+            self.blame(rule, what);
+        }
+    }
+
+    /// A gap in a lossy stream is told before what follows it.
+    pub(crate) fn on_gap(&mut self, node: usize, peer: PeerId, stream: Stream, gap: &Range<u64>) {
+        let turn = self.desks[node].turns.entry((peer, stream)).or_default();
+        let is_next = *turn == gap.start && gap.start < gap.end;
+        let expected = std::mem::replace(turn, gap.end);
+        if !stream.is_lossy() {
+            self.blame("I11", format!("node {node}: {gap:?} of {stream:?} is a gap"));
+        } else if !is_next {
+            self.blame("I10", format!("node {node}: gap {gap:?} of {stream:?} at {expected}"));
+        }
+    }
+
+    /// I13: a piece of a message, which comes after the piece before it. Returns the letter when
+    /// it is the last one of a message.
+    pub(crate) fn on_piece(
+        &mut self,
+        to: usize,
+        from: Option<usize>,
+        piece: &Segment,
+    ) -> Option<usize> {
+        let from = self.known_sender(to, from)?;
+        let key = (piece.peer, piece.transaction, piece.is_reply);
+        let bytes: &[u8] = &piece.body;
+        let (letter, at) = if piece.offset == 0 {
+            let letter = if piece.is_reply {
+                let sent = self.desks[to].sent.get(&(piece.peer, piece.transaction));
+                sent.map(|&(letter, _)| letter)
+            } else {
+                self.letter_of(from, to, piece.service, None, bytes)
+            };
+            let known = letter.filter(|&letter| letter < self.letters.len());
+            let Some(letter) = known else {
+                self.blame("I13", format!("node {to} got a piece of nothing"));
+                return None;
+            };
+            if self.desks[to].pieces.insert(key, (letter, 0)).is_some() {
+                self.blame("I13", format!("node {to}: {key:?} began again, untold"));
+            }
+            (letter, 0)
+        } else {
+            self.desks[to].pieces.get(&key).copied().unwrap_or((usize::MAX, 0))
+        };
+        let known = self.letters.get(letter);
+        let seed = if piece.is_reply { REPLY | letter as u64 } else { letter as u64 };
+        let is_it = known.is_some_and(|known| {
+            let total = if piece.is_reply { self.reply_len(letter) } else { known.len };
+            known.service == piece.service && total == piece.total
+        });
+        if at != piece.offset || !is_it || !is_content(seed, piece.offset, bytes) {
+            let what = format!("node {to}: piece at {} of {key:?}, not {at}", piece.offset);
+            self.blame("I13", what);
+            return None;
+        }
+        let end = piece.offset + bytes.len();
+        if end < piece.total {
+            self.desks[to].pieces.insert(key, (letter, end));
+            return None;
+        }
+        self.desks[to].pieces.remove(&key);
+        self.deliveries += u64::from(!piece.is_reply);
+        Some(letter)
+    }
+
+    /// A message of which pieces came is not completed.
+    pub(crate) fn on_abandoned(&mut self, node: usize, peer: PeerId, key: (u64, bool)) {
+        if self.desks[node].pieces.remove(&(peer, key.0, key.1)).is_none() {
+            self.blame("I13", format!("node {node}: {key:?} abandoned, of which nothing came"));
+        }
+    }
+
+    /// Whether the sender of a letter hears what became of it.
+    pub(crate) fn is_reported_on(&self, letter: usize) -> bool {
+        self.letters[letter].is_reported_on()
     }
 
     /// Whether the handler refuses this letter, and the reason: always the same answer.
     pub(crate) fn refuses(&self, letter: usize) -> Option<u8> {
-        let Letter { service, .. } = self.letters[letter];
-        let is_heard = !matches!(service, Service::Maybe | Service::Repeat | Service::RepeatDedup);
         let is_due = self.refusals > 0 && (letter as u64).is_multiple_of(self.refusals);
-        (is_heard && is_due).then(|| reason(letter))
+        (self.letters[letter].is_reported_on() && is_due).then(|| reason(letter))
     }
 
-    /// The handler kept the message, or refused it.
-    pub(crate) fn on_handled(&mut self, letter: usize, kept: bool) {
+    /// The handler took the message, for good or until it commits it, or refused it.
+    pub(crate) fn on_handled(&mut self, letter: usize, how: Handled) {
         let known = &mut self.letters[letter];
-        if kept {
-            known.kept += 1;
-        } else {
-            known.refused += 1;
+        match how {
+            Handled::Deferred => known.deferred += 1,
+            Handled::Kept => known.kept += 1,
+            Handled::Refused => known.refused += 1,
         }
         let known = &self.letters[letter];
         let rule = match known.service {
@@ -209,9 +305,15 @@ impl Auditor {
             Service::Request => "I15",
             _ => "I6",
         };
-        if self.deliveries_max(known).is_some_and(|max| known.kept + known.refused > max) {
+        if self.deliveries_max(known).is_some_and(|max| known.handed() > max) {
             self.blame(rule, format!("delivered too often: letter {letter}, {known:?}"));
         }
+    }
+
+    /// The handler commits what it deferred.
+    pub(crate) fn on_committed(&mut self, letter: usize) {
+        self.letters[letter].deferred -= 1;
+        self.letters[letter].kept += 1;
     }
 
     /// How often a letter may be handed over; `None`: the network may copy it at will.
@@ -226,10 +328,14 @@ impl Auditor {
         }
     }
 
+    fn reply_len(&self, letter: usize) -> usize {
+        let len = mix(REPLY | letter as u64) % (self.reply_len_max + 1);
+        usize::try_from(len).expect("as small as its bound")
+    }
+
     /// The reply to a letter.
     pub(crate) fn reply(&self, letter: usize) -> Vec<u8> {
-        let seed = REPLY | letter as u64;
-        content(seed, usize::from(u16::try_from(mix(seed) % 700).expect("below 700")))
+        content_at(REPLY | letter as u64, 0, self.reply_len(letter))
     }
 
     /// A reply was handed to the handler of `node`.
@@ -237,14 +343,21 @@ impl Auditor {
         let Some(&(letter, _)) = self.desks[node].sent.get(&(peer, transaction)) else {
             return self.blame("I16", format!("node {node} got a reply to nothing it sent"));
         };
-        if self.letters[letter].service != Service::Request || self.reply(letter) != bytes {
+        let is_whole =
+            bytes.len() == self.reply_len(letter) && is_content(REPLY | letter as u64, 0, bytes);
+        if !is_whole {
             let what = format!("reply {transaction} to node {node} answers something else");
             self.blame("I16", what);
         }
+        self.on_reply_to(node, letter);
+    }
+
+    /// The whole reply to a letter was handed over.
+    pub(crate) fn on_reply_to(&mut self, node: usize, letter: usize) {
         let known = &mut self.letters[letter];
         known.replies += 1;
-        if known.replies > known.sent {
-            let what = format!("node {node} got a second reply: {known:?}");
+        if known.service != Service::Request || known.replies > known.sent {
+            let what = format!("node {node} got a reply too many: {known:?}");
             self.blame("I16", what);
         }
     }
@@ -277,6 +390,7 @@ impl Auditor {
             Outcome::Delivered => &mut ended.delivered,
             Outcome::Indeterminate => &mut ended.indeterminate,
             Outcome::NotSent => &mut ended.not_sent,
+            Outcome::Refused(REFUSED_EXPIRED) => &mut ended.passed,
             Outcome::Refused(_) => &mut ended.refused,
             Outcome::Replied => &mut ended.replied,
             Outcome::Sent => &mut ended.sent,
@@ -284,32 +398,51 @@ impl Auditor {
         *count += 1;
         let known = &self.letters[letter];
         let ended = known.ended;
-        let acknowledged =
-            matches!(service, Service::MoreOrLessOnce | Service::AtMostOnce | Service::ExactlyOnce);
         let is_request = service == Service::Request;
+        let is_reported_on = known.is_reported_on();
+        let is_passed = |(stream, _): (Stream, u64)| stream.is_lossy();
         let (holds, rule) = match outcome {
-            Outcome::Delivered => (acknowledged && ended.delivered <= known.kept, "I5 or I7"),
+            Outcome::Delivered => {
+                (is_reported_on && !is_request && ended.delivered <= known.kept, "I5 or I7")
+            }
             Outcome::Indeterminate | Outcome::NotSent => (true, ""),
+            // The stream went on without it.
+            Outcome::Refused(REFUSED_EXPIRED) => (known.place.is_some_and(is_passed), "I8"),
             Outcome::Refused(given) => {
                 let is_said = given == reason(letter) && ended.refused <= known.refused;
-                (is_said && (acknowledged || is_request), "I8")
+                (is_said && is_reported_on, "I8")
             }
             Outcome::Replied => (is_request && ended.replied <= known.kept, "I15"),
-            Outcome::Sent => (!acknowledged && !is_request, "I23"),
+            Outcome::Sent => (!is_reported_on, "I23"),
         };
         if !holds || service != known.service {
             let what = format!("{outcome:?} is not true of letter {letter}, {known:?}");
             self.blame(rule, what);
         }
-        let for_ever = matches!(service, Service::ExactlyOnce | Service::Request);
-        if outcome == Outcome::Indeterminate && for_ever {
+        let is_given_up = matches!(outcome, Outcome::Indeterminate | Outcome::NotSent);
+        if is_given_up && self.letters[letter].is_sent_for_ever() {
             self.desks[node].excuses_due.push(peer);
         }
     }
 
+    /// The message that left as `transaction`, if its sender still knows it.
+    pub(crate) fn sent_letter(
+        &self,
+        node: usize,
+        peer: PeerId,
+        transaction: u64,
+    ) -> Option<&Letter> {
+        let &(letter, _) = self.desks[node].sent.get(&(peer, transaction))?;
+        self.letters.get(letter)
+    }
+
     /// The session of `node` with `peer` ended: what was under way may be indeterminate.
     pub(crate) fn on_closed(&mut self, node: usize, peer: PeerId) {
-        self.desks[node].excuses.push(peer);
+        let desk = &mut self.desks[node];
+        desk.excuses.push(peer);
+        desk.places.retain(|key, _| key.0 != peer);
+        desk.turns.retain(|key, _| key.0 != peer);
+        desk.pieces.retain(|key, _| key.0 != peer);
     }
 
     /// A turn of `node` is over.
@@ -357,9 +490,10 @@ impl Auditor {
                 self.blame("I23", format!("letter {letter} did not end: {known:?}"));
                 continue;
             }
-            let never = ended.not_sent + ended.refused;
+            let never = ended.not_sent + ended.passed + ended.refused;
             let possible = Letter { sent: known.sent - never, ..known.clone() };
-            if self.deliveries_max(&possible).is_some_and(|max| known.kept > max) {
+            let taken = known.kept + known.deferred;
+            if self.deliveries_max(&possible).is_some_and(|max| taken > max) {
                 self.blame("I8", format!("not sent or refused, yet delivered: {known:?}"));
             } else if known.replies != ended.replied {
                 self.blame("I16", format!("letter {letter}: replies and outcomes: {known:?}"));
@@ -378,29 +512,22 @@ impl Auditor {
     }
 }
 
+/// What a handler did with a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Handled {
+    /// Took it and will commit it later.
+    Deferred,
+    /// Took it.
+    Kept,
+    /// Refused it.
+    Refused,
+}
+
+/// Why a handler refuses a letter, if it does; never [`REFUSED_EXPIRED`].
 fn reason(letter: usize) -> u8 {
     u8::try_from(letter % 200).expect("below 200")
 }
 
-/// `len` bytes that follow from `seed`; from eight bytes on they begin with it.
-fn content(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(len + 8);
-    let mut word = seed;
-    if len < NUMBER_LEN {
-        word = mix(word);
-    }
-    while bytes.len() < len {
-        bytes.extend_from_slice(&word.to_le_bytes());
-        word = mix(word);
-    }
-    bytes.truncate(len);
-    bytes
-}
-
-/// The finishing step of splitmix64.
-pub(crate) fn mix(word: u64) -> u64 {
-    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
+fn short_seed(from: usize, to: usize, service: Service, len: usize) -> u64 {
+    SHORT | mix((((from * 8 + to) * 8 + usize::from(service.to_wire())) * 8 + len) as u64) >> 1
 }

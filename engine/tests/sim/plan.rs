@@ -7,17 +7,19 @@ use std::ops::Range;
 
 use raet::io::random::{Chance, Random};
 use raet::io::sim::{Delay, Faults};
+use raet::limits::MESSAGE_LEN_MAX;
 use raet::time::Duration;
-use raet::{Congestion, Mode, Mtu, Service, Suite};
+use raet::{Congestion, Mode, Mtu, Service, Stream, StreamKind, Suite};
 
 /// The kinds that the engine offers.
-pub(crate) const SERVICES: [Service; 7] = [
+pub(crate) const SERVICES: [Service; 8] = [
     Service::Maybe,
     Service::Repeat,
     Service::RepeatDedup,
     Service::MoreOrLessOnce,
     Service::AtMostOnce,
     Service::ExactlyOnce,
+    Service::Sequence,
     Service::Request,
 ];
 
@@ -46,6 +48,10 @@ pub(crate) struct NodePlan {
     pub(crate) send_buffers: u32,
     /// How long a handler takes before it replies or lets go of a message, at most.
     pub(crate) slowness: Duration,
+    /// One message in so many is taken first and committed later; 0: none.
+    pub(crate) deferrals: u64,
+    /// Longer messages are handed over piece by piece.
+    pub(crate) whole_len_max: usize,
     /// Whether sends stay in the kernel's hands until the next turn.
     pub(crate) kernel_holds: bool,
 }
@@ -83,8 +89,17 @@ pub(crate) struct Plan {
     pub(crate) burst_max: u64,
     pub(crate) troubles: Troubles,
     /// How often each of [`SERVICES`] is used, relative to the others.
-    pub(crate) services: [u64; 7],
+    pub(crate) services: [u64; 8],
+    /// Streams in use, in level sequence.
+    pub(crate) streams: Vec<Stream>,
+    /// Whether messages have priorities.
+    pub(crate) has_priorities: bool,
+    /// One message in so many is of use for a while only; 0: none.
+    pub(crate) deadlines: u64,
     pub(crate) sizes: Range<u64>,
+    pub(crate) reply_len_max: u64,
+    /// Bytes of all messages together.
+    pub(crate) bytes_max: u64,
     /// One message in so many is refused by its handler; 0: none.
     pub(crate) refusals: u64,
     /// At the end, one node dies without a word instead of closing.
@@ -115,16 +130,11 @@ impl Plan {
             weather: swarm(6),
             work: 12,
         };
-        let mut services = [(); 7].map(|()| swarm(4));
+        let mut services = [(); 8].map(|()| swarm(4));
         if services.iter().sum::<u64>() == 0 {
-            services = [1; 7];
+            services = [1; 8];
         }
-        // One burst that fills every window, of small messages.
-        let is_storm = random.below(16) == 0;
-        let size_max = *pick(
-            random,
-            if is_storm { &[8] } else { &[0, 4, 16, 64, 64, 256, 1_100, 9_000, 60_000] },
-        );
+        let work = work(random, &nodes);
         Self {
             edges: edges(random, count, outcast),
             outcast,
@@ -143,11 +153,16 @@ impl Plan {
             span,
             turn: log_uniform(random, Duration::from_micros(2), Duration::from_millis(1)),
             happenings: 20 + random.below(400),
-            messages_max: if is_storm { 4_000 } else { 50 + random.below(4_000) },
-            burst_max: if is_storm { 4_000 } else { *pick(random, &[1, 4, 30, 300]) },
+            messages_max: work.messages_max,
+            burst_max: work.burst_max,
             troubles,
             services,
-            sizes: random.below(size_max + 1)..size_max + 1,
+            streams: streams(random),
+            has_priorities: random.below(2) == 0,
+            deadlines: *pick(random, &[0, 0, 0, 2, 10]),
+            sizes: random.below(work.len_max + 1)..work.len_max + 1,
+            reply_len_max: work.reply_len_max,
+            bytes_max: work.bytes_max,
             refusals: *pick(random, &[0, 0, 0, 1, 2, 7, 40]),
             ends_silently: random.below(2) == 0,
             reconnect_after: Duration::from_millis(50) + random.exponential(span.mul_ratio(1, 40)),
@@ -179,6 +194,51 @@ pub(crate) fn log_uniform(random: &mut Random, low: Duration, high: Duration) ->
     random.between(low.saturating_mul(scale), low.saturating_mul(2 * scale)).min(high)
 }
 
+/// How much is sent, and of what size.
+struct Work {
+    messages_max: u64,
+    bytes_max: u64,
+    burst_max: u64,
+    len_max: u64,
+    reply_len_max: u64,
+}
+
+fn work(random: &mut Random, nodes: &[NodePlan]) -> Work {
+    // What a node does not take as a whole is no reply to its requests.
+    let least = nodes.iter().map(|node| node.receive_bytes).min().expect("some nodes");
+    let reply_len_max = (*pick(random, &[700, 700, 700, 20_000])).min(least);
+    let usual = Work {
+        messages_max: 50 + random.below(2_000),
+        bytes_max: 1 << 20,
+        burst_max: *pick(random, &[1, 4, 30, 300]),
+        len_max: *pick(random, &[0, 4, 16, 64, 64, 256, 1_100, 4_000, 20_000, 100_000]),
+        reply_len_max,
+    };
+    match random.below(64) {
+        // One burst that fills every window, of small messages.
+        0..=3 => Work { messages_max: 4_000, burst_max: 4_000, len_max: 8, ..usual },
+        // A few as large as is taken.
+        4 => {
+            Work { messages_max: 8, bytes_max: 24 << 20, burst_max: 2, len_max: 16 << 20, ..usual }
+        }
+        _ => usual,
+    }
+}
+
+fn streams(random: &mut Random) -> Vec<Stream> {
+    const KINDS: [StreamKind; 4] = [
+        StreamKind::Reliable,
+        StreamKind::Lossy,
+        StreamKind::ReliableOnRequest,
+        StreamKind::LossyOnRequest,
+    ];
+    let stream = |random: &mut Random| Stream {
+        kind: *pick(random, &KINDS),
+        number: *pick(random, &[0, 1, 2, 255]),
+    };
+    (0..=random.below(5)).map(|_| stream(random)).collect()
+}
+
 fn node(random: &mut Random, wide: bool) -> NodePlan {
     let mtu = match random.below(if wide { 3 } else { 2 }) {
         0 => Mtu::Fixed(1_200),
@@ -188,7 +248,7 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
     NodePlan {
         mtu,
         transactions: 64 << random.below(7),
-        receive_bytes: *pick(random, &[2_000, 20_000, 16 << 20]),
+        receive_bytes: *pick(random, &[2_000, 20_000, 200_000, 16 << 20]),
         tries: *pick(random, &[1, 2, 4, 8]),
         linger: *pick(
             random,
@@ -208,6 +268,8 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
         idle_timeout: *pick(random, &[Duration::from_secs(3), Duration::from_secs(30)]),
         send_buffers: *pick(random, &[4, 16, 64, 512]),
         slowness: *pick(random, &[Duration::ZERO, Duration::ZERO, Duration::from_millis(30)]),
+        deferrals: *pick(random, &[0, 0, 1, 5]),
+        whole_len_max: *pick(random, &[MESSAGE_LEN_MAX, 20_000, 1_500]),
         kernel_holds: random.below(3) == 0,
     }
 }

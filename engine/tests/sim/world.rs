@@ -7,11 +7,11 @@ use raet::io::random::Random;
 use raet::io::sim::{Faults, SimNetwork};
 use raet::limits::{IDLE_TIMEOUT, PROBE_TIMEOUT_MAX, UNCONFIRMED_TIMEOUT};
 use raet::time::{Duration, Instant};
-use raet::{FullReason, SendError, Service};
+use raet::{FullReason, Priority, SendError, SendOptions, Service};
 
 use crate::auditor::Auditor;
 use crate::node::{Node, Sabotage};
-use crate::plan::{Edge, Plan, SERVICES, log_uniform};
+use crate::plan::{Edge, Plan, SERVICES, log_uniform, pick};
 use crate::trace::Trace;
 
 /// Turns of all nodes in one world: two hundred times what a usual one takes.
@@ -51,14 +51,19 @@ struct World {
     due: BTreeMap<(Instant, u64), Due>,
     dues: u64,
     drafted: u64,
+    drafted_bytes: u64,
 }
 
 /// Runs the world of `seed` to its end.
 pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdict {
     let mut plan = Plan::drawn(seed);
     if sabotage.is_some() {
-        plan.services = [1; 7];
+        plan.services = [1; 8];
         plan.refusals = 0;
+        plan.deadlines = 2;
+        for node in &mut plan.nodes {
+            node.deferrals = 3;
+        }
     }
     if is_told {
         println!("{plan:#?}");
@@ -68,7 +73,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
     let tries = plan.nodes.iter().map(|node| u64::from(node.tries)).collect();
     let mut world = World {
         nodes: Node::all(seed, &plan, sabotage),
-        auditor: Auditor::new(plan.mode, plan.refusals, plan.outcast, tries),
+        auditor: Auditor::new(plan.mode, plan.refusals, plan.outcast, tries, plan.reply_len_max),
         trace: Trace::new(is_told),
         network,
         plan,
@@ -76,6 +81,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
         due: BTreeMap::new(),
         dues: 0,
         drafted: 0,
+        drafted_bytes: 0,
     };
     world.run();
     Verdict {
@@ -136,7 +142,8 @@ impl World {
         // A sender without credit learns of more when it asks, which it does when it is refused.
         const ATTEMPTS: u32 = 3;
         for attempt in 1..=ATTEMPTS {
-            let draft = self.auditor.draft(from, to, Service::ExactlyOnce, 20);
+            let options = SendOptions::new(Service::ExactlyOnce);
+            let draft = self.auditor.draft(from, to, options, 20);
             let now = self.network.now();
             match self.nodes[from].send(now, &draft, &mut self.auditor) {
                 // The farewells of a node with many peers and few buffers fill those.
@@ -312,24 +319,44 @@ impl World {
     fn work(&mut self, now: Instant, [from, to]: [usize; 2]) {
         let burst = 1 + self.random.below(self.plan.burst_max);
         let mixed = self.random.below(2) == 0;
-        let mut service = self.service();
+        let mut options = self.options(now);
         for _ in 0..burst {
-            if self.drafted >= self.plan.messages_max {
+            let is_enough =
+                self.drafted >= self.plan.messages_max || self.drafted_bytes >= self.plan.bytes_max;
+            if is_enough {
                 return;
             }
             if mixed {
-                service = self.service();
+                options = self.options(now);
             }
             let sizes = &self.plan.sizes;
             let len = sizes.start + self.random.below(sizes.end - sizes.start);
-            let len = usize::try_from(len).expect("small");
-            let draft = self.auditor.draft(from, to, service, len);
+            // At most one byte more than is taken.
+            let len = len.min(self.plan.nodes[to].receive_bytes + self.random.below(2));
+            let draft = self.auditor.draft(from, to, options, usize::try_from(len).expect("small"));
             match self.nodes[from].send(now, &draft, &mut self.auditor) {
-                Ok(()) => self.drafted += 1,
-                Err(SendError::TooLarge { .. }) => {}
+                Ok(()) => {
+                    self.drafted += 1;
+                    self.drafted_bytes += len;
+                }
+                Err(SendError::TooLarge { .. }) => self.drafted += 1,
                 Err(_) => return,
             }
         }
+    }
+
+    /// How a message is sent.
+    fn options(&mut self, now: Instant) -> SendOptions {
+        let mut options = SendOptions::new(self.service());
+        options.stream = *pick(&mut self.random, &self.plan.streams);
+        if self.plan.has_priorities {
+            options.priority = *pick(&mut self.random, &Priority::ALL);
+        }
+        if self.plan.deadlines > 0 && self.random.below(self.plan.deadlines) == 0 {
+            let (soon, late) = (Duration::from_micros(20), Duration::from_secs(2));
+            options.deadline = Some(now + log_uniform(&mut self.random, soon, late));
+        }
+        options
     }
 
     fn service(&mut self) -> Service {

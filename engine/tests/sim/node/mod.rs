@@ -1,6 +1,8 @@
 //! One node: an endpoint and a driver turned as a shard turns them, and an application that
 //! tells the auditor all it sees.
 
+mod application;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,14 +12,14 @@ use raet::io::Driver;
 use raet::io::random::Random;
 use raet::io::sim::{SimDriver, SimNetwork};
 use raet::limits::{DATAGRAM_LEN_MAX, RECEIVE_BATCH};
-use raet::protocol::endpoint::{Endpoint, EndpointConfig, Event, Messages};
+use raet::protocol::endpoint::{Endpoint, EndpointConfig, Messages};
 use raet::protocol::session::{BootId, Offer};
 use raet::time::{Duration, Instant};
-use raet::{
-    Identity, Outcome, PeerId, PublicKey, SendError, Service, SessionChange, Trust, TrustPolicy,
-};
+use raet::{Identity, Outbound, PeerId, PublicKey, SendError, Trust, TrustPolicy};
 
-use crate::auditor::{Auditor, Draft};
+use crate::auditor::Auditor;
+use crate::ledger::Ledger;
+use crate::letter::{Draft, NUMBER_LEN};
 use crate::plan::{NodePlan, Plan};
 use crate::trace::Trace;
 
@@ -25,14 +27,9 @@ use crate::trace::Trace;
 const RECEIVE_BUFFERS: u32 = 256;
 /// Turns by a timer without any effect, one after another, that are not a busy loop yet.
 const IDLE_TURNS_MAX: u32 = 64;
-/// When an application offers a reply again that was not taken.
-const RETRY_REPLIES_AFTER: Duration = Duration::from_millis(5);
 /// When an application tries again to open a session that it wants: at once where that is what
 /// a world waits for, and else seldom enough to leave time for what needs no handshake.
 const RECONNECT_SOON: Duration = Duration::from_millis(200);
-/// When one tries again that was refused.
-const REFUSED_AFTER: Duration = Duration::from_secs(60);
-
 /// A fault built in on purpose, to see that the auditor finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sabotage {
@@ -46,8 +43,18 @@ pub(crate) enum Sabotage {
     DropsOutcome,
     /// A byte is wrong.
     FlipsByte,
+    /// A gap in a stream is not told.
+    HidesGap,
     /// A received buffer is kept for ever.
     KeepsBuffer,
+    /// A piece of a message is not handed over.
+    LosesPiece,
+    /// A message leaves although it is of no use any more.
+    SendsLate,
+    /// Two messages of a stream change places.
+    SwapsOrder,
+    /// A message is done before its handler commits it.
+    TellsBeforeCommit,
 }
 
 /// A process at a node: all that a crash takes with it.
@@ -64,10 +71,12 @@ struct Process {
     connect_at: Vec<(Instant, usize)>,
     replies: Vec<Owed>,
     held: Vec<(Instant, PeerId)>,
+    deferred: Vec<Owed>,
     kept: Vec<Messages>,
+    ledger: Ledger,
 }
 
-/// A reply that the application takes its time for.
+/// A reply, or a commit, that the application takes its time for.
 struct Owed {
     due: Instant,
     peer: PeerId,
@@ -181,6 +190,7 @@ impl Node {
             mtu: plan.mtu,
             transactions: plan.transactions,
             receive_bytes: plan.receive_bytes,
+            whole_len_max: plan.whole_len_max,
             tries: plan.tries,
             linger: plan.linger,
             bundle: plan.bundle,
@@ -204,7 +214,9 @@ impl Node {
             connect_at: self.wanted.iter().map(|&peer| (now, peer)).collect(),
             replies: Vec::new(),
             held: Vec::new(),
+            deferred: Vec::new(),
             kept: Vec::new(),
+            ledger: Ledger::default(),
         });
         self.wake_at = Some(now);
     }
@@ -259,9 +271,17 @@ impl Node {
         let Some(&(peer, _)) = to else { return Err(SendError::NotConnected) };
         self.wake_at = Some(self.wake_at.map_or(now, |at| at.min(now)));
         self.idle_turns = 0;
-        let options = draft.service.into();
-        let max = process.endpoint.message_len_max(peer, &options);
-        let sent = process.endpoint.send(now, peer, &options, (&draft.bytes).into());
+        let max = process.endpoint.message_len_max(peer, &draft.options);
+        let message = if self.random.below(2) == 0 {
+            Outbound::Borrowed(&draft.bytes)
+        } else {
+            Outbound::Shared(draft.bytes.as_slice().into())
+        };
+        let mut options = draft.options;
+        if self.sabotage == Some(Sabotage::SendsLate) {
+            options.deadline = None;
+        }
+        let sent = process.endpoint.send(now, peer, &options, message);
         let window = self.plan.transactions;
         if process.endpoint.outstanding(peer) > u64::from(window) {
             auditor.blame("I22", format!("more than {window} transactions outstanding"));
@@ -305,6 +325,9 @@ impl Node {
         for _ in 0..RECEIVE_BATCH {
             let Some(received) = process.driver.receive() else { break };
             trace.bytes("in", now, self.index, &received.lease);
+            for datagram in received.lease.chunks(received.segment_len.max(1)) {
+                process.ledger.on_received(received.from, datagram);
+            }
             process.endpoint.handle_datagram(now, received);
             is_busy = true;
         }
@@ -315,11 +338,16 @@ impl Node {
         }
         is_busy |= self.act(now, &mut process, auditor);
         auditor.on_turn(self.index);
-        while let Some(transmit) =
-            process.stalled.take().or_else(|| process.endpoint.poll_transmit(now))
-        {
+        loop {
+            let stalled = process.stalled.take();
+            let is_new = stalled.is_none();
+            let next = stalled.or_else(|| process.endpoint.poll_transmit(now));
+            let Some(transmit) = next else { break };
             is_busy = true;
-            trace.bytes("out", now, self.index, &transmit.lease);
+            if is_new {
+                trace.bytes("out", now, self.index, &transmit.lease);
+                self.check_leaving(now, &mut process, &transmit, auditor);
+            }
             if let Err(back) = process.driver.transmit(transmit) {
                 process.stalled = Some(back);
                 break;
@@ -342,203 +370,40 @@ impl Node {
         self.process = Some(process);
     }
 
+    /// What the wire shows of a datagram has to be in order.
+    fn check_leaving(
+        &self,
+        now: Instant,
+        process: &mut Process,
+        transmit: &Transmit,
+        auditor: &mut Auditor,
+    ) {
+        let leaving = match process.ledger.on_sent(transmit.to, &transmit.lease) {
+            Ok(leaving) => leaving,
+            Err((rule, what)) => {
+                return auditor.blame(rule, format!("node {}: {what}", self.index));
+            }
+        };
+        let node = self.addresses.iter().position(|(address, _)| *address == transmit.to);
+        let peer = process.open.iter().find(|(_, known)| Some(*known) == node);
+        if let (Some(leaving), Some(&(peer, _))) = (leaving, peer)
+            && let Some(letter) = auditor.sent_letter(self.index, peer, leaving.transaction)
+            && letter.len >= NUMBER_LEN
+            && letter.deadline.is_some_and(|deadline| deadline <= now)
+        {
+            let what = format!("node {} sends what is of no use: {letter:?}", self.index);
+            auditor.blame("deadline", what);
+        }
+    }
+
     fn next_wake(&self, now: Instant, process: &Process, stays: bool) -> Option<Instant> {
         let app = process.connect_at.iter().map(|entry| entry.0);
         let app = app.filter(|_| !self.is_closing);
         let app = app.chain(process.replies.iter().map(|owed| owed.due));
+        let app = app.chain(process.deferred.iter().map(|owed| owed.due));
         let app = app.chain(process.held.iter().map(|held| held.0));
         let soon = (stays || process.stalled.is_some()).then(|| now + Duration::from_micros(20));
         app.chain(process.endpoint.next_timeout()).chain(soon).min()
-    }
-
-    fn on_event(
-        &mut self,
-        now: Instant,
-        process: &mut Process,
-        event: Event,
-        auditor: &mut Auditor,
-        trace: &mut Trace,
-    ) {
-        match event {
-            Event::Messages(messages) => {
-                self.on_messages(now, process, messages, auditor, trace);
-            }
-            Event::Outcomes { peer, resolved } => {
-                let numbers = [resolved.first, u64::from(resolved.count)];
-                trace.note(&format!("{:?}", resolved.outcome), now, self.index, &numbers);
-                if self.sabotage == Some(Sabotage::DropsOutcome)
-                    && resolved.outcome == Outcome::Delivered
-                {
-                    self.sabotage = None;
-                    return;
-                }
-                auditor.on_outcome(self.index, peer, resolved);
-            }
-            Event::Session { peer, change } => {
-                trace.note(&format!("{change:?}"), now, self.index, &[]);
-                self.on_session(now, process, peer, &change, auditor);
-            }
-            Event::Misrouted { .. } => auditor.blame("I27", "there is one shard".to_owned()),
-            Event::Segment(_) | Event::Abandoned { .. } | Event::Gap { .. } => {
-                auditor.blame("I10", format!("nobody asked for {event:?}"));
-            }
-        }
-    }
-
-    fn on_session(
-        &mut self,
-        now: Instant,
-        process: &mut Process,
-        peer: PeerId,
-        change: &SessionChange,
-        auditor: &mut Auditor,
-    ) {
-        match change {
-            SessionChange::Opened { key, .. } => {
-                let node = self.addresses.iter().position(|(_, known)| known == key);
-                let Some(node) = node else {
-                    return auditor.blame("I21", "a session with a stranger".to_owned());
-                };
-                if self.config.outcast == Some(*key) {
-                    auditor.blame("I21", format!("node {} let the outcast in", self.index));
-                }
-                process.known.insert(peer, node);
-                process.open.retain(|entry| entry.0 != peer && entry.1 != node);
-                process.open.push((peer, node));
-                process.connect_at.retain(|entry| entry.1 != node);
-            }
-            SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut(_) => {
-                auditor.on_closed(self.index, peer);
-                process.open.retain(|entry| entry.0 != peer);
-                process.replies.retain(|owed| owed.peer != peer);
-                process.held.retain(|held| held.1 != peer);
-                if let Some(&node) = process.known.get(&peer)
-                    && self.wanted.contains(&node)
-                {
-                    let is_refused = matches!(change, SessionChange::Refused(_));
-                    let after = if is_refused { REFUSED_AFTER } else { self.reconnect_after };
-                    process.connect_at.push((now + after, node));
-                }
-            }
-            SessionChange::Pending { .. } => {
-                auditor.blame("I21", "nobody here waits for an operator".to_owned());
-            }
-        }
-    }
-
-    fn on_messages(
-        &mut self,
-        now: Instant,
-        process: &mut Process,
-        messages: Messages,
-        auditor: &mut Auditor,
-        trace: &mut Trace,
-    ) {
-        let (peer, service) = (messages.peer(), messages.service());
-        let is_reply = messages.is_reply();
-        messages.for_each(|transaction, payload| {
-            let numbers = [transaction, payload.len() as u64, u64::from(is_reply)];
-            trace.note("message", now, self.index, &numbers);
-            if is_reply {
-                return auditor.on_reply(self.index, peer, transaction, payload);
-            }
-            let mut payload = payload.to_vec();
-            let from = process.known.get(&peer).copied();
-            let mut copies = 1;
-            match self.sabotage {
-                Some(Sabotage::FlipsByte) => {
-                    if let Some(byte) = payload.last_mut() {
-                        self.sabotage = None;
-                        *byte ^= 1;
-                    }
-                }
-                Some(Sabotage::DeliversTwice) if service == Service::AtMostOnce => copies = 2,
-                Some(Sabotage::AcknowledgesEarly) if service == Service::ExactlyOnce => {
-                    self.sabotage = None;
-                    copies = 0;
-                }
-                _ => {}
-            }
-            for _ in 0..copies {
-                if let Some(letter) = auditor.on_message(self.index, from, service, &payload) {
-                    self.handle(now, process, peer, service, transaction, letter, auditor);
-                }
-            }
-        });
-        if self.sabotage == Some(Sabotage::KeepsBuffer) {
-            process.kept.push(messages);
-        }
-    }
-
-    /// The application's handler of one message.
-    #[expect(clippy::too_many_arguments, reason = "what a handler knows of a message")]
-    fn handle(
-        &mut self,
-        now: Instant,
-        process: &mut Process,
-        peer: PeerId,
-        service: Service,
-        transaction: u64,
-        letter: usize,
-        auditor: &mut Auditor,
-    ) {
-        if let Some(reason) = auditor.refuses(letter) {
-            if process.endpoint.refuse(peer, transaction, reason) {
-                auditor.on_handled(letter, false);
-            }
-            return;
-        }
-        auditor.on_handled(letter, true);
-        let slow = self.plan.slowness > Duration::ZERO && self.random.below(2) == 0;
-        let mut later = now;
-        if slow {
-            later = now + self.random.between(Duration::ZERO, self.plan.slowness);
-            process.endpoint.hold(peer, 1);
-            process.held.push((later, peer));
-        }
-        if service == Service::Request {
-            process.replies.push(Owed { due: later, peer, transaction, letter });
-        }
-    }
-
-    /// What the application does by itself: connects, replies, lets go. Returns whether it did.
-    fn act(&mut self, now: Instant, process: &mut Process, auditor: &mut Auditor) -> bool {
-        let mut is_busy = false;
-        if !self.is_closing {
-            let due: Vec<usize> = process
-                .connect_at
-                .extract_if(.., |entry| entry.0 <= now)
-                .map(|(_, node)| node)
-                .collect();
-            for node in due {
-                is_busy = true;
-                let (address, key) = self.addresses[node];
-                match process.endpoint.connect(now, address, key) {
-                    Ok(peer) => drop(process.known.insert(peer, node)),
-                    Err(error) => auditor.blame("I21", format!("cannot connect: {error}")),
-                }
-            }
-        }
-        for (_, peer) in process.held.extract_if(.., |held| held.0 <= now) {
-            is_busy = true;
-            process.endpoint.release(peer, 1);
-        }
-        let mut mixed = self.sabotage == Some(Sabotage::MixesReplies);
-        for owed in &mut process.replies {
-            if owed.due > now {
-                continue;
-            }
-            let letter = if std::mem::take(&mut mixed) { owed.letter ^ 1 } else { owed.letter };
-            let bytes = auditor.reply(letter);
-            match process.endpoint.reply(now, owed.peer, owed.transaction, (&bytes).into()) {
-                Ok(()) | Err(SendError::NotConnected) => owed.due = Instant::ZERO,
-                Err(SendError::Full(_)) => owed.due = now + RETRY_REPLIES_AFTER,
-                Err(error) => auditor.blame("I16", format!("a reply was not taken: {error}")),
-            }
-            is_busy = true;
-        }
-        process.replies.retain(|owed| owed.due > Instant::ZERO);
-        is_busy
     }
 
     /// Checks that nothing is left of the sessions that were.
