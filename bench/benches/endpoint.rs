@@ -66,7 +66,8 @@ impl Side {
             let buffer = lease.get_mut().expect("a buffer just taken has one holder");
             buffer[..transmit.lease.len()].copy_from_slice(&transmit.lease);
             let lease = lease.narrow(0..transmit.lease.len());
-            to.endpoint.handle_datagram(now, Received::single(self.address, lease));
+            let received = Received { ecn: transmit.ecn, ..Received::single(self.address, lease) };
+            to.endpoint.handle_datagram(now, received);
             to.drain(now);
         }
     }

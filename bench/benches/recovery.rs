@@ -4,6 +4,7 @@
 //! are checked while they are timed.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use raet::buffer::Ecn;
 use raet::limits::GRANULARITY;
 use raet::protocol::session::recovery::{
     CongestionConfig, DatagramLen, ReceivedPackets, Recovery, RecoveryConfig, SentKind,
@@ -26,6 +27,7 @@ fn open_recovery() -> (Recovery<Content>, Instant) {
         initial_rtt: Duration::from_millis(1),
         datagram_len: DatagramLen::Fixed(LEN as usize),
         granularity: GRANULARITY,
+        ecn: true,
     };
     (Recovery::new(config, 7), Instant::from_nanos(1_000_000_000))
 }
@@ -66,7 +68,7 @@ fn packet_plane(criterion: &mut Criterion) {
                 send(&mut recovery, now, batch, &mut runs);
                 let mut oldest = waiting.pop_front().expect("in flight");
                 let ranges = oldest.iter().rev().cloned().map(Ok);
-                let outcome = recovery.on_ack(now, ranges, RTT, &mut acked, &mut lost);
+                let outcome = recovery.on_ack(now, ranges, RTT, None, &mut acked, &mut lost);
                 assert_eq!(outcome.expect("honest").packets_acked, batch);
                 assert_eq!(acked.len() as u64, batch);
                 oldest.clear();
@@ -92,7 +94,7 @@ fn packet_plane(criterion: &mut Criterion) {
                 runs.drain(..runs.len() - 30);
             }
             let ranges = runs.iter().rev().cloned().map(Ok);
-            recovery.on_ack(now, ranges, RTT, &mut acked, &mut lost).expect("honest");
+            recovery.on_ack(now, ranges, RTT, None, &mut acked, &mut lost).expect("honest");
             assert!(acked.len() >= 64);
             acked.clear();
         });
@@ -113,7 +115,7 @@ fn received_packets(criterion: &mut Criterion) {
                 now += RTT;
                 for _ in 0..64 {
                     number += 1 + u64::from(number % hole_every == 99);
-                    received.on_received(now, number, true, false);
+                    received.on_received(now, number, Ecn::Ect0, true, false);
                 }
                 assert!(received.end_of_batch(now));
                 black_box(received.ranges().count());

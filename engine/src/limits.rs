@@ -62,9 +62,9 @@ pub const URING_TEARDOWN_TRIES: u32 = 16;
 pub const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 /// Bytes of a receive buffer for a whole train, with what io_uring writes before the payload
 /// ([`RECEIVE_HEADER_LEN`]); an odd number of cache lines, so that buffers differ in their sets.
-pub const RECEIVE_BUFFER_LEN: usize = 65_600;
+pub const RECEIVE_BUFFER_LEN: usize = 65_728;
 /// Bytes that io_uring writes before a payload: its header, the sender's address, control data.
-pub const RECEIVE_HEADER_LEN: usize = 80;
+pub const RECEIVE_HEADER_LEN: usize = 96;
 /// Bytes asked of the kernel for a socket's send and receive buffer each: 100 full trains.
 pub const SOCKET_BUFFER_LEN: i32 = 8 << 20;
 /// How long a driver naps when no buffer is free to receive into: only its own thread can free

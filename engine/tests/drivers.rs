@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::thread;
 
-use raet::buffer::{Lease, Pool, Received, Transmit};
+use raet::buffer::{Ecn, Lease, Pool, Received, Transmit};
 use raet::io::kernel::{IoChoice, IoConfig, Opened, open};
 use raet::io::probe::Probe;
 use raet::io::{Driver, DriverCounters};
@@ -22,6 +22,7 @@ on_both_drivers! {
     datagrams_of_every_length_make_the_round_trip
     datagrams_over_ipv6_make_the_round_trip
     empty_datagram_is_delivered_as_one
+    marks_arrive_as_they_were_sent_alone_and_in_trains
     train_arrives_whole_with_right_boundaries
     without_offloads_every_datagram_arrives_alone
     exhausted_pool_delays_datagrams_and_loses_none
@@ -98,7 +99,7 @@ impl Node {
 
     fn queue(&mut self, to: SocketAddr, bytes: &[u8]) {
         let lease = self.lease(bytes);
-        self.driver.transmit(Transmit { to, lease }).unwrap();
+        self.driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).unwrap();
     }
 
     fn poll(&mut self) -> Instant {
@@ -174,6 +175,40 @@ fn empty_datagram_is_delivered_as_one(bench: &Bench) {
     one.poll();
     let received = two.next();
     assert_eq!((received.lease.len(), received.segment_len, received.datagrams()), (0, 1, 1));
+}
+
+// PROTOCOL 5.25 and 5.26: what the kernel is told to mark, and what it tells.
+fn marks_arrive_as_they_were_sent_alone_and_in_trains(bench: &Bench) {
+    let mut binds = vec!["127.0.0.1:0"];
+    if std::net::UdpSocket::bind("[::1]:0").is_ok() {
+        binds.push("[::1]:0");
+    } else {
+        eprintln!("SKIPPED IPv6: this host has no IPv6 loopback");
+    }
+    for bind in binds {
+        let node = || {
+            let pool = Pool::new(64, RECEIVE_BUFFER_LEN).unwrap();
+            bench.node_with(|config| config.bind = bind.parse().unwrap(), pool)
+        };
+        let (mut one, mut two) = (node(), node());
+        for count in [1, 7] {
+            for ecn in [Ecn::Ect0, Ecn::NotEct, Ecn::Ect1, Ecn::Ce, Ecn::Ect0] {
+                for number in 0..count {
+                    let lease = one.lease(&pattern(number, 1200));
+                    one.driver.transmit(Transmit { to: two.address, ecn, lease }).unwrap();
+                }
+                one.poll();
+                let mut arrived = 0;
+                while arrived < count {
+                    let received = two.next();
+                    assert_eq!(received.ecn, ecn, "{bind}, {count} datagrams");
+                    arrived += received.datagrams();
+                }
+                assert_eq!(arrived, count);
+            }
+        }
+        assert_eq!(one.counters().send_errors, 0);
+    }
 }
 
 fn train_arrives_whole_with_right_boundaries(bench: &Bench) {
@@ -354,7 +389,7 @@ fn full_queue_is_free_again_after_a_wait(bench: &Bench) {
     let mut one = bench.node_with(|config| config.gso = false, Pool::new(64, 2048).unwrap());
     let two = bench.node();
     let shared = one.lease(b"the same to all");
-    let datagram = || Transmit { to: two.address, lease: shared.clone() };
+    let datagram = || Transmit { to: two.address, ecn: Ecn::Ect0, lease: shared.clone() };
     for _ in 0..TRAINS_QUEUED_MAX {
         one.driver.transmit(datagram()).unwrap();
     }

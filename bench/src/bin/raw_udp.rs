@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use clap::Parser;
-use raet::buffer::{Pool, Transmit};
+use raet::buffer::{Ecn, Pool, Transmit};
 use raet::io::kernel::{IoChoice, IoConfig, Opened, open};
 use raet::io::probe::Probe;
 use raet::io::{Driver, DriverCounters};
@@ -164,7 +164,7 @@ impl Role<(DriverCounters, u64)> for Sender<'_> {
                 let mut refused = false;
                 for at in 0..count {
                     let lease = lease.view(at * size..(at + 1) * size);
-                    if driver.transmit(Transmit { to, lease }).is_err() {
+                    if driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).is_err() {
                         refused = true;
                         break;
                     }
@@ -301,7 +301,7 @@ impl Role<()> for Echo<'_> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             driver.wait(Some(Instant::ZERO)).map_err(|error| error.to_string())?;
             while let Some(received) = driver.receive() {
-                let back = Transmit { to: received.from, lease: received.lease };
+                let back = Transmit { to: received.from, ecn: Ecn::Ect0, lease: received.lease };
                 driver.transmit(back).map_err(|_| "the queue is full".to_owned())?;
             }
         }
@@ -323,7 +323,9 @@ impl Role<Vec<u64>> for Pinger<'_> {
         let mut start = opened;
         while start.saturating_since(opened) < length {
             let lease = pool.take().ok_or("a ping is still under way")?;
-            driver.transmit(Transmit { to, lease }).map_err(|_| "the queue is full".to_owned())?;
+            driver
+                .transmit(Transmit { to, ecn: Ecn::Ect0, lease })
+                .map_err(|_| "the queue is full".to_owned())?;
             start = driver.now();
             let end = loop {
                 let now = driver.wait(Some(Instant::ZERO)).map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Driver, DriverCounters, Waker};
-use crate::buffer::{Received, Transmit};
+use crate::buffer::{Ecn, Received, Transmit};
 use crate::time::{Duration, Instant};
 
 const UDP: u8 = 17;
@@ -72,7 +72,7 @@ impl<D: Driver, W: Write> Captured<D, W> {
         &self.inner
     }
 
-    fn write(&mut self, direction: Direction, peer: SocketAddr, datagram: &[u8]) {
+    fn write(&mut self, direction: Direction, peer: SocketAddr, ecn: Ecn, datagram: &[u8]) {
         let Ok(output) = &mut self.output else { return };
         let (from, to) = match direction {
             Direction::Inbound => (peer, self.local),
@@ -89,7 +89,7 @@ impl<D: Driver, W: Write> Captured<D, W> {
             }
             let lengths = body.len();
             body.extend_from_slice(&[0; 8]);
-            write_headers(body, from, to, datagram);
+            write_headers(body, from, to, ecn, datagram);
             body.extend_from_slice(datagram);
             let len = body.len() - lengths - 8;
             let len = u32::try_from(len).expect("a datagram and its headers fit").to_le_bytes();
@@ -114,18 +114,18 @@ impl<D: Driver, W: Write> Driver for Captured<D, W> {
     fn receive(&mut self) -> Option<Received> {
         let received = self.inner.receive()?;
         if received.lease.is_empty() {
-            self.write(Direction::Inbound, received.from, &[]);
+            self.write(Direction::Inbound, received.from, received.ecn, &[]);
         }
         for datagram in received.lease.chunks(received.segment_len) {
-            self.write(Direction::Inbound, received.from, datagram);
+            self.write(Direction::Inbound, received.from, received.ecn, datagram);
         }
         Some(received)
     }
 
     fn transmit(&mut self, transmit: Transmit) -> Result<(), Transmit> {
-        let (to, lease) = (transmit.to, transmit.lease.clone());
+        let (to, ecn, lease) = (transmit.to, transmit.ecn, transmit.lease.clone());
         self.inner.transmit(transmit)?;
-        self.write(Direction::Outbound, to, &lease);
+        self.write(Direction::Outbound, to, ecn, &lease);
         Ok(())
     }
 
@@ -164,13 +164,13 @@ fn pad(bytes: &mut Vec<u8>) {
 }
 
 /// Writes the IP header (RFC 791, RFC 8200) and the UDP header (RFC 768).
-fn write_headers(bytes: &mut Vec<u8>, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
+fn write_headers(bytes: &mut Vec<u8>, from: SocketAddr, to: SocketAddr, ecn: Ecn, datagram: &[u8]) {
     let udp_len = u16::try_from(datagram.len() + 8).unwrap_or(u16::MAX).to_be_bytes();
     let start = bytes.len();
     let addresses = if let (IpAddr::V4(from), IpAddr::V4(to)) = (from.ip(), to.ip()) {
         let total = u16::try_from(datagram.len() + 28).unwrap_or(u16::MAX).to_be_bytes();
-        // Version and length, length, no id, do not fragment, 64 hops.
-        let head = [0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, UDP, 0, 0];
+        // Version and length, mark, length, no id, do not fragment, 64 hops.
+        let head = [0x45, ecn as u8, total[0], total[1], 0, 0, 0x40, 0, 64, UDP, 0, 0];
         bytes.extend_from_slice(&head);
         bytes.extend_from_slice(&from.octets());
         bytes.extend_from_slice(&to.octets());
@@ -178,7 +178,7 @@ fn write_headers(bytes: &mut Vec<u8>, from: SocketAddr, to: SocketAddr, datagram
         bytes[start + 10..start + 12].copy_from_slice(&sum);
         start + 12..start + 20
     } else {
-        bytes.extend_from_slice(&[0x60, 0, 0, 0, udp_len[0], udp_len[1], UDP, 64]);
+        bytes.extend_from_slice(&[0x60, (ecn as u8) << 4, 0, 0, udp_len[0], udp_len[1], UDP, 64]);
         for address in [from.ip(), to.ip()] {
             let address = match address {
                 IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -249,7 +249,7 @@ mod tests {
         let send = |driver: &mut dyn Driver, to, bytes: &[u8]| {
             let mut lease = pool.take().unwrap().narrow(0..bytes.len());
             lease.get_mut().unwrap().copy_from_slice(bytes);
-            driver.transmit(Transmit { to, lease }).unwrap();
+            driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).unwrap();
         };
         send(&mut watched, two, b"ping!");
         watched.wait(None).unwrap();
@@ -283,6 +283,7 @@ mod tests {
             let len =
                 usize::try_from(u32::from_le_bytes(body[12..16].try_into().unwrap())).unwrap();
             let packet = &body[20..20 + len];
+            assert_eq!(packet[1], 0b10, "ECT(0)");
             assert_eq!(packet[12..16], source);
             assert_eq!(packet[20..22], port.to_be_bytes());
             assert_eq!(&packet[28..], payload);
@@ -299,6 +300,7 @@ mod tests {
             let len =
                 usize::try_from(u32::from_le_bytes(body[12..16].try_into().unwrap())).unwrap();
             let packet = &body[20..20 + len];
+            assert_eq!(packet[..2], [0x60, 0b10_0000], "ECT(0)");
             let pseudo = sum(&packet[8..40]) + u64::from(UDP) + (packet.len() - 40) as u64;
             assert_eq!(checksum(pseudo, &packet[40..]), 0, "UDP checksum");
         }
@@ -313,7 +315,7 @@ mod tests {
         let inner = network.open(local, pool.clone());
         let mut watched = Captured::new(inner, local, Duration::ZERO, room.as_mut_slice()).unwrap();
         let lease = pool.take().unwrap();
-        assert!(watched.transmit(Transmit { to: local, lease }).is_ok());
+        assert!(watched.transmit(Transmit { to: local, ecn: Ecn::NotEct, lease }).is_ok());
         watched.wait(None).unwrap();
         assert!(watched.error().is_some());
         network.advance_to(network.next_event().unwrap());

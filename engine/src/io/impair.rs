@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 use super::random::{Chance, Random, flip_one_to_eight_bits};
@@ -160,10 +159,10 @@ impl<D: Driver> Impaired<D> {
         self.latest
     }
 
-    fn hold(&mut self, due: Instant, to: SocketAddr, lease: Lease) {
+    fn hold(&mut self, due: Instant, transmit: Transmit) {
         self.counters.delayed += u64::from(due > self.now);
         self.held_ever += 1;
-        self.held.insert((due, self.held_ever), Transmit { to, lease });
+        self.held.insert((due, self.held_ever), transmit);
     }
 
     /// A copy of `bytes`, damaged if the dice say so.
@@ -210,7 +209,7 @@ impl<D: Driver> Driver for Impaired<D> {
         {
             self.counters.duplicated += 1;
             let due = self.due();
-            self.hold(due, transmit.to, lease);
+            self.hold(due, Transmit { lease, ..transmit });
         }
         let corrupt = !transmit.lease.is_empty() && self.random.happens(self.impairment.corruption);
         let due = self.due();
@@ -219,7 +218,7 @@ impl<D: Driver> Driver for Impaired<D> {
             return self.inner.transmit(transmit);
         }
         if let Some(lease) = self.copy(&transmit.lease, corrupt) {
-            self.hold(due, transmit.to, lease);
+            self.hold(due, Transmit { lease, ..transmit });
         }
         Ok(())
     }
@@ -275,7 +274,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+    use crate::buffer::Ecn;
     use crate::io::sim::{Faults, SimDriver, SimNetwork};
 
     fn address(port: u16) -> SocketAddr {
@@ -292,7 +294,7 @@ mod tests {
         for number in 0..count {
             let mut lease = pool.take().unwrap();
             lease.get_mut().unwrap().fill(number);
-            sender.transmit(Transmit { to: address(2), lease }).unwrap();
+            sender.transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease }).unwrap();
             sender.wait(None).unwrap();
             network.advance_to(network.now() + Duration::from_micros(10));
         }

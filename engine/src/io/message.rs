@@ -1,19 +1,22 @@
 //! The kernel's forms of an address and of ancillary data, written and read as plain bytes.
 //!
-//! Both kernel drivers hand the kernel a `msghdr` with a socket address and one control message:
-//! on the way out the segment length of a train (`UDP_SEGMENT`), on the way in the segment length
-//! of a train which the kernel joined (`UDP_GRO`). The layouts are those of Linux's user
-//! interface, fixed for ever; writing them as bytes needs no pointer casts.
+//! Both kernel drivers hand the kernel a `msghdr` with a socket address and control messages: on
+//! the way out the segment length of a train (`UDP_SEGMENT`) and its mark, where that is not the
+//! socket's own; on the way in the segment length of a train which the kernel joined (`UDP_GRO`)
+//! and its mark (`IP_TOS`, `IPV6_TCLASS`). The layouts are those of Linux's user interface, fixed
+//! for ever; writing them as bytes needs no pointer casts.
 
 use std::mem::size_of;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use crate::buffer::Ecn;
+
 /// Bytes of room for an address: `sockaddr_in6` has 28.
 pub(super) const NAME_LEN: usize = 32;
-/// Bytes of room for control messages: the one we ask for takes 24.
-pub(super) const CONTROL_LEN: usize = 32;
-/// Bytes of the control message that carries a train's segment length.
-const CONTROL_SEGMENT_LEN: usize = CONTROL_HEADER_LEN + 8;
+/// Bytes of room for control messages: a segment length and a mark.
+pub(super) const CONTROL_LEN: usize = 2 * CONTROL_MESSAGE_LEN;
+/// Bytes of a control message that carries a number: its header and the number, padded.
+const CONTROL_MESSAGE_LEN: usize = CONTROL_HEADER_LEN + 8;
 /// Bytes of a control message's header: length, level and type.
 const CONTROL_HEADER_LEN: usize = size_of::<libc::cmsghdr>();
 
@@ -87,50 +90,89 @@ pub(super) fn parse_name(bytes: &[u8]) -> Option<SocketAddr> {
 /// Control messages as the kernel reads and writes them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-pub(super) struct Control([u8; CONTROL_LEN]);
+pub(super) struct Control {
+    bytes: [u8; CONTROL_LEN],
+    /// Bytes that we wrote.
+    len: usize,
+}
 
 impl Control {
-    /// Room for what the kernel writes.
-    pub(super) const EMPTY: Self = Self([0; CONTROL_LEN]);
-    /// Bytes that [`Control::segment`] fills.
-    pub(super) const SEGMENT_LEN: usize = CONTROL_SEGMENT_LEN;
+    /// Room for what the kernel writes, or nothing for it to read.
+    pub(super) const EMPTY: Self = Self { bytes: [0; CONTROL_LEN], len: 0 };
 
     /// Asks the kernel to cut one send into datagrams of `segment_len` bytes.
-    pub(super) fn segment(segment_len: u16) -> Self {
-        let mut control = Self::EMPTY;
-        let bytes = &mut control.0;
-        bytes[..8].copy_from_slice(&(CONTROL_HEADER_LEN + 2).to_ne_bytes());
-        bytes[8..12].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
-        bytes[12..16].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
-        bytes[16..18].copy_from_slice(&segment_len.to_ne_bytes());
-        control
+    pub(super) fn push_segment_len(&mut self, segment_len: u16) {
+        self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment_len.to_ne_bytes());
+    }
+
+    /// Asks the kernel for this mark instead of the socket's.
+    pub(super) fn push_mark(&mut self, to: SocketAddr, ecn: Ecn) {
+        let (level, kind) = match to {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        self.push(level, kind, &(ecn as i32).to_ne_bytes());
+    }
+
+    fn push(&mut self, level: i32, kind: i32, value: &[u8]) {
+        let message = &mut self.bytes[self.len..][..CONTROL_MESSAGE_LEN];
+        let len = CONTROL_HEADER_LEN + value.len();
+        message[..8].copy_from_slice(&len.to_ne_bytes());
+        message[8..12].copy_from_slice(&level.to_ne_bytes());
+        message[12..16].copy_from_slice(&kind.to_ne_bytes());
+        message[16..len].copy_from_slice(value);
+        self.len += CONTROL_MESSAGE_LEN;
     }
 
     /// Where the bytes lie, for the kernel.
     pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.0.as_mut_ptr()
+        self.bytes.as_mut_ptr()
     }
 
     pub(super) fn bytes(&self) -> &[u8; CONTROL_LEN] {
-        &self.0
+        &self.bytes
+    }
+
+    /// Bytes that we wrote.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 }
 
-/// The segment length of a train which the kernel joined; `None`: a datagram on its own.
-pub(super) fn parse_segment_len(mut control: &[u8]) -> Option<usize> {
+/// What the kernel says of a receive beside its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// The segment length of a train which the kernel joined; `None`: a datagram on its own.
+    pub(super) segment_len: Option<usize>,
+    pub(super) ecn: Ecn,
+}
+
+/// Reads the control messages that the kernel wrote. What is cut or unknown is passed over.
+pub(super) fn parse_control(mut control: &[u8]) -> Shape {
+    let mut shape = Shape::default();
     // Each step moves on by a header at least, so the walk ends.
-    loop {
-        let (len, rest) = control.split_first_chunk::<8>()?;
-        let (level, rest) = rest.split_first_chunk::<4>()?;
-        let (kind, rest) = rest.split_first_chunk::<4>()?;
-        let level = i32::from_ne_bytes(*level);
-        if level == libc::SOL_UDP && i32::from_ne_bytes(*kind) == libc::UDP_GRO {
-            let (segment_len, _) = rest.split_first_chunk::<4>()?;
-            return usize::try_from(i32::from_ne_bytes(*segment_len)).ok();
+    while let Some((header, value)) = control.split_first_chunk::<CONTROL_HEADER_LEN>() {
+        let word = |at: usize| i32::from_ne_bytes(header[at..at + 4].try_into().expect("four"));
+        match (word(8), word(12), value) {
+            (libc::SOL_UDP, libc::UDP_GRO, &[a, b, c, d, ..]) => {
+                shape.segment_len = usize::try_from(i32::from_ne_bytes([a, b, c, d])).ok();
+            }
+            // A byte, though it is set as an integer.
+            (libc::IPPROTO_IP, libc::IP_TOS, &[class, ..]) => {
+                shape.ecn = Ecn::of_traffic_class(class);
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &[a, b, c, d, ..]) => {
+                let [.., class] = i32::from_ne_bytes([a, b, c, d]).to_be_bytes();
+                shape.ecn = Ecn::of_traffic_class(class);
+            }
+            _ => {}
         }
-        let len = usize::from_ne_bytes(*len).max(CONTROL_HEADER_LEN).checked_next_multiple_of(8)?;
-        control = control.get(len..)?;
+        let (len, _) = header.split_first_chunk::<8>().expect("a header has sixteen bytes");
+        let len = usize::from_ne_bytes(*len).max(CONTROL_HEADER_LEN);
+        let next = len.checked_next_multiple_of(8).and_then(|len| control.get(len..));
+        control = next.unwrap_or_default();
     }
+    shape
 }
 
 /// A message for `sendmsg` or `recvmsg`. Building one is safe; the pointers have to be good when
@@ -151,7 +193,6 @@ pub(super) fn header(
     }
 }
 
-const _: () = assert!(CONTROL_SEGMENT_LEN <= CONTROL_LEN);
 const _: () = assert!(CONTROL_HEADER_LEN == 16);
 
 #[cfg(test)]
@@ -175,18 +216,57 @@ mod tests {
         assert_eq!(parse_name(&[1; NAME_LEN]), None);
     }
 
+    /// Control messages as a kernel writes them: level, kind, bytes.
+    fn control(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (level, kind, value) in messages {
+            bytes.extend_from_slice(&(CONTROL_HEADER_LEN + value.len()).to_ne_bytes());
+            bytes.extend_from_slice(&level.to_ne_bytes());
+            bytes.extend_from_slice(&kind.to_ne_bytes());
+            bytes.extend_from_slice(value);
+            bytes.resize(bytes.len().next_multiple_of(8), 0);
+        }
+        bytes
+    }
+
     #[test]
-    fn joined_trains_segment_length_is_found_behind_other_messages() {
-        let mut bytes = vec![0; 48];
-        bytes[..8].copy_from_slice(&20_usize.to_ne_bytes());
-        bytes[24..32].copy_from_slice(&20_usize.to_ne_bytes());
-        bytes[32..36].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
-        bytes[36..40].copy_from_slice(&libc::UDP_GRO.to_ne_bytes());
-        bytes[40..44].copy_from_slice(&1200_i32.to_ne_bytes());
-        assert_eq!(parse_segment_len(&bytes), Some(1200));
-        assert_eq!(parse_segment_len(&bytes[..43]), None);
-        assert_eq!(parse_segment_len(&[0; 64]), None);
-        assert_eq!(parse_segment_len(&[255; 64]), None);
-        assert_eq!(parse_segment_len(Control::segment(64).bytes()), None);
+    fn segment_length_and_mark_are_found_in_any_order_behind_other_messages() {
+        let joined: (_, _, &[u8]) = (libc::SOL_UDP, libc::UDP_GRO, &1200_i32.to_ne_bytes());
+        let marked: (_, _, &[u8]) = (libc::IPPROTO_IP, libc::IP_TOS, &[0b1011_1010]);
+        let class = 0b10_i32.to_ne_bytes();
+        let marked_v6: (_, _, &[u8]) = (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &class);
+        let foreign: (_, _, &[u8]) = (libc::SOL_SOCKET, libc::SO_TIMESTAMP, &[7; 16]);
+        let expected = Shape { segment_len: Some(1200), ecn: Ecn::Ect0 };
+        for messages in [[joined, foreign, marked], [marked_v6, foreign, joined]] {
+            assert_eq!(parse_control(&control(&messages)), expected);
+        }
+        let alone = parse_control(&control(&[joined]));
+        assert_eq!(alone, Shape { segment_len: Some(1200), ecn: Ecn::NotEct });
+        let ce = control(&[(libc::IPPROTO_IP, libc::IP_TOS, &[3])]);
+        assert_eq!(parse_control(&ce), Shape { segment_len: None, ecn: Ecn::Ce });
+    }
+
+    #[test]
+    fn cut_or_senseless_control_messages_say_nothing() {
+        let joined = control(&[(libc::SOL_UDP, libc::UDP_GRO, &1200_i32.to_ne_bytes())]);
+        assert_eq!(parse_control(&joined[..19]), Shape::default());
+        for bytes in [[0; 64], [255; 64]] {
+            assert_eq!(parse_control(&bytes), Shape::default());
+        }
+        let mut written = Control::EMPTY;
+        written.push_segment_len(64);
+        assert_eq!(parse_control(written.bytes()), Shape::default(), "that is another message");
+    }
+
+    #[test]
+    fn written_mark_reads_back_for_both_families() {
+        for to in ["127.0.0.1:1", "[::1]:1"] {
+            let mut written = Control::EMPTY;
+            written.push_segment_len(1200);
+            written.push_mark(to.parse().unwrap(), Ecn::Ce);
+            assert_eq!(written.len(), CONTROL_LEN);
+            let shape = parse_control(written.bytes());
+            assert_eq!(shape, Shape { segment_len: None, ecn: Ecn::Ce }, "{to}");
+        }
     }
 }

@@ -25,6 +25,7 @@ use std::net::SocketAddr;
 pub use clock::thread_processor_time;
 pub use waker::Waker;
 
+use self::message::Shape;
 use crate::buffer::{Lease, Pool, Received, Transmit};
 use crate::limits::RECEIVE_BUFFER_LEN;
 use crate::time::Instant;
@@ -43,7 +44,7 @@ pub trait Driver {
     fn receive(&mut self) -> Option<Received>;
 
     /// Queues one datagram for the next [`Driver::wait`]. Neighbours to one address with equal
-    /// lengths leave as a train.
+    /// marks and lengths leave as a train.
     ///
     /// # Errors
     /// The datagram itself, when the queue is full; it can be offered again after `wait`.
@@ -84,9 +85,9 @@ pub struct DriverCounters {
 
 impl DriverCounters {
     /// Counts a receive and gives it its shape. A train has a segment length.
-    fn received(&mut self, from: SocketAddr, lease: Lease, segment_len: Option<usize>) -> Received {
-        let mut received = Received::single(from, lease);
-        if let Some(segment_len) = segment_len {
+    fn received(&mut self, from: SocketAddr, lease: Lease, shape: Shape) -> Received {
+        let mut received = Received { ecn: shape.ecn, ..Received::single(from, lease) };
+        if let Some(segment_len) = shape.segment_len {
             received.segment_len = segment_len.clamp(1, received.segment_len);
         }
         self.trains_received += 1;

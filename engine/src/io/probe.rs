@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::mmsg::MmsgDriver;
 use super::uring::{UringDriver, UringError, UringFeatures};
 use super::{Driver, SocketOptions, clock};
-use crate::buffer::{Pool, Transmit};
+use crate::buffer::{Ecn, Pool, Transmit};
 use crate::limits::{PROBE_PATIENCE, RECEIVE_BUFFER_LEN, TRAIN_SEGMENTS_MAX};
 
 /// Segments of a train in kernels before the bound was doubled.
@@ -193,7 +193,8 @@ fn send_to_itself(driver: &mut impl Driver, to: SocketAddr, count: usize) -> Opt
     let pool = Pool::new(1, TRAIN_SEGMENTS_MAX).ok()?;
     let whole = pool.take()?;
     for at in 0..count {
-        driver.transmit(Transmit { to, lease: whole.view(at..at + 1) }).ok()?;
+        let lease = whole.view(at..at + 1);
+        driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).ok()?;
     }
     let deadline = clock::now() + PROBE_PATIENCE;
     // Each wait sleeps until something happened; few things can.

@@ -1,8 +1,9 @@
 //! One UDP socket, set up the way both kernel drivers need it.
 //!
 //! Datagrams are never fragmented (`IP_MTU_DISCOVER` = probe: what is larger than the link is
-//! refused with `EMSGSIZE`, and path MTU discovery is the protocol's own). The socket blocks:
-//! io_uring waits for it by itself, and `mmsg` asks for non-blocking calls one by one.
+//! refused with `EMSGSIZE`, and path MTU discovery is the protocol's own). They leave marked
+//! ECT(0) unless a send says otherwise, and the mark on what arrives is told with it. The socket
+//! blocks: io_uring waits for it by itself, and `mmsg` asks for non-blocking calls one by one.
 #![expect(unsafe_code, reason = "socket options have no safe interface in std")]
 
 use std::io;
@@ -11,6 +12,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::message::Name;
+use crate::buffer::Ecn;
 use crate::limits::SOCKET_BUFFER_LEN;
 
 /// A bound UDP socket.
@@ -47,6 +49,7 @@ impl Socket {
             let mode = libc::IPV6_PMTUDISC_PROBE;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, mode)?;
         }
+        enable_marks(&fd, address.is_ipv4());
         enlarge_buffer(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)?;
         enlarge_buffer(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)?;
 
@@ -76,6 +79,18 @@ impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.inner.as_raw_fd()
     }
+}
+
+/// Marks what is sent, and has the kernel tell the mark on what arrives. Where it refuses, no mark
+/// is reported to the peer, and the protocol does without them on every path (PROTOCOL 5.28).
+fn enable_marks(fd: &OwnedFd, is_ipv4: bool) {
+    let (level, mark, tell) = if is_ipv4 {
+        (libc::IPPROTO_IP, libc::IP_TOS, libc::IP_RECVTOS)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, libc::IPV6_RECVTCLASS)
+    };
+    let _ = set_option(fd, level, mark, Ecn::Ect0 as i32);
+    let _ = set_option(fd, level, tell, 1);
 }
 
 /// Takes the privileged way past the system's maximum if we may, the ordinary one if not; the

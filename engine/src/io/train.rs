@@ -1,15 +1,15 @@
 //! Trains: neighbouring datagrams to one address that leave the machine in one send.
 //!
 //! Most of what a datagram costs is the way through the network stack, and the kernel walks that
-//! way once for up to 128 datagrams if they have one destination and one length; only the last
-//! may be shorter. The bytes stay where they are: each datagram is a piece of a scattered send.
+//! way once for up to 128 datagrams if they have one destination, one mark and one length; only
+//! the last may be shorter. The bytes stay where they are: each datagram is a piece of a scattered send.
 //! What is queued waits here until the kernel has copied it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::message::{self, Control, Name};
-use crate::buffer::{Lease, Transmit};
+use crate::buffer::{Ecn, Lease, Transmit};
 use crate::limits::{TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, TRAINS_QUEUED_MAX};
 
 /// Trains that wait for the kernel or are in its hands. Their addresses in memory do not change.
@@ -104,6 +104,7 @@ pub(super) struct Finished {
 #[derive(Debug)]
 struct Train {
     to: Option<SocketAddr>,
+    ecn: Ecn,
     name: Name,
     control: Control,
     /// One piece a datagram, fewer where neighbours lie back to back in memory.
@@ -120,6 +121,7 @@ impl Train {
     fn empty() -> Self {
         Self {
             to: None,
+            ecn: Ecn::NotEct,
             name: Name::EMPTY,
             control: Control::EMPTY,
             vectors: Vec::with_capacity(TRAIN_SEGMENTS_MAX),
@@ -130,8 +132,9 @@ impl Train {
         }
     }
 
-    fn start(&mut self, Transmit { to, lease }: Transmit) {
+    fn start(&mut self, Transmit { to, ecn, lease }: Transmit) {
         self.to = Some(to);
+        self.ecn = ecn;
         self.name = Name::new(to);
         self.segment_len = lease.len();
         self.append(lease);
@@ -145,6 +148,7 @@ impl Train {
             && self.leases.len() < segments_max
             && self.len + len <= TRAIN_LEN_MAX
             && self.to == Some(transmit.to)
+            && self.ecn == transmit.ecn
     }
 
     fn append(&mut self, lease: Lease) {
@@ -162,12 +166,17 @@ impl Train {
     }
 
     fn message(&mut self) -> libc::msghdr {
-        let control = if self.leases.len() > 1 {
+        self.control = Control::EMPTY;
+        if self.leases.len() > 1 {
             let segment_len = u16::try_from(self.segment_len).expect("a train fits 16 bits");
-            self.control = Control::segment(segment_len);
-            (self.control.as_mut_ptr(), Control::SEGMENT_LEN)
-        } else {
-            (std::ptr::null_mut(), 0)
+            self.control.push_segment_len(segment_len);
+        }
+        if let (Some(to), true) = (self.to, self.ecn != Ecn::Ect0) {
+            self.control.push_mark(to, self.ecn);
+        }
+        let control = match self.control.len() {
+            0 => (std::ptr::null_mut(), 0),
+            len => (self.control.as_mut_ptr(), len),
         };
         let name = (self.name.as_mut_ptr(), self.name.len());
         message::header(name, (self.vectors.as_mut_ptr(), self.vectors.len()), control)
@@ -198,7 +207,7 @@ mod tests {
 
     fn push(trains: &mut Trains, pool: &Pool, port: u16, len: usize) {
         let lease = pool.take().unwrap().view(0..len);
-        trains.push(Transmit { to: address(port), lease }).unwrap();
+        trains.push(Transmit { to: address(port), ecn: Ecn::Ect0, lease }).unwrap();
     }
 
     /// Datagrams, bytes and segment length of each queued train.
@@ -225,6 +234,21 @@ mod tests {
     }
 
     #[test]
+    fn another_mark_begins_another_train_and_is_told_to_the_kernel() {
+        let pool = Pool::new(8, 64).unwrap();
+        let mut trains = Trains::new(TRAIN_SEGMENTS_MAX);
+        for ecn in [Ecn::Ect0, Ecn::Ect0, Ecn::NotEct, Ecn::NotEct, Ecn::Ect0] {
+            let lease = pool.take().unwrap();
+            trains.push(Transmit { to: address(1), ecn, lease }).unwrap();
+        }
+        // The socket's own mark needs no message, and a train's segment length needs one.
+        let control_lens: Vec<usize> =
+            (0..trains.queued()).map(|at| trains.queued_message(at).msg_controllen).collect();
+        assert_eq!(control_lens, [24, 48, 0]);
+        assert_eq!(shapes(&mut trains), [(2, 128, 64), (2, 128, 64), (1, 64, 64)]);
+    }
+
+    #[test]
     fn without_segmentation_every_datagram_travels_alone() {
         let pool = Pool::new(4, 64).unwrap();
         let mut trains = Trains::new(1);
@@ -239,7 +263,7 @@ mod tests {
         let mut trains = Trains::new(TRAIN_SEGMENTS_MAX);
         for at in [0, 100, 200, 400] {
             let lease = whole.view(at..at + 100);
-            trains.push(Transmit { to: address(1), lease }).unwrap();
+            trains.push(Transmit { to: address(1), ecn: Ecn::Ect0, lease }).unwrap();
         }
         let index = trains.pop().unwrap();
         let lengths: Vec<_> = trains.slots[index].vectors.iter().map(|v| v.iov_len).collect();
@@ -251,7 +275,7 @@ mod tests {
         let pool = Pool::new(1, 64).unwrap();
         let shared = pool.take().unwrap();
         let mut trains = Trains::new(1);
-        let datagram = || Transmit { to: address(1), lease: shared.clone() };
+        let datagram = || Transmit { to: address(1), ecn: Ecn::Ect0, lease: shared.clone() };
         for _ in 0..TRAINS_QUEUED_MAX {
             trains.push(datagram()).unwrap();
         }

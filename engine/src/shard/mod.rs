@@ -19,7 +19,7 @@ pub use idle::Idle;
 pub use mailbox::Mailbox;
 
 use self::idle::Rest;
-use crate::buffer::{Pool, Received, Transmit};
+use crate::buffer::{Ecn, Pool, Received, Transmit};
 use crate::io::{Driver, DriverCounters, thread_processor_time};
 use crate::limits::{FORWARD_BUFFERS, RECEIVE_BATCH};
 use crate::protocol::endpoint::{Endpoint, EndpointCounters, Event, Segment};
@@ -36,6 +36,8 @@ pub enum Command {
     Forward {
         /// Who sent it.
         from: SocketAddr,
+        /// The mark on it.
+        ecn: Ecn,
         /// Its bytes; copied into this shard's own pool.
         datagram: Box<[u8]>,
     },
@@ -228,7 +230,9 @@ impl<D: Driver, H: Handler> Shard<D, H> {
             count += 1;
             match command {
                 Command::Accept(key) => self.endpoint.accept_key(key),
-                Command::Forward { from, datagram } => self.take_forwarded(from, &datagram),
+                Command::Forward { from, ecn, datagram } => {
+                    self.take_forwarded(from, ecn, &datagram);
+                }
                 // Nobody waits for a report any more: that is no concern of the shard.
                 Command::Report(to) => drop(to.try_send(self.report())),
                 Command::Stop => self.is_stopped = true,
@@ -237,13 +241,14 @@ impl<D: Driver, H: Handler> Shard<D, H> {
         count > 0
     }
 
-    fn take_forwarded(&mut self, from: SocketAddr, datagram: &[u8]) {
+    fn take_forwarded(&mut self, from: SocketAddr, ecn: Ecn, datagram: &[u8]) {
         let Some(mut lease) = self.forward_pool.take() else { return };
         let buffer = lease.get_mut().expect("a buffer just taken has one holder");
         let Some(place) = buffer.get_mut(..datagram.len()) else { return };
         place.copy_from_slice(datagram);
         let lease = lease.narrow(0..datagram.len());
-        self.endpoint.handle_datagram(self.now, Received::single(from, lease));
+        let received = Received { ecn, ..Received::single(from, lease) };
+        self.endpoint.handle_datagram(self.now, received);
     }
 
     /// Hands every event to the handler.
@@ -285,8 +290,8 @@ impl<D: Driver, H: Handler> Shard<D, H> {
                 Event::Gap { peer, stream, missing } => {
                     self.handler.on_gap(&mut context, peer, stream, missing);
                 }
-                Event::Misrouted { from, datagram, shard } => {
-                    let forward = Command::Forward { from, datagram: Box::from(&*datagram) };
+                Event::Misrouted { from, ecn, datagram, shard } => {
+                    let forward = Command::Forward { from, ecn, datagram: Box::from(&*datagram) };
                     match self.neighbours[shard].put(forward) {
                         Ok(()) => self.counters.forwarded += 1,
                         Err(_) => self.counters.forward_drops += 1,

@@ -135,8 +135,8 @@ impl Inbound {
                 continue;
             };
             let control = &self.controls[slot].bytes()[..header.msg_hdr.msg_controllen];
-            let segment_len = message::parse_segment_len(control);
-            return Some(counters.received(from, lease.narrow(0..len), segment_len));
+            let shape = message::parse_control(control);
+            return Some(counters.received(from, lease.narrow(0..len), shape));
         }
         None
     }

@@ -1,5 +1,6 @@
 //! What can happen to a packet in the simulated network, and how often it did.
 
+use crate::buffer::Ecn;
 use crate::io::random::{Chance, Random};
 use crate::limits::DATAGRAM_LEN_MAX;
 use crate::time::Duration;
@@ -23,6 +24,36 @@ pub struct Faults {
     pub delay: Delay,
     /// Payload bytes of the largest datagram that the path carries; larger ones vanish.
     pub mtu: usize,
+    /// What becomes of the marks in packets' IP headers.
+    pub marks: Marks,
+}
+
+/// What a path does to marks (RFC 3168).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// It marks every packet whose sender allows it, whatever its queues hold: broken.
+    AlwaysCe,
+    /// It takes every mark away: broken.
+    Bleached,
+    /// It marks what it would have lost, if the sender allows it: a queue that manages itself.
+    InsteadOfLoss,
+    /// It passes them on.
+    Kept,
+}
+
+impl Marks {
+    /// The mark with which a packet goes on; `None`: the packet does not. `is_lost`: the path has
+    /// no room for it.
+    pub(super) fn pass(self, ecn: Ecn, is_lost: bool) -> Option<Ecn> {
+        let can_mark = ecn != Ecn::NotEct;
+        match self {
+            Self::InsteadOfLoss if is_lost && can_mark => Some(Ecn::Ce),
+            _ if is_lost => None,
+            Self::AlwaysCe if can_mark => Some(Ecn::Ce),
+            Self::Bleached => Some(Ecn::NotEct),
+            _ => Some(ecn),
+        }
+    }
 }
 
 /// How long packets are under way: at least `min`, `mean` on average with an exponential tail,
@@ -48,6 +79,7 @@ impl Faults {
         train: Chance::NEVER,
         delay: Delay::fixed(Duration::from_micros(50)),
         mtu: DATAGRAM_LEN_MAX,
+        marks: Marks::Kept,
     };
 
     /// The bounds within which [`Faults::drawn`] draws.
@@ -64,10 +96,12 @@ impl Faults {
             max: Duration::from_millis(100),
         },
         mtu: DATAGRAM_LEN_MAX,
+        marks: Marks::Kept,
     };
 
     /// A network somewhere between [`Faults::NONE`] and `worst`, drawn from `seed`: each kind of
     /// fault is absent in a third of all networks, so that rare combinations are met alone too.
+    /// Every kind of path is drawn for marks, whatever `worst` says, half of them sound.
     pub fn drawn(seed: u64, worst: &Self) -> Self {
         // The network itself is made from the same seed by most callers: keep the two apart.
         let mut random = Random::new(seed ^ 0x6661_756c_7473_2e2e);
@@ -85,6 +119,12 @@ impl Faults {
             train: drawn_chance(&mut random, worst.train),
             delay,
             mtu: worst.mtu,
+            marks: match random.below(6) {
+                0 => Marks::AlwaysCe,
+                1 => Marks::Bleached,
+                2 => Marks::InsteadOfLoss,
+                _ => Marks::Kept,
+            },
         }
     }
 }
@@ -120,6 +160,10 @@ pub struct FaultCounters {
     pub corrupted: u64,
     /// With the end missing.
     pub truncated: u64,
+    /// Delivered with a mark that a queue set.
+    pub marked: u64,
+    /// Delivered without the mark that they were sent with.
+    pub bleached: u64,
     /// Dropped at random.
     pub lost: u64,
     /// Dropped because they were larger than the path carries.

@@ -19,11 +19,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-pub use faults::{Delay, FaultCounters, Faults};
+pub use faults::{Delay, FaultCounters, Faults, Marks};
 
 use super::random::{Random, flip_one_to_eight_bits};
 use super::{Driver, DriverCounters, Waker};
-use crate::buffer::{Lease, Pool, Received, Transmit};
+use crate::buffer::{Ecn, Lease, Pool, Received, Transmit};
 use crate::limits::{
     SIM_IN_FLIGHT_MAX, SIM_INBOX_MAX, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX, TRANSMIT_QUEUE_MAX,
 };
@@ -64,6 +64,7 @@ struct Flight {
 #[derive(Debug)]
 struct Datagram {
     from: SocketAddr,
+    ecn: Ecn,
     bytes: Vec<u8>,
 }
 
@@ -164,7 +165,7 @@ impl SimNetwork {
 }
 
 impl World {
-    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, sent: Ecn, bytes: &[u8]) {
         self.counters.sent += 1;
         if bytes.len() > self.faults.mtu {
             self.counters.too_large += 1;
@@ -174,19 +175,22 @@ impl World {
             self.counters.partitioned += 1;
             return;
         }
-        if self.random.happens(self.faults.loss) {
+        let is_lost = self.random.happens(self.faults.loss);
+        let Some(ecn) = self.faults.marks.pass(sent, is_lost) else {
             self.counters.lost += 1;
             return;
-        }
+        };
+        self.counters.marked += u64::from(ecn == Ecn::Ce && sent != Ecn::Ce);
+        self.counters.bleached += u64::from(ecn == Ecn::NotEct && sent != Ecn::NotEct);
         if self.random.happens(self.faults.duplication) {
             self.counters.duplicated += 1;
-            self.fly(from, to, bytes);
+            self.fly(from, to, ecn, bytes);
         }
-        self.fly(from, to, bytes);
+        self.fly(from, to, ecn, bytes);
     }
 
     /// Gives one copy its damage and its arrival.
-    fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    fn fly(&mut self, from: SocketAddr, to: SocketAddr, ecn: Ecn, bytes: &[u8]) {
         if self.in_flight.len() >= SIM_IN_FLIGHT_MAX {
             self.counters.overflowed += 1;
             return;
@@ -203,7 +207,7 @@ impl World {
         }
         let arrival = self.arrival(from, to);
         self.flights_sent += 1;
-        let flight = Flight { to, datagram: Datagram { from, bytes: copy } };
+        let flight = Flight { to, datagram: Datagram { from, ecn, bytes: copy } };
         self.in_flight.insert((arrival, self.flights_sent), flight);
     }
 
@@ -270,7 +274,9 @@ impl SimDriver {
         while count < inbox.len().min(TRAIN_SEGMENTS_MAX) {
             let next = &inbox[count];
             let fits = len + next.bytes.len() <= self.pool.stride().min(TRAIN_LEN_MAX);
-            let follows = next.from == first.from && next.bytes.len() <= first.bytes.len();
+            let follows = next.from == first.from
+                && next.ecn == first.ecn
+                && next.bytes.len() <= first.bytes.len();
             if next.bytes.is_empty() || !follows || !fits {
                 break;
             }
@@ -295,7 +301,7 @@ impl Driver for SimDriver {
             self.counters.datagrams_sent += 1;
             self.counters.trains_sent += 1;
             self.counters.bytes_sent += transmit.lease.len() as u64;
-            world.send(self.address, transmit.to, &transmit.lease);
+            world.send(self.address, transmit.to, transmit.ecn, &transmit.lease);
         }
         Ok(world.now)
     }
@@ -313,7 +319,8 @@ impl Driver for SimDriver {
                 lost.into_iter().for_each(|datagram| world.recycle(datagram.bytes));
                 continue;
             };
-            let (from, segment_len) = inbox.front().map(|first| (first.from, first.bytes.len()))?;
+            let Datagram { from, ecn, ref bytes } = *inbox.front().expect("a train has a first");
+            let segment_len = bytes.len().max(1);
             copy_train(&mut lease, inbox.iter().take(count));
             for _ in 0..count {
                 let inbox = world.inboxes.get_mut(&self.address).expect("attached until dropped");
@@ -323,8 +330,7 @@ impl Driver for SimDriver {
             self.counters.datagrams_received += count as u64;
             self.counters.trains_received += 1;
             self.counters.bytes_received += len as u64;
-            let segment_len = segment_len.max(1);
-            return Some(Received { from, lease: lease.narrow(0..len), segment_len });
+            return Some(Received { from, ecn, lease: lease.narrow(0..len), segment_len });
         }
     }
 

@@ -27,7 +27,7 @@ fn pair(seed: u64, faults: Faults) -> Pair {
 fn datagram(pool: &Pool, to: SocketAddr, bytes: &[u8]) -> Transmit {
     let mut lease = pool.take().unwrap();
     lease.get_mut().unwrap()[..bytes.len()].copy_from_slice(bytes);
-    Transmit { to, lease: lease.view(0..bytes.len()) }
+    Transmit { to, ecn: Ecn::Ect0, lease: lease.view(0..bytes.len()) }
 }
 
 impl Pair {
@@ -82,6 +82,41 @@ fn link_is_a_queue_unless_reorder_is_asked_for() {
     assert!(!reordered.is_sorted());
     reordered.sort_unstable();
     assert_eq!(reordered, (0..100).collect::<Vec<u8>>());
+}
+
+#[test]
+fn path_keeps_takes_or_sets_marks_and_joins_only_equal_ones() {
+    // (marks, loss, mark sent, mark received)
+    let table = [
+        (Marks::Kept, 0, Ecn::Ect0, Some(Ecn::Ect0)),
+        (Marks::Kept, 100, Ecn::Ect0, None),
+        (Marks::Bleached, 0, Ecn::Ect0, Some(Ecn::NotEct)),
+        (Marks::AlwaysCe, 0, Ecn::Ect0, Some(Ecn::Ce)),
+        (Marks::AlwaysCe, 0, Ecn::NotEct, Some(Ecn::NotEct)),
+        (Marks::InsteadOfLoss, 0, Ecn::Ect0, Some(Ecn::Ect0)),
+        (Marks::InsteadOfLoss, 100, Ecn::Ect0, Some(Ecn::Ce)),
+        (Marks::InsteadOfLoss, 100, Ecn::NotEct, None),
+    ];
+    for (marks, loss, sent, expected) in table {
+        let mut pair = pair(1, Faults { marks, loss: Chance::percent(loss), ..Faults::NONE });
+        let datagram = Transmit { ecn: sent, ..datagram(&pair.pool, address(2), b"marked") };
+        pair.one.transmit(datagram).unwrap();
+        pair.one.wait(None).unwrap();
+        pair.network.next_event().into_iter().for_each(|at| pair.network.advance_to(at));
+        let received = pair.two.receive().map(|received| received.ecn);
+        assert_eq!(received, expected, "{marks:?} {sent:?}");
+    }
+    let mut pair = pair(1, Faults { train: Chance::ALWAYS, ..Faults::NONE });
+    for ecn in [Ecn::Ect0, Ecn::Ect0, Ecn::NotEct] {
+        let datagram = Transmit { ecn, ..datagram(&pair.pool, address(2), b"1") };
+        pair.one.transmit(datagram).unwrap();
+    }
+    pair.one.wait(None).unwrap();
+    pair.network.advance_to(pair.network.next_event().unwrap());
+    let trains: Vec<_> = std::iter::from_fn(|| pair.two.receive())
+        .map(|received| (received.ecn, received.datagrams()))
+        .collect();
+    assert_eq!(trains, [(Ecn::Ect0, 2), (Ecn::NotEct, 1)]);
 }
 
 #[test]
@@ -171,11 +206,17 @@ fn full_queue_hands_the_datagram_back() {
     let mut pair = pair(1, Faults::NONE);
     let shared = pair.pool.take().unwrap().view(0..1);
     for _ in 0..TRANSMIT_QUEUE_MAX {
-        pair.one.transmit(Transmit { to: address(2), lease: shared.clone() }).unwrap();
+        pair.one
+            .transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease: shared.clone() })
+            .unwrap();
     }
-    assert!(pair.one.transmit(Transmit { to: address(2), lease: shared.clone() }).is_err());
+    assert!(
+        pair.one
+            .transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease: shared.clone() })
+            .is_err()
+    );
     pair.one.wait(None).unwrap();
-    assert!(pair.one.transmit(Transmit { to: address(2), lease: shared }).is_ok());
+    assert!(pair.one.transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease: shared }).is_ok());
 }
 
 proptest! {

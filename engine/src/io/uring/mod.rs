@@ -262,9 +262,9 @@ impl UringDriver {
                             continue;
                         };
                         let end = RECEIVE_HEADER_LEN + out.payload_data().len();
-                        let segment_len = message::parse_segment_len(out.control_data());
+                        let shape = message::parse_control(out.control_data());
                         let payload = lease.narrow(RECEIVE_HEADER_LEN..end);
-                        ready.push_back(counters.received(from, payload, segment_len));
+                        ready.push_back(counters.received(from, payload, shape));
                     } else if result < 0 && result != -libc::ENOBUFS {
                         if errors::is_passing(-result) {
                             counters.receive_errors += 1;
@@ -417,6 +417,7 @@ const _: () = assert!(RECEIVE_HEADER_LEN == 16 + NAME_LEN + CONTROL_LEN);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Ecn;
     use crate::limits::RECEIVE_BUFFER_LEN;
     use crate::time::Duration;
 
@@ -438,7 +439,7 @@ mod tests {
             // More than the kernel has buffers for at a time.
             for _ in 0..3 * BUFFERS_PROVIDED_MAX {
                 let lease = send.take().unwrap().view(0..64);
-                driver.transmit(Transmit { to, lease }).unwrap();
+                driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).unwrap();
                 let deadline = driver.now() + Duration::from_secs(2);
                 let received = loop {
                     if let Some(received) = driver.receive() {
@@ -466,7 +467,9 @@ mod tests {
         driver.wait(Some(Instant::ZERO)).unwrap();
         for turn in 0..100 {
             for _ in 0..200 {
-                driver.transmit(Transmit { to, lease: send.take().unwrap() }).unwrap();
+                driver
+                    .transmit(Transmit { to, ecn: Ecn::Ect0, lease: send.take().unwrap() })
+                    .unwrap();
             }
             let before = driver.counters().system_calls;
             driver.wait(Some(Instant::ZERO)).unwrap();

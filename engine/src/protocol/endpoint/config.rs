@@ -176,6 +176,7 @@ impl EndpointConfig {
                 initial_rtt: self.initial_round_trip,
                 datagram_len,
                 granularity: GRANULARITY,
+                ecn: mode != Mode::Plain,
             },
             idle_timeout: self.idle_timeout.min(Duration::from_millis(peer.idle_timeout_ms.into())),
             ack_delay_max: self.ack_delay_max,

@@ -14,7 +14,8 @@ use crate::protocol::session::recovery::SentKind;
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
 use crate::protocol::transaction::{AssemblyKey, Direction, Retry};
 use crate::protocol::wire::control::{
-    Block, Blocks, Close, Credit, Grant, Initiator, TransactionRanges, TransactionStatus, Writer,
+    Block, Blocks, Close, Credit, EcnCounts, Grant, Initiator, TransactionRanges,
+    TransactionStatus, Writer,
 };
 use crate::protocol::wire::{BodyKind, Packet, PacketKind};
 use crate::time::{Duration, Instant};
@@ -35,6 +36,7 @@ impl Endpoint {
         let mut asks = false;
         // A report with every list full may go on in the next one.
         let (mut refused, mut is_full) = (0, false);
+        let mut marks = None;
         for (place, block) in Blocks::new(body).enumerate() {
             if place >= CONTROL_BLOCKS_MAX {
                 return Err(DropReason::BodyMalformed);
@@ -48,7 +50,9 @@ impl Endpoint {
                     let ranges_in_order = ranges.iter().map(Ok);
                     let (acked, lost) = (&mut self.scratch.acked, &mut self.scratch.lost);
                     let recovery = &mut live.session.recovery;
-                    let seen = recovery.on_ack(now, ranges_in_order, ranges.delay, acked, lost);
+                    let marks = marks.filter(|marks: &EcnCounts| marks.lane == ranges.lane);
+                    let delay = ranges.delay;
+                    let seen = recovery.on_ack(now, ranges_in_order, delay, marks, acked, lost);
                     let outcome = self.violation(now, slot, seen)?;
                     self.counters.packets_lost += outcome.packets_lost;
                     self.settle_packets(slot);
@@ -91,7 +95,8 @@ impl Endpoint {
                     }
                 }
                 Block::Ping => asks = true,
-                Block::EcnCounts(_) | Block::Close(_) => {}
+                Block::EcnCounts(counts) => marks = Some(counts),
+                Block::Close(_) => {}
             }
         }
         let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
@@ -174,7 +179,7 @@ impl Endpoint {
             let ranges = group.iter().rev().cloned().map(Ok);
             // How long the peer held it back is not said: count it as path.
             let held = Duration::ZERO;
-            let outcome = live.session.recovery.on_ack(now, ranges, held, acked, lost);
+            let outcome = live.session.recovery.on_ack(now, ranges, held, None, acked, lost);
             let Ok(outcome) = outcome else {
                 // Units left in another session than the one in which this came.
                 acked.clear();
@@ -391,7 +396,7 @@ fn write_packet(
         Some(Confirm::Ack) => (SentKind::Probe, Some(Content::Ack(number))),
         Some(Confirm::Ping) => (SentKind::Probe, Some(Content::Ping)),
     };
-    live.session.recovery.on_sent(now, number, bytes, sent_kind, content);
+    let ecn = live.session.recovery.on_sent(now, number, bytes, sent_kind, content);
     if confirm.is_some() {
         live.session.received.on_ack_sent(Some(number));
         let before = live.last_ping.replace(number);
@@ -402,7 +407,7 @@ fn write_packet(
     } else if kind == PacketKind::Ack {
         live.session.received.on_ack_sent(None);
     }
-    Transmit { to: live.session.address(), lease: lease.view(sealed.packet) }
+    Transmit { to: live.session.address(), ecn, lease: lease.view(sealed.packet) }
 }
 
 /// Writes what the peer should know: credit, low-water mark, packets, transactions. Lists come
@@ -423,6 +428,8 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
     }
     let received = &live.session.received;
     if !plain && received.ranges().next().is_some() {
+        // Before the ranges that they belong to (PROTOCOL 5.25).
+        received.marks().map(|marks| writer.ecn_counts(marks));
         writer.packet_ranges(0, received.largest_delay(now), received.ranges());
     }
     let resume = &mut association.resume;

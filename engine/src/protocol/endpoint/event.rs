@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use crate::buffer::{Block, Lease};
+use crate::buffer::{Block, Ecn, Lease};
 use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal, Suite};
 use crate::protocol::transaction::{Resolved, Stream};
 use crate::protocol::wire::{BodyKind, ServiceKind, bundle::Bundle};
@@ -26,6 +26,8 @@ pub enum Event {
     Misrouted {
         /// Who sent it.
         from: SocketAddr,
+        /// The mark on it.
+        ecn: Ecn,
         /// The datagram.
         datagram: Lease,
         /// The shard that owns the session.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Association, CloseReason, ConnectError, Endpoint, Event, Live, Peer, PeerId, SessionChange,
 };
-use crate::buffer::{Pool, Transmit};
+use crate::buffer::{Ecn, Pool, Transmit};
 use crate::limits::{ASK_AGAIN_MIN, PENDING_PEERS_MAX};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::{
@@ -74,7 +74,7 @@ impl Endpoint {
         let transaction = self.random.u64();
         let own = &self.config.identity;
         let len = notice.seal(own, &key, transaction, &mut self.random, buffer);
-        self.outgoing.push_back(Transmit { to, lease: lease.view(0..len) });
+        self.outgoing.push_back(Transmit { to, ecn: Ecn::NotEct, lease: lease.view(0..len) });
     }
 
     /// A packet on session id zero.
@@ -92,7 +92,11 @@ impl Endpoint {
                 let mut lease = lease.ok_or(DropReason::OverBudget)?;
                 let buffer = lease.get_mut().expect("a buffer just taken has one holder");
                 let len = responder.handle_hello(now, from, packet, datagram, buffer)?;
-                self.outgoing.push_back(Transmit { to: from, lease: lease.view(0..len) });
+                self.outgoing.push_back(Transmit {
+                    to: from,
+                    ecn: Ecn::NotEct,
+                    lease: lease.view(0..len),
+                });
                 Ok(())
             }
             PacketKind::Initiate => self.handle_initiate(now, from, packet, datagram),
@@ -143,7 +147,7 @@ impl Endpoint {
         }
         if initiated.reply_len > 0 {
             let reply = lease.narrow(0..initiated.reply_len);
-            self.outgoing.push_back(Transmit { to: from, lease: reply });
+            self.outgoing.push_back(Transmit { to: from, ecn: Ecn::NotEct, lease: reply });
         }
         Ok(())
     }
@@ -240,7 +244,7 @@ impl Endpoint {
         let to = peer.address;
         let buffer = lease.get_mut().expect("a buffer just taken has one holder");
         let len = peer.handshake.as_mut()?.poll_transmit(now, buffer)?;
-        Some(Transmit { to, lease: lease.view(0..len) })
+        Some(Transmit { to, ecn: Ecn::NotEct, lease: lease.view(0..len) })
     }
 
     pub(super) fn handle_peer_timeout(&mut self, now: Instant, slot: u32) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Endpoint, Event};
-use crate::buffer::Received;
+use crate::buffer::{Ecn, Received};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::PacketKind;
 use crate::time::Instant;
@@ -14,7 +14,7 @@ impl Endpoint {
     /// # Panics
     /// If another lease sees the train's buffer: datagrams are opened in place.
     pub fn handle_datagram(&mut self, now: Instant, received: Received) {
-        let Received { from, mut lease, segment_len } = received;
+        let Received { from, ecn, mut lease, segment_len } = received;
         let bytes = lease.get_mut().expect("a received buffer has one holder");
         if bytes.is_empty() {
             return self.drop_packet(DropReason::Empty);
@@ -23,7 +23,7 @@ impl Endpoint {
         let mut start = 0;
         for datagram in bytes.chunks_mut(segment_len.max(1)) {
             let end = start + datagram.len();
-            match self.handle_packet(now, from, datagram, start) {
+            match self.handle_packet(now, from, ecn, datagram, start) {
                 Ok(()) => {}
                 Err(DropReason::SessionUnknown) => {
                     misrouted = misrouted.or_else(|| Some((start..end, self.owner(datagram)?)));
@@ -41,7 +41,7 @@ impl Endpoint {
         }
         if let Some((range, shard)) = misrouted {
             let datagram = lease.view(range);
-            self.events.push_back(Event::Misrouted { from, datagram, shard });
+            self.events.push_back(Event::Misrouted { from, ecn, datagram, shard });
         }
     }
 
@@ -60,6 +60,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         from: SocketAddr,
+        ecn: Ecn,
         datagram: &mut [u8],
         offset: usize,
     ) -> Result<(), DropReason> {
@@ -88,7 +89,8 @@ impl Endpoint {
             }
             _ => return Err(DropReason::Unsupported),
         };
-        self.note_arrival(now, slot, number, packet.head.packet != PacketKind::Ack, asks_now);
+        let is_eliciting = packet.head.packet != PacketKind::Ack;
+        self.note_arrival(now, slot, number, ecn, (is_eliciting, asks_now));
         Ok(())
     }
 
@@ -99,14 +101,14 @@ impl Endpoint {
         now: Instant,
         slot: u32,
         number: Option<u64>,
-        is_eliciting: bool,
-        asks_now: bool,
+        ecn: Ecn,
+        (is_eliciting, asks_now): (bool, bool),
     ) {
         let Some(live) = self.lives.find_mut(slot) else { return };
         let arrival = live.arrivals;
         live.arrivals += 1;
         let number = number.unwrap_or(arrival);
-        live.session.received.on_received(now, number, is_eliciting, asks_now);
+        live.session.received.on_received(now, number, ecn, is_eliciting, asks_now);
         if !live.touched {
             live.touched = true;
             self.touched.push(slot);

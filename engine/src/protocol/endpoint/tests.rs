@@ -1,6 +1,7 @@
 //! Two endpoints on a virtual link: protocol tests as scripts.
 
 mod hostile;
+mod marks;
 mod segments;
 mod sequence;
 
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::*;
-use crate::buffer::Received;
+use crate::buffer::{Ecn, Received};
 use crate::limits::{ASK_AGAIN_MIN, DATAGRAM_LEN_MAX};
 use crate::protocol::session::{Identity, Mode, Offer, Outgoing, Suite, TrustPolicy};
 use crate::protocol::transaction::{Outcome, Priority, Stream, StreamKind};
@@ -65,11 +66,12 @@ impl Side {
         }
     }
 
-    fn receive(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    fn receive(&mut self, now: Instant, from: SocketAddr, ecn: Ecn, datagram: &[u8]) {
         let mut lease = self.pool.take().expect("the test's pool is large enough");
         lease.get_mut().unwrap()[..datagram.len()].copy_from_slice(datagram);
         let lease = lease.narrow(0..datagram.len());
-        self.endpoint.handle_datagram(now, Received::single(from, lease));
+        let received = Received { ecn, ..Received::single(from, lease) };
+        self.endpoint.handle_datagram(now, received);
     }
 
     fn drain_events(&mut self, now: Instant) {
@@ -129,8 +131,8 @@ type Judge = Box<dyn FnMut(u64) -> bool>;
 struct Pair {
     sides: [Side; 2],
     now: Instant,
-    /// Arrival, whether it goes to the second side, bytes.
-    link: VecDeque<(Instant, bool, Vec<u8>)>,
+    /// Arrival, whether it goes to the second side, mark and bytes.
+    link: VecDeque<(Instant, bool, Ecn, Vec<u8>)>,
     loses: Judge,
     one_way: Duration,
     /// Longer datagrams do not get through.
@@ -169,10 +171,10 @@ impl Pair {
 
     fn turn(&mut self) {
         while self.link.front().is_some_and(|entry| entry.0 <= self.now) {
-            let (_, to_second, bytes) = self.link.pop_front().unwrap();
+            let (_, to_second, ecn, bytes) = self.link.pop_front().unwrap();
             let (to, from) = if to_second { (1, 0) } else { (0, 1) };
             let from = self.sides[from].address;
-            self.sides[to].receive(self.now, from, &bytes);
+            self.sides[to].receive(self.now, from, ecn, &bytes);
         }
         for index in 0..2 {
             self.sides[index].endpoint.handle_timeout(self.now);
@@ -181,7 +183,8 @@ impl Pair {
                 self.sent += 1;
                 if !(self.loses)(self.sent) && transmit.lease.len() <= self.longest {
                     let at = self.now + self.one_way;
-                    self.link.push_back((at, index == 0, transmit.lease.to_vec()));
+                    let Transmit { ecn, lease, .. } = transmit;
+                    self.link.push_back((at, index == 0, ecn, lease.to_vec()));
                 }
             }
         }
@@ -639,7 +642,8 @@ fn train_is_told_in_its_order() {
     let mut lease = side.pool.take().unwrap();
     lease.get_mut().unwrap()[..train.len()].copy_from_slice(&train);
     let lease = lease.narrow(0..train.len());
-    side.endpoint.handle_datagram(pair.now, Received { from, lease, segment_len });
+    side.endpoint
+        .handle_datagram(pair.now, Received { from, ecn: Ecn::NotEct, lease, segment_len });
     let first = side.endpoint.poll_event();
     assert!(matches!(first, Some(Event::Messages(_))), "{first:?}");
     let second = side.endpoint.poll_event();
@@ -715,7 +719,7 @@ fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
         let live = pair.sides[0].endpoint.lives.find_mut(slot).unwrap();
         let sealed = live.session.seal(&mut buffer, 500..510, outgoing);
         let now = pair.now;
-        pair.sides[1].receive(now, from, &buffer[sealed.packet]);
+        pair.sides[1].receive(now, from, Ecn::NotEct, &buffer[sealed.packet]);
     };
     for (packet, body, reason) in [
         (PacketKind::Reset, BodyKind::Raw, DropReason::Unsupported),
@@ -734,7 +738,7 @@ fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
     let len = format!("{:03x}", datagram.len());
     datagram[7..10].copy_from_slice(len.as_bytes());
     let now = pair.now;
-    pair.sides[1].receive(now, from, &datagram);
+    pair.sides[1].receive(now, from, Ecn::NotEct, &datagram);
     let drops = &pair.sides[1].endpoint.counters().drops;
     assert_eq!(drops.get(DropReason::SessionUnknown), 1);
     pair.send(peer, ServiceKind::ExactlyOnce, b"still here");

@@ -161,9 +161,9 @@ impl Endpoint {
         let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
         let content = Some(Content::MtuProbe);
         let number = sealed.packet_number;
-        live.session.recovery.on_sent(now, number, bytes, SentKind::MtuProbe, content);
+        let ecn = live.session.recovery.on_sent(now, number, bytes, SentKind::MtuProbe, content);
         self.counters.packets_sent += 1;
-        Some(Transmit { to: live.session.address(), lease: lease.view(sealed.packet) })
+        Some(Transmit { to: live.session.address(), ecn, lease: lease.view(sealed.packet) })
     }
 
     /// The next message packet, if the window has room for it.
@@ -249,13 +249,13 @@ impl Endpoint {
             (true, _) => SentKind::Probe,
         };
         let content = is_tracked.then_some(Content::Unit { id, segment: 0, tries });
-        live.session.recovery.on_sent(now, number, bytes, kind, content);
+        let ecn = live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;
         self.counters.retransmissions += u64::from(tries > 1);
         let to = live.session.address();
         self.collect_outcomes(peer_slot);
-        Some(Transmit { to, lease })
+        Some(Transmit { to, ecn, lease })
     }
 
     /// The next segment of a message: copied into a buffer that it does not keep.
@@ -321,13 +321,13 @@ impl Endpoint {
             (true, _) => SentKind::Probe,
         };
         let content = is_tracked.then_some(Content::Unit { id, segment, tries });
-        live.session.recovery.on_sent(now, number, bytes, kind, content);
+        let ecn = live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;
         self.counters.retransmissions += u64::from(tries > 1);
         let to = live.session.address();
         self.collect_outcomes(peer_slot);
-        Some(Transmit { to, lease: lease.narrow(sealed.packet) })
+        Some(Transmit { to, ecn, lease: lease.narrow(sealed.packet) })
     }
 
     /// Asks the peer for its word when nothing else brings progress.

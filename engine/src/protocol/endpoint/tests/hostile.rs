@@ -18,7 +18,7 @@ impl Pair {
         let live = endpoint.lives.find_mut(slot).unwrap();
         let sealed = live.session.seal(&mut buffer, 500..end, outgoing);
         let (now, from) = (self.now, self.sides[0].address);
-        self.sides[1].receive(now, from, &buffer[sealed.packet]);
+        self.sides[1].receive(now, from, Ecn::NotEct, &buffer[sealed.packet]);
     }
 }
 

@@ -153,7 +153,7 @@ fn message_waits_for_its_grant_and_asks_when_that_is_lost() {
     // Everything the receiver says is lost for a while: grants too.
     pair.drive_for(Duration::from_micros(120));
     let link = std::mem::take(&mut pair.link);
-    pair.link = link.into_iter().filter(|(_, to_second, _)| *to_second).collect();
+    pair.link = link.into_iter().filter(|entry| entry.1).collect();
     pair.drive_for(Duration::from_secs(5));
     assert_eq!(pair.sides[1].messages.len(), 20);
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 20);

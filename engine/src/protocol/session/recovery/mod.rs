@@ -21,6 +21,7 @@
 //! busy-polling driver. PROTOCOL section 5 numbers them.
 
 mod congestion;
+mod ecn;
 mod mtu;
 mod numbers;
 mod pacer;
@@ -34,14 +35,17 @@ pub use received::ReceivedPackets;
 pub use rtt::Rtt;
 pub use sent::SentKind;
 
+use crate::buffer::Ecn;
 use crate::limits::{
     ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_RANGES_MAX, PACKET_THRESHOLD_MAX, PACKETS_IN_FLIGHT_MAX,
     PROBE_TIMEOUT_MAX,
 };
 use crate::protocol::drop_reason::DropReason;
+use crate::protocol::wire::control::EcnCounts;
 use crate::time::{Duration, Instant};
 use congestion::{AckSample, Congestion};
 use core::ops::RangeInclusive;
+use ecn::EcnPath;
 use numbers::PacketNumbers;
 use pacer::Pacer;
 use sent::{Sent, SentRing};
@@ -76,6 +80,9 @@ pub struct RecoveryConfig {
     pub datagram_len: DatagramLen,
     /// The finest timer of the driver: [`crate::limits::GRANULARITY`].
     pub granularity: Duration,
+    /// Whether packets may leave marked ECT(0). Without packet numbers on the wire nothing tells
+    /// what became of a mark.
+    pub ecn: bool,
 }
 
 /// The packet plane of one session. `C` says what a packet carried: a few references to the
@@ -92,6 +99,7 @@ pub struct Recovery<C> {
     congestion: Congestion,
     pacer: Pacer,
     mtu: MtuProbe,
+    ecn: EcnPath,
     largest_acked: Option<u64>,
     /// When the last eliciting packet was sent, or a probe was asked for.
     timer_base: Instant,
@@ -114,11 +122,13 @@ pub struct Recovery<C> {
     packets_spurious: u64,
 }
 
-/// The losses of one round trip, which cost one cut of the window.
+/// The losses and marks of one round trip, which cost one cut of the window.
 #[derive(Debug)]
 struct LossEvent {
     /// Packets sent until then belong to it.
     started: Instant,
+    /// A queue marked a packet: congestion, even if no packet was lost.
+    is_marked: bool,
     /// Packets given up in it and not acknowledged late.
     missing: u64,
     /// The controller before the cut.
@@ -159,6 +169,10 @@ pub struct RecoveryStatistics {
     pub packets_lost: u64,
     /// Of those, the ones that were acknowledged after all.
     pub packets_spurious: u64,
+    /// Times that losses or marks cut the window.
+    pub cuts: u32,
+    /// Whether packets leave marked ECT(0) and CE is heard.
+    pub is_ecn_capable: bool,
     /// The congestion window in bytes.
     pub window: u64,
     /// UDP payload bytes in flight.
@@ -194,6 +208,7 @@ impl<C: Copy> Recovery<C> {
             congestion,
             pacer,
             mtu,
+            ecn: EcnPath::new(config.ecn),
             largest_acked: None,
             timer_base: Instant::ZERO,
             use_of_window: UseOfWindow::default(),
@@ -218,8 +233,9 @@ impl<C: Copy> Recovery<C> {
         self.numbers.next(self.sent.oldest(), || congestion.window() / datagram_len)
     }
 
-    /// Records a packet that was handed to the driver, in the order of the numbers. `bytes` is its
-    /// UDP payload, `content` what to hand back when it is acknowledged or lost.
+    /// Records a packet that is handed to the driver, in the order of the numbers, and says with
+    /// which mark it leaves (PROTOCOL 5.26). `bytes` is its UDP payload, `content` what to hand
+    /// back when it is acknowledged or lost.
     pub fn on_sent(
         &mut self,
         now: Instant,
@@ -227,12 +243,13 @@ impl<C: Copy> Recovery<C> {
         bytes: u32,
         kind: SentKind,
         content: Option<C>,
-    ) {
+    ) -> Ecn {
         self.packets_sent += 1;
+        let mark = self.ecn.mark(kind != SentKind::AckOnly);
         if kind == SentKind::AckOnly {
             self.make_room(now, packet_number);
             self.sent.record(packet_number, Sent::new(now, bytes, kind, None));
-            return;
+            return mark;
         }
         if !self.sent.any_in_flight()
             && now.saturating_since(self.timer_base) > IDLE_RESTART.max(self.probe_timeout())
@@ -242,12 +259,15 @@ impl<C: Copy> Recovery<C> {
         self.make_room(now, packet_number);
         self.timer_base = now;
         self.pacer.on_sent(now, u64::from(bytes));
-        self.sent.record(packet_number, Sent::new(now, bytes, kind, content));
+        let mut sent = Sent::new(now, bytes, kind, content);
+        sent.is_marked = mark == Ecn::Ect0;
+        self.sent.record(packet_number, sent);
         self.use_of_window.on_sent(self.sent.bytes_in_flight());
+        mark
     }
 
-    /// Takes the packet ranges of an acknowledgement, the largest first, and how long the peer
-    /// held it back. What acknowledged packets carried is appended to `acked`, of packets taken
+    /// Takes the packet ranges of an acknowledgement, the largest first, how long the peer held it
+    /// back, and the marks that it counted. What acknowledged packets carried is appended to `acked`, of packets taken
     /// for lost to `lost`; both grow by no more than was in flight or given up.
     ///
     /// # Errors
@@ -261,6 +281,7 @@ impl<C: Copy> Recovery<C> {
         now: Instant,
         ranges: impl Iterator<Item = Result<RangeInclusive<u64>, DropReason>>,
         delay: Duration,
+        marks: Option<EcnCounts>,
         acked: &mut Vec<C>,
         lost: &mut Vec<C>,
     ) -> Result<AckOutcome, DropReason> {
@@ -288,12 +309,17 @@ impl<C: Copy> Recovery<C> {
 
         self.backoff = 0;
         self.probe_pulled = None;
+        let is_newest = self.largest_acked.is_none_or(|known| largest > known);
         self.largest_acked = Some(self.largest_acked.map_or(largest, |known| known.max(largest)));
         if let Some(sample) = settled.rtt {
             self.rtt.on_sample(now, sample, delay.min(self.config.ack_delay_max));
         }
         let undone = self.judge_spurious(now, &settled);
         let events = self.events;
+        if is_newest && self.ecn.on_report(settled.marked, marks) {
+            self.cut(now, settled.newest_marked);
+            self.event.iter_mut().for_each(|event| event.is_marked = true);
+        }
         let packets_lost = self.detect_lost(now, lost);
         // Everything acknowledged here was sent before a cut that was made just now.
         let grows =
@@ -336,6 +362,7 @@ impl<C: Copy> Recovery<C> {
         }
         if self.probe_deadline().is_some_and(|due| now >= due) {
             self.backoff = (self.backoff + 1).min(BACKOFF_MAX);
+            self.ecn.on_timeout(self.backoff);
             // Should the probes find no buffer, the next time-out still waits its turn.
             self.timer_base = now;
             self.probe_pulled = None;
@@ -440,6 +467,8 @@ impl<C: Copy> Recovery<C> {
             packets_sent: self.packets_sent,
             packets_lost: self.packets_lost,
             packets_spurious: self.packets_spurious,
+            cuts: self.events,
+            is_ecn_capable: self.ecn.is_capable(),
             window: self.congestion.window(),
             bytes_in_flight: self.sent.bytes_in_flight(),
             rtt_smoothed: self.rtt.smoothed(),
@@ -465,6 +494,10 @@ impl<C: Copy> Recovery<C> {
         self.sent.acknowledge(numbers, |number, sent, was_given_up| {
             settled.packets += 1;
             acked.extend(sent.content);
+            if sent.is_marked {
+                settled.marked += 1;
+                settled.newest_marked = settled.newest_marked.max(sent.at);
+            }
             if number == largest {
                 settled.rtt = Some(now.saturating_since(sent.at));
             }
@@ -503,6 +536,7 @@ impl<C: Copy> Recovery<C> {
         event.missing = event.missing.saturating_sub(settled.restored);
         let undo = settled.restored > 0
             && event.missing == 0
+            && !event.is_marked
             && now.saturating_since(event.started) <= within;
         if undo {
             // A window that was opened since is not closed by the undoing.
@@ -548,17 +582,15 @@ impl<C: Copy> Recovery<C> {
     fn give_up(&mut self, now: Instant, number: u64, run: &mut LostRun) -> Option<C> {
         let sent = *self.sent.sent(number);
         self.packets_lost += 1;
+        if sent.is_marked {
+            self.ecn.on_lost();
+        }
         if sent.kind == SentKind::MtuProbe {
             self.mtu.on_probe_lost(now);
             self.sent.give_up(number, 0);
             return sent.content;
         }
-        if self.event.as_ref().is_none_or(|event| sent.at > event.started) {
-            let before = self.congestion.clone();
-            self.event = Some(LossEvent { started: now, missing: 0, before });
-            self.events = self.events.wrapping_add(1).max(1);
-            self.congestion.on_congestion();
-        }
+        self.cut(now, sent.at);
         if let Some(event) = &mut self.event {
             event.missing += 1;
         }
@@ -576,6 +608,16 @@ impl<C: Copy> Recovery<C> {
         }
         self.sent.give_up(number, self.events);
         sent.content
+    }
+
+    /// Cuts the window, unless what was sent at `sent` belongs to the event of the last cut.
+    fn cut(&mut self, now: Instant, sent: Instant) {
+        if self.event.as_ref().is_none_or(|event| sent > event.started) {
+            let before = self.congestion.clone();
+            self.event = Some(LossEvent { started: now, is_marked: false, missing: 0, before });
+            self.events = self.events.wrapping_add(1).max(1);
+            self.congestion.on_congestion();
+        }
     }
 
     /// Frees the slot of `number`. Only a flood of acknowledgements over data that nobody
@@ -618,6 +660,9 @@ struct Settled {
     /// Bytes sent since the last cut: they let the window grow.
     growth_bytes: u64,
     rtt: Option<Duration>,
+    /// Packets that left marked, and when the last of them did.
+    marked: u64,
+    newest_marked: Instant,
     spurious: u64,
     /// Of the spurious ones, those of the present loss event.
     restored: u64,

@@ -9,7 +9,9 @@
 //! Whether to acknowledge is decided once for each batch of packets that the kernel handed over,
 //! not for each packet (TRANSPORT 3.2).
 
+use crate::buffer::Ecn;
 use crate::limits::{ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_RANGES_MAX, ACK_REPORTS_MAX, GRANULARITY};
+use crate::protocol::wire::control::EcnCounts;
 use crate::time::{Duration, Instant};
 use core::ops::RangeInclusive;
 
@@ -24,8 +26,9 @@ pub struct ReceivedPackets {
     largest_at: Instant,
     /// Packets that want an acknowledgement, since the last one was sent.
     pending: u32,
-    /// A hole opened or closed, or the peer asked.
+    /// A hole opened or closed, a queue marked a packet, or the peer asked.
     urgent: bool,
+    marks: EcnCounts,
     deadline: Option<Instant>,
     ack_every: u32,
     delay_max: Duration,
@@ -58,6 +61,7 @@ impl ReceivedPackets {
             largest_at: Instant::ZERO,
             pending: 0,
             urgent: false,
+            marks: EcnCounts::default(),
             deadline: None,
             ack_every: ACK_EVERY_MIN,
             delay_max,
@@ -76,15 +80,26 @@ impl ReceivedPackets {
         self.ack_every = ack_every.clamp(ACK_EVERY_MIN, ACK_EVERY_MAX);
     }
 
-    /// Takes an opened packet. `ack_eliciting`: anything but a pure acknowledgement.
-    /// `asks_now`: the last of a burst, of a kind that waits, or a probe.
+    /// Takes an opened packet that was never received before, and its mark. `ack_eliciting`:
+    /// anything but a pure acknowledgement. `asks_now`: the last of a burst, of a kind that waits,
+    /// or a probe.
     pub fn on_received(
         &mut self,
         now: Instant,
         packet_number: u64,
+        ecn: Ecn,
         ack_eliciting: bool,
         asks_now: bool,
     ) {
+        match ecn {
+            Ecn::NotEct => {}
+            Ecn::Ect0 => self.marks.ect0 += 1,
+            Ecn::Ect1 => self.marks.ect1 += 1,
+            Ecn::Ce => {
+                self.marks.ce += 1;
+                self.urgent = true;
+            }
+        }
         if ack_eliciting {
             self.pending = self.pending.saturating_add(1);
         }
@@ -166,6 +181,11 @@ impl ReceivedPackets {
         self.ranges.iter().rev().map(|range| range.first..=range.last)
     }
 
+    /// How many packets arrived with which mark, if any did (PROTOCOL 5.25).
+    pub fn marks(&self) -> Option<EcnCounts> {
+        (self.marks != EcnCounts::default()).then_some(self.marks)
+    }
+
     /// How long ago the largest number arrived: what the sender subtracts from its sample.
     pub fn largest_delay(&self, now: Instant) -> Duration {
         now.saturating_since(self.largest_at)
@@ -236,7 +256,7 @@ mod tests {
     fn with(numbers: impl IntoIterator<Item = u64>) -> ReceivedPackets {
         let mut received = ReceivedPackets::new(Duration::from_millis(25));
         for number in numbers {
-            received.on_received(T0, number, true, false);
+            received.on_received(T0, number, Ecn::NotEct, true, false);
         }
         received
     }
@@ -249,7 +269,7 @@ mod tests {
         assert!(!received.end_of_batch(T0), "nothing to say");
         assert_eq!(received.next_timeout(), None);
 
-        received.on_received(T0, 0, true, false);
+        received.on_received(T0, 0, Ecn::NotEct, true, false);
         assert!(!received.end_of_batch(T0));
         let deadline = T0 + Duration::from_millis(2);
         assert_eq!(received.next_timeout(), Some(deadline), "a quarter round trip");
@@ -258,20 +278,20 @@ mod tests {
         assert!(!received.is_ack_owed() && received.next_timeout().is_none());
 
         for number in 1..9 {
-            received.on_received(T0, number, true, false);
+            received.on_received(T0, number, Ecn::NotEct, true, false);
             assert!(!received.end_of_batch(T0));
         }
-        received.on_received(T0, 9, true, false);
+        received.on_received(T0, 9, Ecn::NotEct, true, false);
         assert!(received.end_of_batch(T0), "nine packets");
         received.on_ack_sent(None);
 
-        received.on_received(T0, 11, true, false);
+        received.on_received(T0, 11, Ecn::NotEct, true, false);
         assert!(received.end_of_batch(T0), "a hole opened");
         received.on_ack_sent(None);
-        received.on_received(T0, 10, true, false);
+        received.on_received(T0, 10, Ecn::NotEct, true, false);
         assert!(received.end_of_batch(T0), "it closed");
         received.on_ack_sent(None);
-        received.on_received(T0, 12, true, true);
+        received.on_received(T0, 12, Ecn::NotEct, true, true);
         assert!(received.end_of_batch(T0), "the packet asks");
     }
 
@@ -283,10 +303,30 @@ mod tests {
             received.tune(Duration::from_millis(1), asked);
             for number in 0..used {
                 assert!(!received.end_of_batch(T0), "{number} of {used}");
-                received.on_received(T0, number, true, false);
+                received.on_received(T0, number, Ecn::NotEct, true, false);
             }
             assert!(received.end_of_batch(T0));
         }
+    }
+
+    // PROTOCOL 5.25
+    #[test]
+    fn marks_are_counted_and_a_queue_that_fills_up_is_told_at_once() {
+        let mut received = ReceivedPackets::new(Duration::from_millis(25));
+        received.on_received(T0, 0, Ecn::NotEct, true, false);
+        assert_eq!(received.marks(), None);
+        for (number, ecn) in [(1, Ecn::Ect0), (2, Ecn::Ect1), (3, Ecn::Ect0)] {
+            received.on_received(T0, number, ecn, true, false);
+        }
+        assert!(!received.end_of_batch(T0));
+        received.on_received(T0, 4, Ecn::Ce, true, false);
+        assert!(received.end_of_batch(T0));
+        assert_eq!(received.marks(), Some(EcnCounts { lane: 0, ect0: 2, ect1: 1, ce: 1 }));
+        received.on_ack_sent(None);
+        assert!(!received.end_of_batch(T0), "told once");
+        received.on_received(T0, 5, Ecn::Ce, false, false);
+        assert!(!received.end_of_batch(T0), "an acknowledgement is no reason for another");
+        assert_eq!(received.marks().map(|marks| marks.ce), Some(2));
     }
 
     // PROTOCOL 5.4
@@ -294,10 +334,10 @@ mod tests {
     fn acknowledgements_are_not_acknowledged() {
         let mut received = ReceivedPackets::new(Duration::from_millis(25));
         for number in [0, 1, 2, 5, 9, 3] {
-            received.on_received(T0, number, false, false);
+            received.on_received(T0, number, Ecn::NotEct, false, false);
             assert!(!received.end_of_batch(T0) && received.next_timeout().is_none());
         }
-        received.on_received(T0, 10, true, false);
+        received.on_received(T0, 10, Ecn::NotEct, true, false);
         assert!(received.end_of_batch(T0), "the holes are reported with the first that wants it");
         assert_eq!(ranges(&received), [9..=10, 5..=5, 0..=3]);
     }
@@ -319,7 +359,7 @@ mod tests {
             received.on_ack_sent(None);
             assert_eq!(received.ranges().count(), 3);
         }
-        received.on_received(T0, 5, true, false);
+        received.on_received(T0, 5, Ecn::NotEct, true, false);
         received.on_ack_sent(None);
         assert_eq!(ranges(&received), [3..=6], "reported sixteen times; the other one changed");
         for _ in 0..100 {
@@ -333,7 +373,7 @@ mod tests {
     fn confirmed_ranges_are_not_reported_again() {
         let mut received = with([0, 2, 4]);
         received.on_ack_sent(Some(77));
-        received.on_received(T0, 6, true, false);
+        received.on_received(T0, 6, Ecn::NotEct, true, false);
         received.on_ack_acked(78);
         assert_eq!(received.ranges().count(), 4, "an unknown packet confirms nothing");
         received.on_ack_acked(77);
@@ -345,7 +385,7 @@ mod tests {
     #[test]
     fn delay_counts_from_the_largest_number() {
         let mut received = with([4]);
-        received.on_received(T0 + Duration::from_millis(3), 2, true, false);
+        received.on_received(T0 + Duration::from_millis(3), 2, Ecn::NotEct, true, false);
         assert_eq!(received.largest_delay(T0 + Duration::from_millis(5)), Duration::from_millis(5));
     }
 
@@ -399,7 +439,7 @@ mod tests {
                     0 => received.on_ack_sent(Some(number)),
                     1 => received.on_ack_acked(number),
                     2 => { received.end_of_batch(Instant::from_nanos(number)); }
-                    _ => received.on_received(T0, number, eliciting, false),
+                    _ => received.on_received(T0, number, Ecn::NotEct, eliciting, false),
                 }
                 let listed = ranges(&received);
                 prop_assert!(listed.len() <= ACK_RANGES_MAX);

@@ -38,12 +38,14 @@ pub(super) struct Sent<C> {
     pub(super) loss_event: u32,
     pub(super) kind: SentKind,
     acked: bool,
+    /// It left marked ECT(0).
+    pub(super) is_marked: bool,
     pub(super) content: Option<C>,
 }
 
 impl<C> Sent<C> {
     pub(super) fn new(at: Instant, bytes: u32, kind: SentKind, content: Option<C>) -> Self {
-        Self { at, bytes, loss_event: 0, kind, acked: false, content }
+        Self { at, bytes, loss_event: 0, kind, acked: false, is_marked: false, content }
     }
 
     /// A slot that holds no packet.

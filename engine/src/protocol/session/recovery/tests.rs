@@ -1,5 +1,7 @@
 //! The packet plane as a whole: scripts against its rules, and a session over a lossy path.
 
+mod marks;
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,6 +17,7 @@ fn config() -> RecoveryConfig {
         initial_rtt: Duration::from_millis(333),
         datagram_len: DatagramLen::Fixed(LEN as usize),
         granularity: crate::limits::GRANULARITY,
+        ecn: true,
     }
 }
 
@@ -80,6 +83,7 @@ impl Fixture {
             now,
             ranges.iter().cloned().map(Ok),
             Duration::ZERO,
+            None,
             &mut self.acked,
             &mut self.lost,
         )
@@ -89,7 +93,7 @@ impl Fixture {
     fn ack(&mut self, now: Instant, ranges: &[RangeInclusive<u64>]) -> AckOutcome {
         let mut received = ReceivedPackets::new(DELAY_MAX);
         for number in ranges.iter().flat_map(|range| self.sent.range(range.clone())) {
-            received.on_received(now, *number, true, false);
+            received.on_received(now, *number, Ecn::NotEct, true, false);
         }
         let ranges: Vec<_> = received.ranges().collect();
         self.try_ack(now, &ranges).expect("an honest acknowledgement")
@@ -167,8 +171,14 @@ fn more_ranges_than_the_bound_are_a_violation_and_decoder_errors_pass_through() 
     let mut fixture = Fixture::new();
     fixture.burst(at(0), 2);
     let broken = [Ok(1..=1), Err(DropReason::BodyMalformed)].into_iter();
-    let outcome =
-        fixture.recovery.on_ack(at(9), broken, Duration::ZERO, &mut Vec::new(), &mut Vec::new());
+    let outcome = fixture.recovery.on_ack(
+        at(9),
+        broken,
+        Duration::ZERO,
+        None,
+        &mut Vec::new(),
+        &mut Vec::new(),
+    );
     assert_eq!(outcome, Err(DropReason::BodyMalformed));
 }
 
@@ -218,7 +228,7 @@ fn overstated_ack_delay_is_limited_to_what_the_peer_promised() {
     let ranges = [Ok(one(number))].into_iter();
     let hour = Duration::from_secs(3_600);
     let (acked, lost) = (&mut Vec::new(), &mut Vec::new());
-    fixture.recovery.on_ack(at(200), ranges, hour, acked, lost).expect("honest ranges");
+    fixture.recovery.on_ack(at(200), ranges, hour, None, acked, lost).expect("honest ranges");
     // 40 ms * 7/8 + (100 - 25) ms / 8
     assert_eq!(fixture.recovery.rtt().smoothed(), Duration::from_micros(44_375));
 }
@@ -435,7 +445,7 @@ fn threshold_never_exceeds_its_bound() {
     let sent = fixture.burst(at(0), 300);
     let ranges: Vec<_> = fixture.recovery.oldest_in_flight().skip(1).collect();
     let mut received = ReceivedPackets::new(DELAY_MAX);
-    ranges.iter().for_each(|&number| received.on_received(at(0), number, true, false));
+    ranges.iter().for_each(|&number| received.on_received(at(0), number, Ecn::NotEct, true, false));
     let listed: Vec<_> = received.ranges().collect();
     fixture.ack(at(40), &listed);
     fixture.ack(at(41), &[one(sent[0])]);
@@ -624,7 +634,7 @@ fn drive(mut path: impl FnMut() -> Option<Duration>, packets: usize, seed: u64) 
     let mut probes = 0;
     for _ in 0..200_000 {
         while let Some(entry) = to_peer.first_entry().filter(|entry| entry.key().0 <= now) {
-            received.on_received(now, entry.remove(), true, false);
+            received.on_received(now, entry.remove(), Ecn::NotEct, true, false);
         }
         received.tune(RTT, fixture.recovery.ack_every());
         if received.end_of_batch(now) {
@@ -644,6 +654,7 @@ fn drive(mut path: impl FnMut() -> Option<Duration>, packets: usize, seed: u64) 
                     now,
                     ranges.into_iter().map(Ok),
                     delay,
+                    None,
                     &mut fixture.acked,
                     &mut fixture.lost,
                 )
