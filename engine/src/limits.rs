@@ -166,8 +166,8 @@ pub const MESSAGE_LEN_MAX: usize = 64 << 20;
 /// Messages in segments under way from one peer, each way of a transaction: their number only
 /// bounds the memory of lists, their bytes are bounded by credit.
 pub const ASSEMBLIES_MAX: usize = 1_024;
-/// How long a receiver keeps an incomplete message of a level that is not sent again for ever,
-/// without another segment of it.
+/// How long a receiver keeps an incomplete message of a level that is not reported on without
+/// another segment of it, and how long its sender waits for a grant.
 pub const ASSEMBLY_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of memory of complete messages that is kept for the next ones.
 pub const BLOCKS_SPARE_LEN: usize = 64 << 20;

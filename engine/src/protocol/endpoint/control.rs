@@ -101,17 +101,11 @@ impl Endpoint {
         }
         let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
         let peer = live.peer;
-        self.collect_outcomes(peer);
-        // Heard but not reported on: holes keep a report short, and our mark can close them.
-        let association = self.peers.find(peer).and_then(|peer| peer.association.as_ref());
-        let stuck = association.is_some_and(|association| {
-            let outbox = &association.outbox;
-            let is_news = is_full || outbox.low_water() > association.low_water_told;
-            outbox.awaits_report() && is_news
-        });
-        if stuck {
+        let association = self.peers.find_mut(peer).and_then(|peer| peer.association.as_mut());
+        if association.is_some_and(|association| association.is_worth_asking(is_full)) {
             self.ask_for_report(peer);
         }
+        self.collect_outcomes(peer);
         self.mark_ready(peer);
         Ok(asks)
     }

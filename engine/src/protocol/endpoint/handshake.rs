@@ -354,6 +354,7 @@ impl Endpoint {
             low_water_told: 0,
             credit_told: 0,
             starved_at: Instant::ZERO,
+            barren_reports: 0,
             resume: super::Resume::default(),
         };
         self.peers.find_mut(peer_slot).expect("a session has a peer").association =

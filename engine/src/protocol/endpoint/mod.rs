@@ -40,7 +40,7 @@ use self::timers::Timers;
 use crate::buffer::{Blocks, Lease, Pool, Transmit};
 use crate::limits::{
     CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, GRANULARITY, PACKETS_IN_FLIGHT_MAX,
-    TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
+    TRAIN_SEGMENTS_MAX, TRANSACTION_RANGES_MAX, TURN_PACKETS_MAX,
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
@@ -111,6 +111,8 @@ struct Association {
     credit_told: u64,
     /// When the peer was last asked for credit because there was none left.
     starved_at: Instant,
+    /// Full reports, one after the other, that told nothing new.
+    barren_reports: u64,
     /// Where reports go on that did not fit the last acknowledgement.
     resume: Resume,
 }
@@ -123,12 +125,25 @@ impl Association {
     }
 
     /// When to ask the peer for its word, because nothing else brings progress: some message waits
-    /// for a grant or for a request, and nothing is on its way.
+    /// for a grant, a request or a report, and nothing is on its way.
     fn asks_at(&self, session: &Session<Content>) -> Option<Instant> {
-        let waits = self.outbox.depends_on_peer()
+        let waits = (self.outbox.depends_on_peer() || self.outbox.awaits_report())
             && !self.outbox.has_backlog()
             && session.recovery.in_flight_bytes() == 0;
         waits.then(|| self.starved_at + session.recovery.probe_timeout())
+    }
+
+    /// Whether to ask for another report at once, after one with lists as long as they may be if
+    /// it `is_full`: messages were heard of and not reported on, and the next report may tell of
+    /// them, because it goes on where this one ended or because our mark shortens it. When a
+    /// whole round of lists told nothing new, the rest is time (PROTOCOL 6.6).
+    fn is_worth_asking(&mut self, is_full: bool) -> bool {
+        let round = self.outbox.outstanding() / TRANSACTION_RANGES_MAX as u64 + 1;
+        let is_barren = is_full && !self.outbox.has_outcome();
+        self.barren_reports = if is_barren { self.barren_reports + 1 } else { 0 };
+        let goes_on = is_full && self.barren_reports <= round;
+        let is_news = goes_on || self.outbox.low_water() > self.low_water_told;
+        self.outbox.awaits_report() && is_news
     }
 }
 

@@ -337,6 +337,7 @@ impl Endpoint {
         let Some(association) = peer.association.as_mut() else { return };
         if association.asks_at(&live.session).is_some_and(|at| at <= now) {
             association.starved_at = now;
+            association.barren_reports = 0;
             self.ask_for_report(slot);
         }
     }

@@ -320,14 +320,15 @@ impl Assemblies {
         }
     }
 
-    /// Forgets messages that are not sent again for ever and of which nothing came for long.
+    /// Forgets messages that are not reported on and of which nothing came for long.
     /// Returns one whose pieces were handed over; call again until there is none.
     pub fn sweep(&mut self, now: Instant) -> Option<AssemblyKey> {
         if self.sweep_at.is_none_or(|at| at > now) {
             return None;
         }
         let is_stale = |assembly: &Assembly| {
-            assembly.retry != Retry::Forever && assembly.touched_at + ASSEMBLY_PATIENCE <= now
+            matches!(assembly.retry, Retry::Copies | Retry::Never)
+                && assembly.touched_at + ASSEMBLY_PATIENCE <= now
         };
         while let Some(key) = self.list.iter().find(|(_, a)| is_stale(a)).map(|(&key, _)| key) {
             if self.forget(key) {

@@ -82,6 +82,8 @@ pub struct Outbox {
     /// Bytes that may be unresolved at once.
     bytes_max: u64,
     bytes_unresolved: u64,
+    /// Bytes of replies that the peer may not have yet.
+    reply_bytes: u64,
     resolved: BitRing,
     own: Units,
     replies: Units,
@@ -115,6 +117,7 @@ impl Outbox {
             credit,
             bytes_max,
             bytes_unresolved: 0,
+            reply_bytes: 0,
             resolved: BitRing::new(config.window),
             own: Units::default(),
             replies: Units::default(),
@@ -205,7 +208,13 @@ impl Outbox {
         if self.replies.len() >= self.config.window as usize {
             return Err(PushError::NoTransaction);
         }
-        self.write(now, pool, Direction::Reply, &options, transaction, 0, message, room)
+        let bytes = message.len() as u64;
+        if self.reply_bytes > 0 && self.reply_bytes + bytes > self.bytes_max {
+            return Err(PushError::NoBytes);
+        }
+        self.write(now, pool, Direction::Reply, &options, transaction, 0, message, room)?;
+        self.reply_bytes += bytes;
+        Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two callers above are its interface")]
@@ -404,7 +413,7 @@ impl Outbox {
         let Some(unit) = self.unit(id) else { return false };
         match id.direction {
             Direction::Reply if unit.transactions().end <= low => {
-                unit.finish();
+                self.finish_reply(id.index);
                 self.replies.trim();
                 true
             }
@@ -558,6 +567,11 @@ impl Outbox {
         let quarter = u64::from(self.config.window) / 4;
         self.credit.saturating_sub(self.next_transaction) < quarter
             && self.low_water() - told >= quarter
+    }
+
+    /// Whether sends ended that nobody was told of yet.
+    pub fn has_outcome(&self) -> bool {
+        !self.outcomes.is_empty()
     }
 
     /// Whether the peer has packets of ours whose messages it did not report on.

@@ -36,6 +36,8 @@ pub struct UnitId {
 /// Where a unit stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
+    /// The peer has every message of it whose end is not known, and will tell.
+    Accepted,
     /// Takes more messages.
     Open,
     /// Waits for its turn to leave, for the first time or again.
@@ -187,8 +189,7 @@ impl Unit {
     /// Until when it waits for a grant without which its next segment does not leave. `None`: it
     /// does not wait, or as long as its session lives.
     pub(super) fn grant_patience_ends(&self) -> Option<Instant> {
-        let has_patience =
-            matches!(self.features.retry, Retry::Copies | Retry::Finite | Retry::Never);
+        let has_patience = matches!(self.features.retry, Retry::Copies | Retry::Never);
         let waits = self.segmented.as_ref().is_some_and(|message| message.awaits_grant());
         (has_patience && waits).then(|| self.sent_at + ASSEMBLY_PATIENCE)
     }

@@ -135,7 +135,7 @@ fn grants_go_to_the_messages_with_the_least_to_come() {
 }
 
 #[test]
-fn incomplete_message_of_a_finite_level_is_forgotten_after_its_patience() {
+fn incomplete_message_is_forgotten_after_its_patience_if_its_level_is_not_reported_on() {
     // PROTOCOL 6.19
     let mut assemblies = Assemblies::new(10_000, 10_000);
     let piece_body = body(2_500, 0, 3);
@@ -148,6 +148,12 @@ fn incomplete_message_of_a_finite_level_is_forgotten_after_its_patience() {
     let at = assemblies.next_timeout().unwrap();
     assert_eq!(assemblies.sweep(at), None);
     assert_eq!(assemblies.used(), 2_500);
+    // Its sender takes what was acknowledged as there, and does not send it again.
+    let finite = AssemblyKey { transaction: 9, ..KEY };
+    let row = features(ServiceKind::AtMostOnce);
+    assemblies.accept(at, finite, row, &piece, &blocks).unwrap();
+    assert_eq!(assemblies.sweep(at + ASSEMBLY_PATIENCE), None);
+    assert!(assemblies.contains(finite));
 }
 
 proptest! {

@@ -25,7 +25,7 @@ impl Outbox {
         }
         match id.direction {
             Direction::Reply => {
-                unit.finish();
+                self.finish_reply(id.index);
                 self.replies.trim();
             }
             Direction::Own if unit.state.is_unsettled() => {
@@ -45,7 +45,7 @@ impl Outbox {
         let low = self.peer_low_water;
         let Some(unit) = self.unit(id) else { return false };
         if id.direction == Direction::Reply && unit.transactions().end <= low {
-            unit.finish();
+            self.finish_reply(id.index);
             self.replies.trim();
             return false;
         }
@@ -69,6 +69,16 @@ impl Outbox {
             AfterLoss::Nothing => {}
         }
         after == AfterLoss::Again
+    }
+
+    /// Nobody waits for this reply any more.
+    pub(super) fn finish_reply(&mut self, index: u64) {
+        let Some(unit) = self.replies.find(index) else { return };
+        if unit.state != State::Finished {
+            let payload = unit.payload;
+            unit.finish();
+            self.reply_bytes -= payload;
+        }
     }
 
     /// The session in which this unit left last is over: what the peer does not have leaves again.
@@ -175,15 +185,22 @@ impl Outbox {
             if transactions.start >= range.end {
                 break;
             }
-            let is_covered = range.start <= transactions.start && transactions.end <= range.end;
-            if is_covered && unit.features.ack && unit.state.is_unsettled() {
-                if !unit.has_left() {
-                    return Err(DropReason::AckInvalid);
-                }
-                unit.state = State::Heard;
-                unit.release_buffer();
-                self.unreported += usize::from(!unit.features.reply);
+            // What of the unit has no end yet lies in the range.
+            let is_covered = range.start
+                <= self.resolved.next_clear(transactions.start, transactions.end)
+                && self.resolved.next_clear(range.end, transactions.end) >= transactions.end;
+            if !is_covered || !unit.features.ack {
+                continue;
             }
+            match unit.state {
+                State::InFlight | State::Ready if unit.has_left() => {}
+                State::InFlight | State::Ready => return Err(DropReason::AckInvalid),
+                State::Heard if unit.features.reply => {}
+                State::Heard => self.unreported -= 1,
+                State::Accepted | State::Finished | State::Open => continue,
+            }
+            unit.state = State::Accepted;
+            unit.release_buffer();
         }
         Ok(())
     }
@@ -264,7 +281,7 @@ impl Outbox {
             if unit.state == State::Open || unit.transactions().end > low {
                 break;
             }
-            unit.finish();
+            self.finish_reply(index);
         }
         self.replies.trim();
     }
@@ -276,7 +293,7 @@ impl Outbox {
             let transactions = unit.transactions();
             let covered = range.start <= transactions.start && transactions.end <= range.end;
             if covered && unit.state != State::Open {
-                unit.finish();
+                self.finish_reply(index);
             }
         }
         self.replies.trim();
@@ -353,7 +370,7 @@ impl Outbox {
             self.resolve(index, transactions, service, outcome);
         }
         for index in self.replies.indices() {
-            self.replies.find(index).expect("the index is in range").finish();
+            self.finish_reply(index);
         }
         self.open = [None; 2];
         self.schedule.clear();
@@ -375,7 +392,7 @@ impl Outbox {
                 self.settle();
             }
             Direction::Reply => {
-                unit.finish();
+                self.finish_reply(id.index);
                 self.replies.trim();
             }
         }

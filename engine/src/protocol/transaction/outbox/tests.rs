@@ -287,3 +287,42 @@ fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever(
         assert_eq!(fixture.outcomes(), if is_given_up { &given_up[..] } else { &[] });
     }
 }
+
+#[test]
+fn replies_outstanding_are_bounded_by_the_bytes_that_the_requester_reserves() {
+    // PROTOCOL 6.11
+    let mut fixture = Fixture::new(false);
+    let reply = |fixture: &mut Fixture, transaction, len| {
+        let Fixture { outbox, pool, .. } = fixture;
+        outbox.push_reply(NOW, pool, transaction, (&vec![7; len]).into(), ROOM)
+    };
+    assert_eq!(reply(&mut fixture, 0, 900), Ok(()));
+    assert_eq!(reply(&mut fixture, 1, 9_101), Err(PushError::NoBytes));
+    assert_eq!(reply(&mut fixture, 1, 900), Ok(()));
+    fixture.send(NOW).unwrap();
+    fixture.outbox.on_peer_low_water(2);
+    assert_eq!(reply(&mut fixture, 2, 10_000), Ok(()));
+    assert_eq!(reply(&mut fixture, 3, 1), Err(PushError::NoBytes));
+    fixture.outbox.abandon();
+    assert_eq!(reply(&mut fixture, 0, 10_000), Ok(()));
+}
+
+#[test]
+fn report_on_what_is_accepted_or_done_is_not_awaited_any_more() {
+    // PROTOCOL 6.6 and 6.30
+    let mut fixture = Fixture::new(true);
+    for _ in 0..3 {
+        fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
+    }
+    let (id, _) = fixture.send(NOW).unwrap();
+    fixture.outbox.on_packet_acked(id, 0);
+    assert!(fixture.outbox.awaits_report());
+    fixture.outbox.on_accepted(1..2).unwrap();
+    assert!(fixture.outbox.awaits_report(), "0 and 2 are not spoken of");
+    fixture.outbox.on_done(0..1).unwrap();
+    fixture.outbox.on_accepted(1..3).unwrap();
+    assert!(!fixture.outbox.awaits_report());
+    fixture.outbox.on_done(0..3).unwrap();
+    assert!(!fixture.outbox.awaits_report());
+    assert_eq!(fixture.outcomes(), [(0, 3, Outcome::Delivered)]);
+}
