@@ -1,5 +1,7 @@
 //! What happened, as one number, so that two runs can be compared; and in words, if asked for.
 
+use raet::protocol::wire::control::Blocks;
+use raet::protocol::wire::{AuthKind, BodyKind, split};
 use raet::time::Instant;
 
 /// A run's history.
@@ -36,6 +38,12 @@ impl Trace {
             let end = end.unwrap_or_else(|| bytes.len().min(40));
             let head = String::from_utf8_lossy(&bytes[..end]);
             println!("{:>16} node {node} {what} {} {head}", now.as_nanos(), bytes.len());
+            if let Ok(packet) = split(bytes)
+                && (packet.head.auth, packet.head.body) == (AuthKind::None, BodyKind::Control)
+            {
+                let blocks = Blocks::new(&bytes[packet.body()]);
+                println!("{:>23} {:?}", "", blocks.collect::<Vec<_>>());
+            }
         }
     }
 

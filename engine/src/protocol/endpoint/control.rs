@@ -90,9 +90,9 @@ impl Endpoint {
                 Block::MissingSegments(missing) => {
                     let round_trip = live.session.recovery.rtt().smoothed();
                     let outbox = &mut association.outbox;
-                    if missing.initiator == Initiator::Receiver {
-                        outbox.on_missing(now, missing.transaction, missing.iter(), round_trip);
-                    }
+                    let message = (direction(missing.initiator), missing.transaction);
+                    let end = missing.end;
+                    outbox.on_missing(now, message, end, missing.iter(), round_trip);
                 }
                 Block::Ping => asks = true,
                 Block::EcnCounts(counts) => marks = Some(counts),

@@ -153,12 +153,16 @@ impl Segmented {
         *state
     }
 
-    /// A packet with this segment arrived. Returns whether the peer has all of them.
-    pub(super) fn on_heard(&mut self, segment: u32) -> bool {
-        let Some(state) = self.states.get_mut(segment as usize) else { return false };
-        if *state != HEARD {
-            *state = HEARD;
-            self.heard += 1;
+    /// These segments arrived. Returns whether the peer has all of them.
+    pub(super) fn on_heard(&mut self, segments: std::ops::RangeInclusive<u32>) -> bool {
+        let end = (*segments.end()).min(self.count() - 1);
+        for segment in *segments.start()..=end {
+            let state = &mut self.states[segment as usize];
+            // What never left cannot have arrived.
+            if *state != HEARD && *state != 0 {
+                *state = HEARD;
+                self.heard += 1;
+            }
         }
         self.heard == self.count()
     }
@@ -264,7 +268,7 @@ mod tests {
         assert_eq!(segmented.on_lost(0, 1, 8), AfterLoss::Again);
         assert_eq!(segmented.on_lost(1, 1, 8), AfterLoss::Again);
         assert_eq!(segmented.on_lost(1, 1, 8), AfterLoss::Nothing);
-        segmented.on_heard(0);
+        segmented.on_heard(0..=0);
         assert_eq!(segmented.due(), Some(1));
         assert_eq!(segmented.on_sent(1), 2);
         assert_eq!(segmented.on_lost(1, 1, 8), AfterLoss::Nothing);

@@ -19,10 +19,16 @@ impl Outbox {
             return; // Every copy leaves, whatever arrives.
         }
         if let Some(segmented) = unit.segmented.as_mut()
-            && !segmented.on_heard(segment)
+            && !segmented.on_heard(segment..=segment)
         {
             return;
         }
+        self.on_whole_heard(id);
+    }
+
+    /// The peer has every packet of a unit.
+    fn on_whole_heard(&mut self, id: UnitId) {
+        let Some(unit) = self.unit(id) else { return };
         match id.direction {
             Direction::Reply => {
                 self.finish_reply(id.index);
@@ -105,32 +111,48 @@ impl Outbox {
         }
     }
 
-    /// The receiver misses segments of our `transaction`, or, with none named, all of it. Levels
-    /// that are sent again on request go again, unless they did within a round trip.
+    /// The receiver tells of a message: below `end` it misses the segments in `ranges` and has the
+    /// others; it has nothing of it if `end` is 0. What it misses leaves again in levels that are
+    /// sent again on request, unless they left within a round trip.
     pub fn on_missing(
         &mut self,
         now: Instant,
-        transaction: u64,
+        (direction, transaction): (Direction, u64),
+        end: u32,
         ranges: impl Iterator<Item = RangeInclusive<u32>>,
         round_trip: Duration,
     ) {
-        let Some(id) = self.find_transaction(Direction::Own, transaction) else { return };
+        let Some(id) = self.find_transaction(direction, transaction) else { return };
         let unit = self.unit(id).expect("just found");
-        if unit.features.retry != Retry::Requested || unit.sent_at + round_trip > now {
-            return; // The packet plane knows what was lost, or the last try is on its way.
-        }
-        if let Some(segmented) = unit.segmented.as_mut() {
-            let mut is_all = true;
-            for range in ranges {
-                is_all = false;
+        // Elsewhere the packet plane knows what was lost; or the last try is on its way.
+        let is_request =
+            unit.features.retry == Retry::Requested && unit.sent_at + round_trip <= now;
+        let Some(segmented) = unit.segmented.as_mut() else {
+            if is_request && unit.state == State::InFlight {
+                self.send_again(id);
+            }
+            return;
+        };
+        let (mut start, mut is_whole) = (0, false);
+        for range in ranges {
+            if start < *range.start() {
+                is_whole |= segmented.on_heard(start..=*range.start() - 1);
+            }
+            start = *range.end() + 1;
+            if is_request {
                 segmented.on_request(range);
             }
-            if is_all {
-                segmented.on_session_lost();
-            }
-            self.wake(id);
-        } else if unit.state == State::InFlight {
-            self.send_again(id);
+        }
+        if is_request && start == 0 {
+            segmented.on_session_lost();
+        }
+        if start < end {
+            is_whole |= segmented.on_heard(start..=end - 1);
+        }
+        let is_reported_on = unit.features.ack;
+        self.wake(id);
+        if is_whole && is_reported_on {
+            self.on_whole_heard(id);
         }
     }
 

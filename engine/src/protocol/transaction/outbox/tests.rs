@@ -266,6 +266,34 @@ fn reliable_stream_knows_no_deadline() {
 }
 
 #[test]
+fn segments_that_the_receiver_says_it_has_do_not_leave_again() {
+    // PROTOCOL 6.14 and 6.27
+    let mut fixture = Fixture::new(true);
+    fixture.outbox.on_credit(64, 1 << 20);
+    let options = SendOptions::new(ServiceKind::Sequence).stream(StreamKind::LossyOnRequest, 0);
+    fixture.outbox.push(NOW, &fixture.pool, &options, (&vec![7; 5_000]).into(), ROOM).unwrap();
+    let leave = |fixture: &mut Fixture| {
+        let mut left = Vec::new();
+        while let Some(id) = fixture.outbox.next(NOW) {
+            let (segment, _) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
+            fixture.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
+            left.push(segment);
+        }
+        left
+    };
+    let count = u32::try_from(leave(&mut fixture).len()).unwrap();
+    let message = (Direction::Own, 0);
+    let later = NOW + ROUND_TRIP;
+    fixture.outbox.on_missing(later, message, 4, std::iter::once(1..=2), ROUND_TRIP);
+    assert_eq!(leave(&mut fixture), [1, 2]);
+    fixture.outbox.on_missing(later, message, 4, std::iter::empty(), ROUND_TRIP);
+    assert_eq!(leave(&mut fixture), (4..count).collect::<Vec<_>>(), "what was not spoken of");
+    fixture.outbox.on_missing(later, message, count, std::iter::empty(), ROUND_TRIP);
+    assert!(leave(&mut fixture).is_empty());
+    assert!(fixture.outbox.awaits_report());
+}
+
+#[test]
 fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever() {
     // PROTOCOL 6.19
     let cases = [(ServiceKind::Maybe, true), (ServiceKind::ExactlyOnce, false)];
