@@ -9,6 +9,7 @@ use raet::limits::GRANULARITY;
 use raet::protocol::session::recovery::{
     CongestionConfig, DatagramLen, ReceivedPackets, Recovery, RecoveryConfig, SentKind,
 };
+use raet::protocol::wire::control::AckFrequency;
 use raet::time::{Duration, Instant};
 use std::hint::black_box;
 use std::ops::RangeInclusive;
@@ -108,7 +109,7 @@ fn received_packets(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(64));
     for (name, hole_every) in [("in_order", u64::MAX), ("one_percent_lost", 100)] {
         let mut received = ReceivedPackets::new(Duration::from_millis(1));
-        received.tune(RTT, 64);
+        received.on_ack_frequency(None, AckFrequency { lane: 0, packets: 64, delay: RTT });
         let (mut now, mut number) = (Instant::from_nanos(1), 0u64);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -122,10 +122,14 @@ pub const PACKET_THRESHOLD_MAX: u64 = 64;
 /// Acknowledgements that repeat a range of packet numbers below the largest: a range is then
 /// known, or one loss more or less does not matter (PROTOCOL 5.5).
 pub const ACK_REPORTS_MAX: u8 = 16;
-/// Packets after which a receiver acknowledges, at least. Fewer would put an acknowledgement
-/// beside every second packet of a request/response exchange, whose packets ask for none.
-pub const ACK_EVERY_MIN: u32 = 8;
-/// Packets after which a receiver acknowledges at most (PROTOCOL 5.3).
+/// Packets after which a receiver acknowledges, at least (PROTOCOL 5.33): a sender with a window of
+/// a few packets waits for it.
+pub const ACK_EVERY_MIN: u32 = 2;
+/// Packets after which a receiver acknowledges a sender that does not wait for its window, at
+/// least. Fewer would put an acknowledgement beside every second packet of a request/response
+/// exchange, whose packets ask for none.
+pub const ACK_EVERY_RELAXED: u32 = 8;
+/// Packets after which a receiver acknowledges at most (PROTOCOL 5.33).
 pub const ACK_EVERY_MAX: u32 = 64;
 /// Packets of one pacing quantum, which leaves as one GSO train (PROTOCOL 5.20).
 pub const PACING_QUANTUM_PACKETS_MAX: u64 = 64;
@@ -264,4 +268,4 @@ const _: () = assert!(PACKETS_IN_FLIGHT_MAX.is_power_of_two());
 const _: () = assert!(MESSAGE_LEN_MAX / SEGMENT_COUNT_MAX as usize <= DATAGRAM_LEN_BASE);
 const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));
-const _: () = assert!(ACK_EVERY_MIN <= ACK_EVERY_MAX);
+const _: () = assert!(ACK_EVERY_MIN <= ACK_EVERY_RELAXED && ACK_EVERY_RELAXED <= ACK_EVERY_MAX);

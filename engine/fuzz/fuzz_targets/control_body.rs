@@ -51,6 +51,7 @@ fuzz_target!(|data: &[u8]| {
                 writer.missing_segments(initiator, transaction, missing.end, missing.iter())
             }
             Block::EcnCounts(counts) => writer.ecn_counts(counts),
+            Block::AckFrequency(frequency) => writer.ack_frequency(frequency),
             Block::Credit(credit) => writer.credit(credit),
             Block::Grant(grant) => writer.grant(grant),
             Block::Issued(end) => writer.issued(end),

@@ -26,6 +26,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         slot: u32,
+        number: Option<u64>,
         packet: &Packet,
         body: &[u8],
     ) -> Result<bool, DropReason> {
@@ -96,10 +97,15 @@ impl Endpoint {
                 }
                 Block::Ping => asks = true,
                 Block::EcnCounts(counts) => marks = Some(counts),
+                Block::AckFrequency(asked) if asked.lane == 0 => {
+                    live.session.received.on_ack_frequency(number, asked);
+                }
+                Block::AckFrequency(_) => {}
                 Block::Close(_) => {}
             }
         }
         let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
+        live.ping_due |= live.session.recovery.should_tell_ack_frequency(now);
         let peer = live.peer;
         let association = self.peers.find_mut(peer).and_then(|peer| peer.association.as_mut());
         if association.is_some_and(|association| association.is_worth_asking(is_full)) {
@@ -309,6 +315,7 @@ impl Endpoint {
             let content = confirm.then_some(Confirm::Ack);
             let transmit = write_packet(now, live, lease, kind, content, |writer, live| {
                 let is_complete = !confirm || writer.ping();
+                writer.ack_frequency(live.session.recovery.ack_frequency());
                 write_state(now, writer, live, association);
                 is_complete
             });
@@ -341,6 +348,7 @@ impl Endpoint {
         let transmit =
             write_packet(now, live, lease, PacketKind::Probe, content, |writer, live| {
                 let is_complete = writer.ping();
+                writer.ack_frequency(live.session.recovery.ack_frequency());
                 if quiet {
                     write_state(now, writer, live, association);
                 } else {
@@ -349,6 +357,7 @@ impl Endpoint {
                 is_complete
             });
         // Only what is sent again when it is lost counts as told.
+        live.session.recovery.on_ack_frequency_told(now);
         association.low_water_told = association.outbox.low_water();
         if quiet {
             association.credit_told = association.inbox.credit();

@@ -82,7 +82,7 @@ impl Endpoint {
                 self.handle_message(now, slot, &packet, &datagram[body], offset)?
             }
             PacketKind::Ack | PacketKind::Probe => {
-                self.handle_control(now, slot, &packet, &datagram[body])?
+                self.handle_control(now, slot, number, &packet, &datagram[body])?
             }
             PacketKind::Close => {
                 return self.handle_close(now, slot, &packet, &datagram[body]);

@@ -1,5 +1,6 @@
 //! Two endpoints on a virtual link: protocol tests as scripts.
 
+mod frequency;
 mod hostile;
 mod marks;
 mod segments;
@@ -254,30 +255,6 @@ fn small_messages_share_packets_and_arrive_in_order_of_numbers() {
         .collect();
     assert_eq!(got, (0..1_000).collect::<Vec<_>>());
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1_000);
-}
-
-// PROTOCOL 5.4
-#[test]
-fn acknowledgement_is_no_hole_among_the_numbers_that_arrived() {
-    let (mut pair, peer) = Pair::connected();
-    let other = pair.sides[1].endpoint.peer_id(0);
-    for _ in 0..8 {
-        let now = pair.now;
-        pair.send(peer, ServiceKind::ExactlyOnce, b"there");
-        pair.drive_for(Duration::from_millis(1));
-        pair.sides[1]
-            .endpoint
-            .send(now, other, &ServiceKind::ExactlyOnce.into(), b"back".into())
-            .unwrap();
-        pair.drive_for(Duration::from_millis(1));
-    }
-    for side in &pair.sides {
-        let slot = side.endpoint.peers.find(0).unwrap().current.unwrap();
-        let live = side.endpoint.lives.find(slot).unwrap();
-        // One number may have been left out on purpose.
-        assert!(live.session.received.ranges().count() <= 2);
-        assert!(side.endpoint.counters().acks_sent <= 9);
-    }
 }
 
 // PROTOCOL 6.2 and 6.11

@@ -66,8 +66,6 @@ impl Endpoint {
             let Some(live) = self.lives.find_mut(slot) else { continue };
             live.touched = false;
             let session = &mut live.session;
-            let smoothed = session.recovery.rtt().smoothed();
-            session.received.tune(smoothed, session.recovery.ack_every());
             if session.received.end_of_batch(now) && !live.is_ack_due {
                 live.is_ack_due = true;
                 self.acks_due.push_back(slot);
@@ -187,7 +185,7 @@ impl Endpoint {
         let peer = self.peers.find_mut(peer_slot)?;
         let outbox = &mut peer.association.as_mut()?.outbox;
         let id = outbox.next(now)?;
-        let is_last = !outbox.has_backlog() || window < 2 * datagram_len;
+        let is_last = !outbox.has_backlog();
         let unit = outbox.unit(id).expect("the outbox names units it has");
         if let Some((segment, count)) = unit.segment_due() {
             let burst = if is_last { Flags::NONE } else { Flags::BURST };

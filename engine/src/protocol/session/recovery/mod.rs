@@ -22,6 +22,7 @@
 
 mod congestion;
 mod ecn;
+mod frequency;
 mod mtu;
 mod numbers;
 mod pacer;
@@ -37,15 +38,15 @@ pub use sent::SentKind;
 
 use crate::buffer::Ecn;
 use crate::limits::{
-    ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_RANGES_MAX, PACKET_THRESHOLD_MAX, PACKETS_IN_FLIGHT_MAX,
-    PROBE_TIMEOUT_MAX,
+    ACK_RANGES_MAX, PACKET_THRESHOLD_MAX, PACKETS_IN_FLIGHT_MAX, PROBE_TIMEOUT_MAX,
 };
 use crate::protocol::drop_reason::DropReason;
-use crate::protocol::wire::control::EcnCounts;
+use crate::protocol::wire::control::{AckFrequency, EcnCounts};
 use crate::time::{Duration, Instant};
 use congestion::{AckSample, Congestion};
 use core::ops::RangeInclusive;
 use ecn::EcnPath;
+use frequency::Frequency;
 use numbers::PacketNumbers;
 use pacer::Pacer;
 use sent::{Sent, SentRing};
@@ -100,6 +101,7 @@ pub struct Recovery<C> {
     pacer: Pacer,
     mtu: MtuProbe,
     ecn: EcnPath,
+    frequency: Frequency,
     largest_acked: Option<u64>,
     /// When the last eliciting packet was sent, or a probe was asked for.
     timer_base: Instant,
@@ -209,6 +211,7 @@ impl<C: Copy> Recovery<C> {
             pacer,
             mtu,
             ecn: EcnPath::new(config.ecn),
+            frequency: Frequency::new(config.ack_delay_max),
             largest_acked: None,
             timer_base: Instant::ZERO,
             use_of_window: UseOfWindow::default(),
@@ -322,8 +325,7 @@ impl<C: Copy> Recovery<C> {
         }
         let packets_lost = self.detect_lost(now, lost);
         // Everything acknowledged here was sent before a cut that was made just now.
-        let grows =
-            self.events == events && self.use_of_window.peak() * 2 >= self.congestion.window();
+        let grows = self.events == events && self.waits_for_window();
         self.use_of_window.on_ack(largest, self.sent.end(), self.sent.bytes_in_flight());
         self.congestion.on_ack(AckSample {
             now,
@@ -454,11 +456,22 @@ impl<C: Copy> Recovery<C> {
         self.mtu.current()
     }
 
-    /// After how many packets the peer should acknowledge: eight times a window, within bounds
-    /// (PROTOCOL 5.3).
-    pub fn ack_every(&self) -> u32 {
-        let eighth = self.congestion.window() / self.datagram_len() as u64 / 8;
-        u32::try_from(eighth).unwrap_or(ACK_EVERY_MAX).clamp(ACK_EVERY_MIN, ACK_EVERY_MAX)
+    /// How often the peer should acknowledge (PROTOCOL 5.31).
+    pub fn ack_frequency(&self) -> AckFrequency {
+        let window_packets = self.congestion.window() / self.datagram_len() as u64;
+        let delays = (self.config.granularity, self.config.ack_delay_max);
+        frequency::wanted(window_packets, self.waits_for_window(), self.rtt.smoothed(), delays)
+    }
+
+    /// Whether to tell that in a packet of its own (PROTOCOL 5.32).
+    pub fn should_tell_ack_frequency(&self, now: Instant) -> bool {
+        self.waits_for_window()
+            && self.frequency.should_tell(now, self.ack_frequency(), self.rtt.smoothed())
+    }
+
+    /// It was told in a packet that is sent again if it is lost.
+    pub fn on_ack_frequency_told(&mut self, now: Instant) {
+        self.frequency.on_told(now, self.ack_frequency());
     }
 
     /// Counters and gauges.
@@ -634,6 +647,11 @@ impl<C: Copy> Recovery<C> {
         let datagram_len = self.mtu.current() as u64;
         self.congestion.on_datagram_len(datagram_len);
         self.pacer.on_rate(now, self.congestion.rate(self.rtt.smoothed()), datagram_len);
+    }
+
+    /// Whether the window, not the application, bounds what is sent in these round trips.
+    fn waits_for_window(&self) -> bool {
+        self.use_of_window.peak() * 2 >= self.congestion.window()
     }
 
     fn window_left(&self) -> u64 {

@@ -10,8 +10,10 @@
 //! not for each packet (TRANSPORT 3.2).
 
 use crate::buffer::Ecn;
-use crate::limits::{ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_RANGES_MAX, ACK_REPORTS_MAX, GRANULARITY};
-use crate::protocol::wire::control::EcnCounts;
+use crate::limits::{
+    ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_EVERY_RELAXED, ACK_RANGES_MAX, ACK_REPORTS_MAX, GRANULARITY,
+};
+use crate::protocol::wire::control::{AckFrequency, EcnCounts};
 use crate::time::{Duration, Instant};
 use core::ops::RangeInclusive;
 
@@ -33,6 +35,8 @@ pub struct ReceivedPackets {
     ack_every: u32,
     delay_max: Duration,
     delay: Duration,
+    /// The packet that asked for them.
+    asked_in: u64,
     confirmable: [Option<Confirmable>; CONFIRMABLE_MAX],
     confirmable_next: usize,
 }
@@ -63,21 +67,26 @@ impl ReceivedPackets {
             urgent: false,
             marks: EcnCounts::default(),
             deadline: None,
-            ack_every: ACK_EVERY_MIN,
+            ack_every: ACK_EVERY_RELAXED,
             delay_max,
             delay: delay_max,
+            asked_in: 0,
             confirmable: [None; CONFIRMABLE_MAX],
             confirmable_next: 0,
         }
     }
 
-    /// Adapts to the path: acknowledge four times a smoothed round trip at least, and after
-    /// `ack_every` packets, which the sender asks for or, if it says nothing, our own
-    /// [`super::Recovery::ack_every`] stands for (PROTOCOL 5.3). On a path faster than our timers
-    /// a quarter round trip would mean one acknowledgement for each packet.
-    pub fn tune(&mut self, smoothed: Duration, ack_every: u32) {
-        self.delay = self.delay_max.min(smoothed.mul_ratio(1, 4).max(GRANULARITY));
-        self.ack_every = ack_every.clamp(ACK_EVERY_MIN, ACK_EVERY_MAX);
+    /// The sender says in packet `packet_number` how often it wants to be acknowledged; an older
+    /// packet does not speak for a newer one (PROTOCOL 5.33). Nobody is acknowledged later than we
+    /// promised, nor sooner than our timers can tell apart.
+    pub fn on_ack_frequency(&mut self, packet_number: Option<u64>, asked: AckFrequency) {
+        if packet_number.is_some_and(|number| number < self.asked_in) {
+            return;
+        }
+        self.asked_in = packet_number.unwrap_or(0);
+        let packets = u32::try_from(asked.packets).unwrap_or(u32::MAX);
+        self.ack_every = packets.clamp(ACK_EVERY_MIN, ACK_EVERY_MAX);
+        self.delay = asked.delay.max(GRANULARITY).min(self.delay_max);
     }
 
     /// Takes an opened packet that was never received before, and its mark. `ack_eliciting`:
@@ -261,18 +270,22 @@ mod tests {
         received
     }
 
+    fn every(packets: u64, delay: Duration) -> AckFrequency {
+        AckFrequency { lane: 0, packets, delay }
+    }
+
     // PROTOCOL 5.3
     #[test]
     fn acknowledgement_waits_for_packets_a_hole_a_wish_or_the_deadline() {
         let mut received = ReceivedPackets::new(Duration::from_millis(25));
-        received.tune(Duration::from_millis(8), 9);
+        received.on_ack_frequency(None, every(9, Duration::from_millis(2)));
         assert!(!received.end_of_batch(T0), "nothing to say");
         assert_eq!(received.next_timeout(), None);
 
         received.on_received(T0, 0, Ecn::NotEct, true, false);
         assert!(!received.end_of_batch(T0));
         let deadline = T0 + Duration::from_millis(2);
-        assert_eq!(received.next_timeout(), Some(deadline), "a quarter round trip");
+        assert_eq!(received.next_timeout(), Some(deadline), "what was asked for");
         assert!(received.end_of_batch(deadline));
         received.on_ack_sent(None);
         assert!(!received.is_ack_owed() && received.next_timeout().is_none());
@@ -295,17 +308,34 @@ mod tests {
         assert!(received.end_of_batch(T0), "the packet asks");
     }
 
-    // PROTOCOL 5.3
+    // PROTOCOL 5.33
     #[test]
-    fn asked_for_count_stays_within_bounds() {
-        for (asked, used) in [(0, 8), (1, 8), (17, 17), (1_000, 64u64)] {
+    fn asked_for_count_and_delay_stay_within_bounds() {
+        for (asked, used) in [(0, 2), (1, 2), (17, 17), (u64::MAX, 64u64)] {
             let mut received = ReceivedPackets::new(Duration::from_millis(25));
-            received.tune(Duration::from_millis(1), asked);
+            received.on_ack_frequency(Some(3), every(asked, Duration::from_millis(1)));
             for number in 0..used {
                 assert!(!received.end_of_batch(T0), "{number} of {used}");
                 received.on_received(T0, number, Ecn::NotEct, true, false);
             }
             assert!(received.end_of_batch(T0));
+        }
+    }
+
+    // PROTOCOL 5.33
+    #[test]
+    fn wish_is_limited_to_what_was_promised_and_the_newest_packet_s_counts() {
+        let mut received = ReceivedPackets::new(Duration::from_millis(25));
+        assert_eq!((received.ack_every, received.delay), (8, Duration::from_millis(25)));
+        let ms = Duration::from_millis;
+        for (number, asked, delay) in [
+            (7, ms(1_000), ms(25)),
+            (5, ms(1), ms(25)),
+            (7, ms(2), ms(2)),
+            (9, Duration::ZERO, GRANULARITY),
+        ] {
+            received.on_ack_frequency(Some(number), every(8, asked));
+            assert_eq!(received.delay, delay, "asked in {number}");
         }
     }
 

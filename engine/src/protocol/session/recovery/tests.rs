@@ -584,18 +584,24 @@ fn fixed_rate_is_paced_from_the_first_packet_and_ignores_loss() {
     assert_eq!(fixture.window(), 2 * 12_000 * 40);
 }
 
-// PROTOCOL 5.3
+// PROTOCOL 5.31, 5.32
 #[test]
-fn peer_is_asked_for_eight_acknowledgements_a_window() {
+fn sender_that_fills_its_window_asks_for_eight_acknowledgements_of_it() {
     let mut fixture = Fixture::measured();
-    assert_eq!(fixture.recovery.ack_every(), crate::limits::ACK_EVERY_MIN);
+    let relaxed = fixture.recovery.ack_frequency();
+    assert_eq!((relaxed.packets, relaxed.delay), (8, DELAY_MAX));
+    assert!(!fixture.recovery.should_tell_ack_frequency(at(0)), "as the peer does anyway");
     for turn in 0..6 {
         let sent = fixture.burst(at(turn * 50), 100);
         fixture.ack(at(turn * 50 + 40), &[sent[0]..=sent[99]]);
     }
     let packets = fixture.window() / 1_200;
-    assert_eq!(u64::from(fixture.recovery.ack_every()), (packets / 8).min(64));
-    assert!(fixture.recovery.ack_every() > 8);
+    fixture.burst(at(300), usize::try_from(packets).expect("few"));
+    let wanted = fixture.recovery.ack_frequency();
+    assert_eq!((wanted.packets, wanted.delay), (packets / 8, Duration::from_millis(10)));
+    assert!(wanted.packets > 16 && fixture.recovery.should_tell_ack_frequency(at(300)));
+    fixture.recovery.on_ack_frequency_told(at(300));
+    assert!(!fixture.recovery.should_tell_ack_frequency(at(400)));
 }
 
 #[test]
@@ -636,7 +642,7 @@ fn drive(mut path: impl FnMut() -> Option<Duration>, packets: usize, seed: u64) 
         while let Some(entry) = to_peer.first_entry().filter(|entry| entry.key().0 <= now) {
             received.on_received(now, entry.remove(), Ecn::NotEct, true, false);
         }
-        received.tune(RTT, fixture.recovery.ack_every());
+        received.on_ack_frequency(None, fixture.recovery.ack_frequency());
         if received.end_of_batch(now) {
             let report = (received.ranges().collect(), received.largest_delay(now));
             received.on_ack_sent(None);

@@ -18,6 +18,8 @@ mod write;
 pub use read::{Blocks, MissingSegments, PacketRanges, TransactionRanges};
 pub use write::Writer;
 
+use crate::time::Duration;
+
 /// Characters of the text in a close block.
 pub const CLOSE_TEXT_LEN_MAX: usize = 64;
 
@@ -28,6 +30,8 @@ pub enum Block<'a> {
     PacketRanges(PacketRanges<'a>),
     /// Marks on the packets that arrived.
     EcnCounts(EcnCounts),
+    /// How often the sender of this block wants to be acknowledged.
+    AckFrequency(AckFrequency),
     /// What became of transactions.
     TransactionRanges(TransactionRanges<'a>),
     /// Which segments of a message arrived, and which did not.
@@ -58,6 +62,17 @@ pub struct EcnCounts {
     pub ect1: u64,
     /// Packets with CE.
     pub ce: u64,
+}
+
+/// How often packets of a lane should be acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AckFrequency {
+    /// The lane that is sent.
+    pub lane: u16,
+    /// After so many packets,
+    pub packets: u64,
+    /// but no later than this after the first of them.
+    pub delay: Duration,
 }
 
 /// Whose numbering a list of transactions is in.
@@ -122,6 +137,7 @@ mod block_type {
     pub(super) const CLOSE: u64 = 7;
     pub(super) const PADDING: u64 = 8;
     pub(super) const PING: u64 = 9;
+    pub(super) const ACK_FREQUENCY: u64 = 13;
     pub(super) const ISSUED: u64 = 14;
     pub(super) const GRANT: u64 = 15;
 }

@@ -4,8 +4,8 @@ use core::ops::RangeInclusive;
 
 use super::super::varint;
 use super::{
-    Block, CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Grant, Initiator, TransactionStatus,
-    block_type,
+    AckFrequency, Block, CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Grant, Initiator,
+    TransactionStatus, block_type,
 };
 use crate::limits::{
     ACK_RANGES_MAX, MISSING_RANGES_MAX, SEGMENT_COUNT_MAX, TRANSACTION_RANGES_MAX,
@@ -39,6 +39,11 @@ impl<'a> Blocks<'a> {
                     ect0: value.varint()?,
                     ect1: value.varint()?,
                     ce: value.varint()?,
+                }),
+                block_type::ACK_FREQUENCY => Block::AckFrequency(AckFrequency {
+                    lane: value.lane()?,
+                    packets: value.varint()?,
+                    delay: Duration::from_micros(value.varint()?),
                 }),
                 block_type::TRANSACTION_RANGES => {
                     Block::TransactionRanges(TransactionRanges::read(&mut value)?)

@@ -129,6 +129,17 @@ fn ecn_counts_layout() {
     assert_eq!(only_block(&body), Ok(Block::EcnCounts(counts)));
 }
 
+// PROTOCOL 5.30
+#[test]
+fn ack_frequency_layout() {
+    let frequency = AckFrequency { lane: 1, packets: 64, delay: Duration::from_millis(25) };
+    let body = written(|writer| writer.ack_frequency(frequency));
+    assert_eq!(body, [13, 0x40, 7, 1, 0x40, 64, 0x80, 0, 0x61, 0xa8]);
+    assert_eq!(only_block(&body), Ok(Block::AckFrequency(frequency)));
+    let foreign = block(13, &[1 << 16, 8, 1]);
+    assert_eq!(only_block(&foreign), Err(DropReason::BodyMalformed));
+}
+
 // PROTOCOL 2.20
 #[test]
 fn transaction_ranges_layout() {

@@ -4,7 +4,8 @@ use core::ops::RangeInclusive;
 
 use super::super::varint;
 use super::{
-    CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Grant, Initiator, TransactionStatus, block_type,
+    AckFrequency, CLOSE_TEXT_LEN_MAX, Close, Credit, EcnCounts, Grant, Initiator,
+    TransactionStatus, block_type,
 };
 use crate::limits::{ACK_RANGES_MAX, MISSING_RANGES_MAX, TRANSACTION_RANGES_MAX};
 use crate::time::Duration;
@@ -83,6 +84,15 @@ impl<'a> Writer<'a> {
             block.varint(counts.ect0)?;
             block.varint(counts.ect1)?;
             block.varint(counts.ce)
+        })
+    }
+
+    /// How often the sender of this block wants to be acknowledged; whole microseconds.
+    pub fn ack_frequency(&mut self, frequency: AckFrequency) -> bool {
+        self.block(block_type::ACK_FREQUENCY, |block| {
+            block.varint(frequency.lane.into())?;
+            block.varint(frequency.packets)?;
+            block.varint(frequency.delay.as_micros())
         })
     }
 

@@ -1,0 +1,104 @@
+//! How many packets acknowledge, counted.
+
+use super::*;
+
+impl Pair {
+    /// Goes on to the next thing that happens.
+    fn step(&mut self) {
+        let link = self.link.front().map(|entry| entry.0);
+        let timers = self.sides.iter().filter_map(|side| side.endpoint.next_timeout()).min();
+        let next = [link, timers].into_iter().flatten().min().expect("something is under way");
+        self.now = next.max(self.now + Duration::from_micros(1));
+        self.turn();
+    }
+
+    fn packets_sent(&self) -> [u64; 2] {
+        [0, 1].map(|side| self.sides[side].endpoint.counters().packets_sent)
+    }
+}
+
+// PROTOCOL 5.31 to 5.33: at most one acknowledgement for 32 packets of a bulk transfer.
+#[test]
+fn bulk_transfer_has_one_acknowledgement_for_32_packets_or_fewer() {
+    const MESSAGES: u64 = 40_000;
+    for (one_way, delay) in [(50, 1), (5_000, 1), (20_000, 25)] {
+        let adjust = |config: &mut EndpointConfig| {
+            config.bundle = false;
+            config.ack_delay_max = Duration::from_millis(delay);
+        };
+        let mut pair = Pair::with(adjust, adjust);
+        pair.one_way = Duration::from_micros(one_way);
+        pair.sides[1].pool = Pool::new(8_192, 2_048).unwrap();
+        let (mut pair, peer) = pair.connect();
+        let before = pair.packets_sent();
+        let mut sent = 0;
+        while pair.sides[0].outcome_count(Outcome::Delivered) < MESSAGES {
+            while sent < MESSAGES {
+                let service = ServiceKind::ExactlyOnce.into();
+                let endpoint = &mut pair.sides[0].endpoint;
+                if endpoint.send(pair.now, peer, &service, (&[7; 1_000]).into()).is_err() {
+                    break;
+                }
+                sent += 1;
+            }
+            pair.turn();
+            pair.step();
+            pair.sides[1].messages.clear();
+        }
+        let after = pair.packets_sent();
+        let (data, acks) = (after[0] - before[0], after[1] - before[1]);
+        println!("{one_way} us one way: {acks} acknowledgements for {data} packets");
+        assert!(data < MESSAGES + 100, "pings included: {data}");
+        assert!(acks * 32 <= data, "{acks} acknowledgements for {data} packets");
+    }
+}
+
+// PROTOCOL 5.31 to 5.33: at most 0.6 acknowledgements, of both sides, for a request and its reply.
+#[test]
+fn exchange_of_single_packets_has_six_tenths_of_an_acknowledgement_or_fewer() {
+    const EXCHANGES: u64 = 1_000;
+    for (one_way, delay) in [(10, 1), (50, 1), (120, 1), (3_000, 25)] {
+        let adjust = |config: &mut EndpointConfig| {
+            config.ack_delay_max = Duration::from_millis(delay);
+        };
+        let mut pair = Pair::with(adjust, adjust);
+        pair.one_way = Duration::from_micros(one_way);
+        let (mut pair, peer) = pair.connect();
+        let before = pair.packets_sent();
+        for number in 1..=EXCHANGES {
+            pair.send(peer, ServiceKind::Request, &[7; 64]);
+            pair.turn();
+            while pair.sides[0].outcome_count(Outcome::Replied) < number {
+                pair.step();
+            }
+        }
+        let after = pair.packets_sent();
+        let acks = after[0] + after[1] - before[0] - before[1] - 2 * EXCHANGES;
+        println!("{one_way} us one way: {acks} acknowledgements for {EXCHANGES} exchanges");
+        assert!(acks * 10 <= EXCHANGES * 6, "{acks} for {EXCHANGES}");
+    }
+}
+
+// PROTOCOL 5.4
+#[test]
+fn acknowledgement_is_no_hole_among_the_numbers_that_arrived() {
+    let (mut pair, peer) = Pair::connected();
+    let other = pair.sides[1].endpoint.peer_id(0);
+    for _ in 0..8 {
+        let now = pair.now;
+        pair.send(peer, ServiceKind::ExactlyOnce, b"there");
+        pair.drive_for(Duration::from_millis(1));
+        pair.sides[1]
+            .endpoint
+            .send(now, other, &ServiceKind::ExactlyOnce.into(), b"back".into())
+            .unwrap();
+        pair.drive_for(Duration::from_millis(1));
+    }
+    for side in &pair.sides {
+        let slot = side.endpoint.peers.find(0).unwrap().current.unwrap();
+        let live = side.endpoint.lives.find(slot).unwrap();
+        // One number may have been left out on purpose.
+        assert!(live.session.received.ranges().count() <= 2);
+        assert!(side.endpoint.counters().acks_sent <= 9);
+    }
+}
