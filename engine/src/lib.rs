@@ -78,15 +78,15 @@ pub use node::{
 pub use protocol::crypto::Suite;
 pub use protocol::drop_reason::{DropCounters, DropReason};
 pub use protocol::endpoint::{
-    CloseReason, ConnectError, EndpointCounters, FullReason, Mtu, PathStatistics, PeerId,
-    SendError, SessionChange,
+    CloseReason, ConnectError, EndpointCounters, FullReason, MessageKey, Mtu, OutcomeCounters,
+    PathStatistics, PeerId, SendError, SessionChange,
 };
 pub use protocol::session::recovery::CongestionConfig as Congestion;
 pub use protocol::session::{
     Identity, LastHeard, Mode, PublicKey, Reason, Refusal, Standing, Trust, TrustPolicy,
 };
 pub use protocol::transaction::{
-    Outbound, Outcome, Priority, Resolved, SendOptions, Stream, StreamKind,
+    Outbound, Outcome, Overflow, Priority, Resolved, SendOptions, Stream, StreamKind,
 };
 pub use protocol::wire::ServiceKind as Service;
 pub use shard::{Context, Handler, Idle, Message, Piece, ShardReport};

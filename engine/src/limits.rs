@@ -183,6 +183,8 @@ pub const ESCROW_MESSAGES_MAX: u64 = 1_024;
 /// How long a receiver waits for what is missing in a lossy stream.
 pub const ESCROW_PATIENCE: Duration = Duration::from_millis(100);
 
+/// Reason reported for a request whose handler could not do what it asks.
+pub const REFUSED_FAILED: u8 = 254;
 /// Reason reported for a transaction that expired at the receiver.
 pub const REFUSED_EXPIRED: u8 = 255;
 

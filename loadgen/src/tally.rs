@@ -77,7 +77,7 @@ fn add(outcomes: &mut Outcomes, outcome: Outcome, count: u64) {
         Outcome::Delivered => &mut outcomes.delivered,
         Outcome::Indeterminate => &mut outcomes.indeterminate,
         Outcome::NotSent => &mut outcomes.not_sent,
-        Outcome::Refused(_) => &mut outcomes.refused,
+        Outcome::Refused(_) | Outcome::HandlerFailed => &mut outcomes.refused,
         Outcome::Replied => &mut outcomes.replied,
         Outcome::Sent => &mut outcomes.sent,
     };

@@ -36,6 +36,9 @@ use crate::shard::{Command, Handler, Mailbox, ShardReport};
 /// How often a thread that waits for a shard asks whether it still runs.
 const STOP_CHECKED_EVERY: Duration = Duration::from_millis(50);
 
+/// How often a thread that waits for the end of a node takes what it has to tell.
+const DRAIN_CHECKED_EVERY: Duration = Duration::from_millis(2);
+
 /// A running node. Dropping it stops it.
 #[derive(Debug)]
 pub struct Node {
@@ -155,7 +158,15 @@ impl Node {
         (0..self.shards.len()).all(|index| self.has_ended(index))
     }
 
-    /// Stops every shard and returns what they did.
+    /// Has every shard take no more messages, and end once all that it took is told: delivered and
+    /// acknowledged, or, after `patience`, not. Returns at once; [`Node::join`] waits.
+    pub fn drain(&self, patience: Duration) {
+        for index in 0..self.shards.len() {
+            self.command(index, Command::Drain(patience.into()));
+        }
+    }
+
+    /// Stops every shard and returns what they did. Peers hear that their sessions are closed.
     ///
     /// # Errors
     /// The driver's, if one was broken.

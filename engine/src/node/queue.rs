@@ -8,13 +8,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::{Deref, Range};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use std::{io, thread};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{Config, Node, STOP_CHECKED_EVERY, StartError};
+use super::{Config, DRAIN_CHECKED_EVERY, Node, STOP_CHECKED_EVERY, StartError};
 use crate::limits::{DATAGRAM_LEN_MAX, TRANSACTIONS_MAX};
 use crate::protocol::endpoint::{ConnectError, PeerId, SendError, SessionChange};
 use crate::protocol::session::PublicKey;
@@ -146,12 +148,15 @@ struct Line {
     spare: Arc<ArrayQueue<Vec<u8>>>,
     /// Messages that the application took so far.
     taken: AtomicU64,
+    /// What a shard that ended had no room for in `incoming`.
+    rest: Mutex<VecDeque<Incoming>>,
 }
 
 #[derive(Debug)]
 enum Request {
     Close { peer: PeerId },
     Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
+    Drain(Duration),
     Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
     Send { peer: PeerId, options: SendOptions, ticket: u64, payload: Vec<u8> },
 }
@@ -234,7 +239,7 @@ impl QueueNode {
     /// Takes what arrived next, from any shard, without waiting.
     pub fn receive(&self) -> Option<Incoming> {
         for (shard, line) in self.lines.iter().enumerate() {
-            if let Some(incoming) = line.incoming.pop() {
+            if let Some(incoming) = line.incoming.pop().or_else(|| line.take_rest()) {
                 if matches!(incoming, Incoming::Message { .. }) {
                     line.taken.fetch_add(1, Ordering::Release);
                 }
@@ -244,6 +249,39 @@ impl QueueNode {
             }
         }
         None
+    }
+
+    /// Stops in order: nothing more is sent than was queued before, and every session is closed
+    /// once all has its outcome, after `patience` at the latest. Returns everything that the
+    /// application did not take before, the outcomes of what was not delivered among it.
+    ///
+    /// # Errors
+    /// The driver's, if one was broken.
+    ///
+    /// # Panics
+    /// With the panic of a shard, if one panicked.
+    pub fn drain(mut self, patience: Duration) -> io::Result<Vec<Incoming>> {
+        let mut rest = Vec::new();
+        let mut untold = 0..self.lines.len();
+        let mut waited = Duration::ZERO;
+        while !self.node.is_finished() {
+            // Behind what was queued before.
+            while let Some(shard) = untold.next() {
+                if let Err(QueueError::QueueFull) = self.request(shard, Request::Drain(patience)) {
+                    untold.start = shard;
+                    break;
+                }
+            }
+            rest.extend(std::iter::from_fn(|| self.receive()));
+            thread::sleep(DRAIN_CHECKED_EVERY);
+            waited += DRAIN_CHECKED_EVERY;
+            if waited >= patience {
+                self.node.drain(Duration::ZERO);
+            }
+        }
+        self.node.join()?;
+        rest.extend(std::iter::from_fn(|| self.receive()));
+        Ok(rest)
     }
 
     /// The node behind the queues.
@@ -268,7 +306,12 @@ impl Line {
             incoming: ArrayQueue::new(depth),
             spare: Arc::new(ArrayQueue::new(2 * depth)),
             taken: AtomicU64::new(0),
+            rest: Mutex::default(),
         }
+    }
+
+    fn take_rest(&self) -> Option<Incoming> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// A copy of `bytes` in a buffer that went round before, if there is one.
@@ -359,6 +402,7 @@ impl QueueHandler {
     fn carry_out(&mut self, context: &mut Context<'_>, request: Request) -> Option<Request> {
         match request {
             Request::Close { peer } => context.close(peer),
+            Request::Drain(patience) => context.drain_all(context.now() + patience.into()),
             Request::Connect { address, key, answer } => match context.connect(address, key) {
                 Ok(peer) => {
                     let remote = self.remote(peer);
@@ -415,6 +459,26 @@ impl QueueHandler {
     fn recycle(&self, payload: Vec<u8>) {
         // With as many spare buffers as there is room for, this one simply goes.
         let _ = self.line().spare.push(payload);
+    }
+}
+
+impl Drop for QueueHandler {
+    /// What the shard's end leaves: every send that it did not take has an outcome as well.
+    fn drop(&mut self) {
+        let line = &self.lines[self.shard];
+        let untaken =
+            self.stalled.take().into_iter().chain(std::iter::from_fn(|| line.requests.pop()));
+        for request in untaken {
+            if let Request::Send { peer, ticket, .. } = request {
+                let to = Remote { shard: self.shard, peer };
+                self.overflow.push_back(Incoming::Outcome {
+                    to,
+                    ticket,
+                    outcome: Outcome::NotSent,
+                });
+            }
+        }
+        line.rest.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.overflow);
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::protocol::endpoint::{
-    ConnectError, Endpoint, PathStatistics, PeerId, SendError, SessionChange,
+    ConnectError, Endpoint, MessageKey, PathStatistics, PeerId, SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outbound, Resolved, SendOptions, Stream};
@@ -195,6 +195,45 @@ impl<'a> Context<'a> {
         self.endpoint.release(peer, count);
     }
 
+    /// Ends the request at hand, or one taken before, without a reply: what it asks could not be
+    /// done, and its sender learns so. `false`: the session is gone, and nobody will hear of it.
+    pub fn fail(&mut self, peer: PeerId, transaction: u64) -> bool {
+        self.endpoint.fail(peer, transaction)
+    }
+
+    /// Takes back a message of ours: it does not leave any more, and no reply is awaited. Its
+    /// outcome follows: [`Outcome::NotSent`](crate::Outcome::NotSent) if it never left,
+    /// [`Outcome::Indeterminate`](crate::Outcome::Indeterminate) otherwise. `false`: it has an
+    /// outcome already, or stands in a stream that promises no gap.
+    pub fn cancel(&mut self, peer: PeerId, transaction: u64) -> bool {
+        self.endpoint.cancel(peer, transaction)
+    }
+
+    /// What names a message for good, so that the application can tell a second delivery. `None`:
+    /// the association with its sender is over.
+    pub fn message_key(&self, message: &Message<'_>) -> Option<MessageKey> {
+        self.endpoint.message_key(message.peer, message.transaction)
+    }
+
+    /// Has messages that linger for company leave with this turn. Returns how many sends to the
+    /// peer have no outcome yet.
+    pub fn flush(&mut self, peer: PeerId) -> u64 {
+        self.endpoint.flush(peer)
+    }
+
+    /// Closes the session with a peer as soon as every send has its outcome and every reply was
+    /// acknowledged, or at `deadline`. Nothing new is taken until then; what has no outcome at the
+    /// deadline gets one before [`Handler::on_session`] tells of the end.
+    pub fn drain(&mut self, peer: PeerId, deadline: Instant) {
+        self.endpoint.drain(self.now, peer, deadline);
+    }
+
+    /// [Drains](Context::drain) every session, takes no new ones, and ends the shard's loop after
+    /// the last.
+    pub fn drain_all(&mut self, deadline: Instant) {
+        self.endpoint.drain_all(self.now, deadline);
+    }
+
     /// Closes the session with a peer. What is outstanding ends as indeterminate.
     pub fn close(&mut self, peer: PeerId) {
         self.endpoint.close(self.now, peer);
@@ -205,7 +244,8 @@ impl<'a> Context<'a> {
         *self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
 
-    /// Ends the shard's loop after this turn.
+    /// Ends the shard's loop after this turn: every session is closed, and how the last sends ended
+    /// is told, as [`Handler::on_outcome`] does.
     pub fn stop(&mut self) {
         *self.is_stopped = true;
     }

@@ -43,6 +43,8 @@ pub enum Command {
     },
     /// Send back what happened so far.
     Report(SyncSender<ShardReport>),
+    /// Take nothing new, and end when all is told, at the latest after this long.
+    Drain(Duration),
     /// End the loop after this turn.
     Stop,
 }
@@ -130,11 +132,21 @@ impl<D: Driver, H: Handler> Shard<D, H> {
         while !self.is_stopped {
             self.turn(None)?;
         }
-        // What the handler said last, a farewell perhaps, still has to leave.
-        self.transmit();
+        self.say_goodbye();
         self.driver.wait(Some(self.now))?;
         let report = self.report();
         Ok((self.handler, report))
+    }
+
+    /// Peers hear of the end, and the handler how its last sends ended.
+    fn say_goodbye(&mut self) {
+        self.endpoint.drain_all(self.now, self.now);
+        self.transmit();
+        while let Some(event) = self.endpoint.poll_event() {
+            if let Event::Outcomes { peer, resolved } = event {
+                self.with_handler(|handler, context| handler.on_outcome(context, peer, resolved));
+            }
+        }
     }
 
     /// One turn. It rests no longer than `patience`, if given; otherwise as the idle strategy
@@ -152,6 +164,7 @@ impl<D: Driver, H: Handler> Shard<D, H> {
         self.endpoint.handle_timeout(self.now);
         is_busy |= self.read_mail();
         is_busy |= self.deliver();
+        self.is_stopped |= self.endpoint.is_drained();
         is_busy |= self.call_handler();
         is_busy |= self.transmit();
         self.rest.note(self.now, is_busy);
@@ -195,7 +208,7 @@ impl<D: Driver, H: Handler> Shard<D, H> {
 
     /// Until when this turn may sleep.
     fn deadline(&mut self, patience: Option<Duration>) -> Option<Instant> {
-        if !self.is_started || self.stalled.is_some() {
+        if !self.is_started || self.stalled.is_some() || self.endpoint.has_events() {
             return Some(self.now);
         }
         let longest = match patience {
@@ -235,6 +248,9 @@ impl<D: Driver, H: Handler> Shard<D, H> {
                 }
                 // Nobody waits for a report any more: that is no concern of the shard.
                 Command::Report(to) => drop(to.try_send(self.report())),
+                Command::Drain(patience) => {
+                    self.endpoint.drain_all(self.now, self.now + patience);
+                }
                 Command::Stop => self.is_stopped = true,
             }
         }

@@ -100,7 +100,7 @@ fn exchange(one: Config, two: Config, service: Service, total: u64) -> Record {
     };
     let mut sender = Node::start(two, sender).expect("the sender starts");
     let reports = sender.join().expect("the sender's driver works");
-    assert_eq!(reports[0].sessions, 1);
+    assert_eq!((reports[0].endpoint.sessions_opened, reports[0].sessions), (1, 0));
     let reports = listener.stop().expect("the listener's driver works");
     let drops = &reports[0].endpoint.drops;
     println!("{} turns, {} dropped", reports[0].turns, drops.total());

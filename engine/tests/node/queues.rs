@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raet::{
-    Config, Incoming, IoChoice, Outcome, QueueError, QueueNode, Remote, Service, SessionChange,
+    CloseReason, Config, Incoming, IoChoice, Outcome, QueueError, QueueNode, Remote, Service,
+    SessionChange,
 };
 
 use crate::{initiator, listener, on_both_drivers, wait_for};
@@ -186,4 +187,60 @@ fn threads_that_connect_at_once_all_get_the_session() {
             "{remotes:?}"
         );
     });
+}
+
+#[test]
+fn drained_node_delivers_what_it_took_and_tells_the_rest() {
+    let (one, two, to) = pair(listener(IoChoice::Auto), initiator(IoChoice::Auto), 4_096);
+    let delivered: Vec<u64> =
+        (0..1_000_u64).map(|n| send(&two, to, Service::ExactlyOnce, &n.to_le_bytes())).collect();
+    let unanswered = send(&two, to, Service::Request, b"nobody answers this");
+    // Someone reads at the other end, or credit would end.
+    let reader = thread::spawn(move || {
+        let mut count = 0;
+        while count < 1_001 {
+            let incoming = wait_for("messages", || one.receive());
+            count += u64::from(matches!(incoming, Incoming::Message { .. }));
+        }
+        one
+    });
+    let rest = two.drain(Duration::from_millis(500)).expect("the driver works");
+    let mut ends = HashMap::new();
+    let mut last = None;
+    for incoming in rest {
+        match incoming {
+            Incoming::Outcome { ticket, outcome, .. } => {
+                assert_eq!(ends.insert(ticket, outcome), None, "each has one outcome");
+            }
+            Incoming::Session { change, .. } => last = Some(change),
+            _ => {}
+        }
+    }
+    assert!(delivered.iter().all(|ticket| ends[ticket] == Outcome::Delivered));
+    assert_eq!(ends[&unanswered], Outcome::Indeterminate);
+    assert_eq!(ends.len(), 1_001);
+    assert_eq!(last, Some(SessionChange::Closed(CloseReason::ByUs)));
+    let one = reader.join().expect("the reader got everything");
+    wait_for("the peer's goodbye", || match one.receive()? {
+        Incoming::Session { change: SessionChange::Closed(reason), .. } => Some(reason),
+        _ => None,
+    });
+}
+
+#[test]
+fn send_that_the_shard_never_took_ends_as_not_sent() {
+    let (one, two, to) = pair(listener(IoChoice::Auto), initiator(IoChoice::Auto), 4_096);
+    two.close(to).expect("room");
+    wait_for("the end of the session", || match two.receive()? {
+        Incoming::Session { change: SessionChange::Closed(_), .. } => Some(()),
+        _ => None,
+    });
+    let ticket = send(&two, to, Service::ExactlyOnce, b"too late");
+    let rest = two.drain(Duration::from_millis(100)).expect("the driver works");
+    let told = |incoming: &Incoming| {
+        matches!(incoming, Incoming::Outcome { ticket: ended, outcome: Outcome::NotSent, .. }
+            if *ended == ticket)
+    };
+    assert!(rest.iter().any(told), "{rest:?}");
+    drop(one);
 }

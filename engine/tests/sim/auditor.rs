@@ -101,6 +101,7 @@ impl Auditor {
             service,
             place,
             deadline: draft.deadline(),
+            is_cancelled: false,
             len: bytes.len(),
             tries: self.tries[from],
             sent: 0,
@@ -288,6 +289,26 @@ impl Auditor {
         (self.letters[letter].is_reported_on() && is_due).then(|| reason(letter))
     }
 
+    /// Whether the handler takes this request and cannot do what it asks: always the same answer.
+    pub(crate) fn fails(&self, letter: usize) -> bool {
+        self.refusals > 0 && letter as u64 % self.refusals == 1
+    }
+
+    /// The sender of a letter wanted it back.
+    pub(crate) fn on_cancelled(&mut self, letter: usize, is_taken_back: bool) {
+        let known = &mut self.letters[letter];
+        known.is_cancelled |= is_taken_back;
+        if is_taken_back && known.place.is_some_and(|(stream, _)| !stream.is_lossy()) {
+            self.blame("I11", format!("letter {letter} was taken out of a reliable stream"));
+        }
+    }
+
+    /// The letter that was sent as `transaction`, if it has no outcome.
+    pub(crate) fn open_letter(&self, node: usize, peer: PeerId, transaction: u64) -> Option<usize> {
+        let &(letter, is_open) = self.desks[node].sent.get(&(peer, transaction))?;
+        is_open.then_some(letter)
+    }
+
     /// The handler took the message, for good or until it commits it, or refused it.
     pub(crate) fn on_handled(&mut self, letter: usize, how: Handled) {
         let known = &mut self.letters[letter];
@@ -393,6 +414,7 @@ impl Auditor {
             Outcome::Refused(REFUSED_EXPIRED) => &mut ended.passed,
             Outcome::Refused(_) => &mut ended.refused,
             Outcome::Replied => &mut ended.replied,
+            Outcome::HandlerFailed => &mut ended.failed,
             Outcome::Sent => &mut ended.sent,
         };
         *count += 1;
@@ -412,7 +434,12 @@ impl Auditor {
                 let is_said = given == reason(letter) && ended.refused <= known.refused;
                 (is_said && is_reported_on, "I8")
             }
-            Outcome::Replied => (is_request && ended.replied <= known.kept, "I15"),
+            Outcome::Replied => {
+                (is_request && !self.fails(letter) && ended.replied <= known.kept, "I15")
+            }
+            Outcome::HandlerFailed => {
+                (is_request && self.fails(letter) && ended.failed <= known.kept, "I15")
+            }
             Outcome::Sent => (!is_reported_on, "I23"),
         };
         if !holds || service != known.service {

@@ -13,6 +13,8 @@ pub(crate) struct Letter {
     pub(crate) place: Option<(Stream, u64)>,
     /// When it became of no use.
     pub(crate) deadline: Option<Instant>,
+    /// Its sender wants it back, or one of those that look the same.
+    pub(crate) is_cancelled: bool,
     pub(crate) len: usize,
     pub(crate) tries: u64,
     /// Accepted sends of it.
@@ -41,6 +43,7 @@ impl Letter {
     /// Whether it is sent again until it is reported, as long as the session lives.
     pub(crate) fn is_sent_for_ever(&self) -> bool {
         match self.service {
+            _ if self.is_cancelled => false,
             Service::ExactlyOnce | Service::Request => self.deadline.is_none(),
             Service::Sequence => self.place.is_some_and(|(stream, _)| !stream.is_lossy()),
             _ => false,
@@ -58,6 +61,7 @@ pub(crate) struct Ended {
     pub(crate) passed: u64,
     pub(crate) refused: u64,
     pub(crate) replied: u64,
+    pub(crate) failed: u64,
     pub(crate) sent: u64,
     /// The sender's process ended first.
     pub(crate) forgotten: u64,
@@ -66,8 +70,10 @@ pub(crate) struct Ended {
 impl Ended {
     pub(crate) fn sum(&self) -> u64 {
         let Self { delivered, indeterminate, not_sent, passed, .. } = self;
-        let Self { refused, replied, sent, forgotten, .. } = self;
-        delivered + indeterminate + not_sent + passed + refused + replied + sent + forgotten
+        let Self { refused, replied, failed, sent, forgotten, .. } = self;
+        let told =
+            delivered + indeterminate + not_sent + passed + refused + replied + failed + sent;
+        told + forgotten
     }
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct NodePlan {
     pub(crate) slowness: Duration,
     /// One message in so many is taken first and committed later; 0: none.
     pub(crate) deferrals: u64,
+    /// One of so many messages is cancelled while it is under way. 0: none.
+    pub(crate) cancellations: u64,
     /// Longer messages are handed over piece by piece.
     pub(crate) whole_len_max: usize,
     /// Whether sends stay in the kernel's hands until the next turn.
@@ -269,6 +271,7 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
         send_buffers: *pick(random, &[4, 16, 64, 512]),
         slowness: *pick(random, &[Duration::ZERO, Duration::ZERO, Duration::from_millis(30)]),
         deferrals: *pick(random, &[0, 0, 1, 5]),
+        cancellations: *pick(random, &[0, 0, 3, 30]),
         whole_len_max: *pick(random, &[MESSAGE_LEN_MAX, 20_000, 1_500]),
         kernel_holds: random.below(3) == 0,
     }

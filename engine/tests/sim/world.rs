@@ -7,7 +7,7 @@ use raet::io::random::Random;
 use raet::io::sim::{Faults, SimNetwork};
 use raet::limits::{IDLE_TIMEOUT, PROBE_TIMEOUT_MAX, UNCONFIRMED_TIMEOUT};
 use raet::time::{Duration, Instant};
-use raet::{FullReason, Priority, SendError, SendOptions, Service};
+use raet::{FullReason, Overflow, Priority, SendError, SendOptions, Service};
 
 use crate::auditor::Auditor;
 use crate::node::{Node, Sabotage};
@@ -63,6 +63,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
         plan.deadlines = 2;
         for node in &mut plan.nodes {
             node.deferrals = 3;
+            node.cancellations = 30;
         }
     }
     if is_told {
@@ -351,6 +352,10 @@ impl World {
         options.stream = *pick(&mut self.random, &self.plan.streams);
         if self.plan.has_priorities {
             options.priority = *pick(&mut self.random, &Priority::ALL);
+        }
+        if self.plan.deadlines > 0 {
+            let all = [Overflow::Wait, Overflow::DropNewest, Overflow::DropOldest];
+            options.overflow = *pick(&mut self.random, &all);
         }
         if self.plan.deadlines > 0 && self.random.below(self.plan.deadlines) == 0 {
             let (soon, late) = (Duration::from_micros(20), Duration::from_secs(2));

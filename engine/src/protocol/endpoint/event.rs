@@ -219,6 +219,8 @@ pub enum SendError {
     Full(FullReason),
     /// There is no open session with this peer.
     NotConnected,
+    /// The session ends as soon as what was taken before is delivered.
+    Closing,
     /// The message exceeds what the peer takes, or what segments can carry on this path.
     TooLarge {
         /// Largest message that is taken now, in bytes.
@@ -250,6 +252,7 @@ impl std::fmt::Display for SendError {
             Self::Full(FullReason::Transactions) => {
                 write!(f, "as many transactions as the peer grants are outstanding")
             }
+            Self::Closing => write!(f, "the session with this peer is being closed"),
             Self::NotConnected => write!(f, "there is no open session with this peer"),
             Self::TooLarge { max } => write!(f, "the message exceeds {max} bytes"),
         }
@@ -261,6 +264,8 @@ impl std::error::Error for SendError {}
 /// Why a connection attempt was not started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectError {
+    /// This node takes no new sessions: it ends.
+    Closing,
     /// The peer's key is our own.
     OurselvesAsPeer,
     /// This node listens on one port with several shards: the kernel could hand the peer's
@@ -273,6 +278,7 @@ pub enum ConnectError {
 impl std::fmt::Display for ConnectError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Closing => write!(f, "this node is being closed"),
             Self::OurselvesAsPeer => write!(f, "the peer's key is this node's own key"),
             Self::PortShared => write!(
                 f,

@@ -31,6 +31,9 @@ impl Endpoint {
         if key == self.config.identity.public() {
             return Err(ConnectError::OurselvesAsPeer);
         }
+        if !self.takes_sessions {
+            return Err(ConnectError::Closing);
+        }
         if self.config.listen && self.config.shard.1 > 1 {
             return Err(ConnectError::PortShared);
         }
@@ -249,6 +252,7 @@ impl Endpoint {
 
     pub(super) fn handle_peer_timeout(&mut self, now: Instant, slot: u32) {
         self.expire_arrivals(now, slot);
+        self.expire_sends(now, slot);
         self.ask_if_stuck(now, slot);
         let Some(peer) = self.peers.find_mut(slot) else { return };
         if peer.ask_again.is_some_and(|at| at <= now) && peer.handshake.is_none() {
@@ -407,6 +411,7 @@ impl Endpoint {
             current: None,
             lives: 0,
             is_ready: false,
+            drain_until: None,
         });
         self.next_association += 1;
         self.peers.find_mut(slot).expect("just inserted").generation = generation;
@@ -470,6 +475,7 @@ impl Endpoint {
         self.forget_lives(peer_slot, |_| true);
         let peer = self.peers.find_mut(peer_slot).expect("found above");
         peer.association = None;
+        peer.drain_until = None;
         peer.association_number = self.next_association;
         self.next_association += 1;
     }

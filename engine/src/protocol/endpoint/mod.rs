@@ -15,6 +15,7 @@
 mod config;
 mod control;
 mod event;
+mod finish;
 mod handshake;
 mod message;
 mod receive;
@@ -34,6 +35,7 @@ pub use event::{
     Body, CloseReason, ConnectError, Event, FullReason, Messages, PeerId, Segment, SendError,
     SessionChange,
 };
+pub use finish::MessageKey;
 
 use self::slots::Slots;
 use self::timers::Timers;
@@ -48,7 +50,8 @@ use crate::protocol::session::{
     buffer_len,
 };
 use crate::protocol::transaction::{
-    Assemblies, Escrow, Inbox, Outbound, Outbox, PushError, SendOptions, UnitId,
+    Assemblies, Escrow, Inbox, Outbound, Outbox, Outcome, Overflow, PushError, Resolved,
+    SendOptions, UnitId, features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -175,6 +178,8 @@ struct Peer {
     /// Sessions that exist with it.
     lives: u32,
     is_ready: bool,
+    /// The session ends when all is told, at the latest now: nothing new is taken.
+    drain_until: Option<Instant>,
 }
 
 /// What an endpoint did, for reports. All count since it was made.
@@ -188,6 +193,12 @@ pub struct EndpointCounters {
     pub retransmissions: u64,
     /// Pure acknowledgements that left.
     pub acks_sent: u64,
+    /// Messages of ours that were accepted. Each has one outcome, sooner or later.
+    pub messages_accepted: u64,
+    /// How those that ended did.
+    pub outcomes: OutcomeCounters,
+    /// Messages that found no room and will not be offered again, as their options say.
+    pub messages_dropped: u64,
     /// Messages delivered to the application, replies included.
     pub messages_delivered: u64,
     /// Sessions that opened.
@@ -196,6 +207,51 @@ pub struct EndpointCounters {
     pub packets_lost: u64,
     /// Arrivals dropped, by reason.
     pub drops: DropCounters,
+}
+
+/// How many sends ended in which way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OutcomeCounters {
+    /// The peer's application has them.
+    pub delivered: u64,
+    /// Their replies came.
+    pub replied: u64,
+    /// Their copies left, and no more was promised.
+    pub sent: u64,
+    /// The peer's application refused them.
+    pub refused: u64,
+    /// The peer's application could not do what they ask.
+    pub failed: u64,
+    /// They never left.
+    pub not_sent: u64,
+    /// They may or may not have been delivered.
+    pub indeterminate: u64,
+}
+
+impl OutcomeCounters {
+    /// Sends that ended, however.
+    pub const fn total(&self) -> u64 {
+        self.delivered
+            + self.replied
+            + self.sent
+            + self.refused
+            + self.failed
+            + self.not_sent
+            + self.indeterminate
+    }
+
+    fn count(&mut self, resolved: &Resolved) {
+        let place = match resolved.outcome {
+            Outcome::Delivered => &mut self.delivered,
+            Outcome::Replied => &mut self.replied,
+            Outcome::Sent => &mut self.sent,
+            Outcome::Refused(_) => &mut self.refused,
+            Outcome::HandlerFailed => &mut self.failed,
+            Outcome::NotSent => &mut self.not_sent,
+            Outcome::Indeterminate => &mut self.indeterminate,
+        };
+        *place += u64::from(resolved.count);
+    }
 }
 
 /// RAET for one shard: every session that lives there.
@@ -226,6 +282,10 @@ pub struct Endpoint {
     /// Peers with a time to ask again: where a notice may come from.
     asking: BTreeSet<(SocketAddr, u32)>,
     events: VecDeque<Event>,
+    /// `false` once everything is being drained.
+    takes_sessions: bool,
+    /// Peers whose sessions end when all is told.
+    draining: Vec<u32>,
     /// Message events that wait to be drained.
     undelivered: usize,
     /// Packets that are complete and only wait to leave.
@@ -302,6 +362,8 @@ impl Endpoint {
             by_handshake: HashMap::new(),
             asking: BTreeSet::new(),
             events: VecDeque::with_capacity(TURN_PACKETS_MAX),
+            takes_sessions: true,
+            draining: Vec::new(),
             undelivered: 0,
             outgoing: VecDeque::with_capacity(CONTROL_BUFFERS as usize),
             touched: Vec::new(),
@@ -329,8 +391,14 @@ impl Endpoint {
     ) -> Result<u64, SendError> {
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
+        if peer.drain_until.is_some() {
+            return Err(SendError::Closing);
+        }
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, options, message, room);
+        self.counters.messages_accepted += u64::from(sent.is_ok());
+        let may_drop = options.overflow != Overflow::Wait && !features(options.service).ack;
+        self.counters.messages_dropped += u64::from(sent.is_err() && may_drop);
         let mut asks = association.outbox.should_tell_low_water(association.low_water_told);
         if matches!(sent, Err(PushError::NoTransaction)) && !asks {
             // Nothing under way will be answered with credit: ask, once in a probe time-out.
@@ -429,6 +497,11 @@ impl Endpoint {
             _ => {}
         }
         Some(event)
+    }
+
+    /// Whether [`Endpoint::poll_event`] would find something.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// When [`Endpoint::handle_timeout`] must be called at the latest.
@@ -535,7 +608,9 @@ impl Endpoint {
             return;
         };
         let handshake = peer.handshake.as_ref().map(|handshake| handshake.next_timeout());
-        let mut deadline = [handshake, peer.ask_again].into_iter().flatten().min();
+        let expiry = peer.association.as_ref().and_then(|known| known.outbox.next_deadline());
+        let own = [handshake, peer.ask_again, peer.drain_until, expiry];
+        let mut deadline = own.into_iter().flatten().min();
         if let Some(live) = peer.current.and_then(|live| self.lives.find(live)) {
             let session = &live.session;
             let outbox = peer.association.as_ref().map(|association| &association.outbox);

@@ -121,6 +121,7 @@ impl Endpoint {
         let Some(peer) = self.peers.find_mut(slot) else { return };
         let Some(association) = peer.association.as_mut() else { return };
         while let Some(resolved) = association.outbox.poll_outcome() {
+            self.counters.outcomes.count(&resolved);
             self.events.push_back(Event::Outcomes { peer: id, resolved });
         }
     }

@@ -1,5 +1,6 @@
 //! Two endpoints on a virtual link: protocol tests as scripts.
 
+mod finish;
 mod frequency;
 mod hostile;
 mod marks;

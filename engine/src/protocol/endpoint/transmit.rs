@@ -14,6 +14,7 @@ impl Endpoint {
     /// The next datagram to send. Drain until `None`, or until the driver is full.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         self.end_batch(now);
+        self.close_drained(now);
         if self.pool.available() > 0 {
             while let Some(slot) = self.starved.pop() {
                 self.mark_ready(slot);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::service::features;
+use super::service::features_in;
 use crate::protocol::wire::ServiceKind;
 use crate::time::Instant;
 
@@ -91,6 +91,21 @@ impl Stream {
     }
 }
 
+/// What becomes of a message that finds no room, in levels that are not reported on: what is old
+/// may be worth less than what is new, or the other way round (PROTOCOL 6.33).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Overflow {
+    /// It is refused as full, to be offered again. Other levels know no other way.
+    #[default]
+    Wait,
+    /// It is refused as full and counted as dropped: it will not be offered again.
+    DropNewest,
+    /// The oldest of their kind that have not left end as not sent, a packet's worth at a time,
+    /// from when half of the window is in use. Only what still finds no room is refused and
+    /// counted.
+    DropOldest,
+}
+
 /// How a message is sent. A service level alone is the same with everything else at its default.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SendOptions {
@@ -100,16 +115,20 @@ pub struct SendOptions {
     pub priority: Priority,
     /// The stream of a message of level sequence; other levels do not look at it.
     pub stream: Stream,
-    /// After this the message is of no use: it does not leave any more, and ends as not sent if
-    /// it never left, as indeterminate otherwise. Reliable streams have none, or they would gap.
+    /// After this the message is of no use: it does not leave any more, a reply is not awaited,
+    /// and it ends as not sent if it never left, as indeterminate otherwise (PROTOCOL 6.31).
+    /// Streams that promise no gap pay no heed to it.
     pub deadline: Option<Instant>,
+    /// What gives way when there is no room.
+    pub overflow: Overflow,
 }
 
 impl SendOptions {
     /// The given level, normal priority, stream 0, no deadline.
     pub const fn new(service: ServiceKind) -> Self {
         let stream = Stream { kind: StreamKind::Reliable, number: 0 };
-        Self { service, priority: Priority::Normal, stream, deadline: None }
+        let (priority, overflow) = (Priority::Normal, Overflow::Wait);
+        Self { service, priority, stream, deadline: None, overflow }
     }
 
     /// These, at another priority.
@@ -124,16 +143,29 @@ impl SendOptions {
         Self { stream: Stream { kind, number }, ..self }
     }
 
-    /// When the message is of no use any more, if there is such a time for its kind.
-    pub(super) fn expires_at(&self) -> Option<Instant> {
-        let may_gap = !features(self.service).order || self.stream.is_lossy();
-        self.deadline.filter(|_| may_gap)
-    }
-
     /// These, of use until `deadline` only.
     #[must_use]
     pub const fn deadline(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
+    }
+
+    /// These, giving way as told when there is no room.
+    #[must_use]
+    pub const fn overflow(self, overflow: Overflow) -> Self {
+        Self { overflow, ..self }
+    }
+}
+
+impl SendOptions {
+    /// Without what its level pays no heed to.
+    pub(super) fn heeded(&self) -> Self {
+        let row = features_in(self.service, self.stream);
+        let is_gapless = row.order && !self.stream.is_lossy();
+        Self {
+            deadline: self.deadline.filter(|_| !is_gapless),
+            overflow: if row.ack { Overflow::Wait } else { self.overflow },
+            ..*self
+        }
     }
 }
 

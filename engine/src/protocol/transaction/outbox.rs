@@ -4,7 +4,7 @@
 //! sender table live here as far as they concern a message; *when* a packet counts as lost is the
 //! packet plane's business, which reports here what became of each try.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::bits::BitRing;
 use super::options::{Outbound, Priority, SendOptions, Stream};
@@ -18,6 +18,7 @@ use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle}
 use crate::time::{Duration, Instant};
 
 mod news;
+mod withdraw;
 
 /// How an outbox behaves; set when the association begins.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +98,10 @@ pub struct Outbox {
     /// Messages in segments that wait for a grant, and until when; nearly ascending.
     grants_due: VecDeque<(Instant, UnitId)>,
     outcomes: VecDeque<Resolved>,
+    /// The earliest deadline of a message, or an earlier one of a message that is over.
+    deadline: Option<Instant>,
+    /// Transactions whose outcome was told although the rest of their bundle still travels.
+    cancelled: BTreeSet<u64>,
     /// Units whose packet was heard of but whose messages were not reported on.
     unreported: usize,
     /// The peer settled its transactions below: nobody waits for replies to them.
@@ -127,6 +132,8 @@ impl Outbox {
             copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
             grants_due: VecDeque::new(),
             outcomes: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            deadline: None,
+            cancelled: BTreeSet::new(),
             unreported: 0,
             peer_low_water: 0,
             dependent: 0,
@@ -148,12 +155,13 @@ impl Outbox {
         message: Outbound<'_>,
         room: usize,
     ) -> Result<u64, PushError> {
-        let row = features(options.service);
+        let (row, options) = (features(options.service), &options.heeded());
         let transaction = self.next_transaction;
         let bytes = message.len() as u64;
         if bytes > self.message_len_max(options, room) {
             return Err(PushError::TooLarge { max: self.message_len_max(options, room) });
         }
+        self.make_room(options, pool.available() > 0);
         if transaction >= self.credit.min(self.resolved.end()) {
             return Err(PushError::NoTransaction);
         }
@@ -170,6 +178,7 @@ impl Outbox {
         }
         self.write(now, pool, Direction::Own, options, transaction, order, message, room)?;
         self.next_transaction += 1;
+        self.note_deadline(options.deadline);
         if row.ack {
             self.bytes_unresolved += bytes;
         }
@@ -293,6 +302,12 @@ impl Outbox {
         }
     }
 
+    /// Has what lingers leave at once.
+    pub fn flush(&mut self) {
+        self.close(Direction::Reply);
+        self.close(Direction::Own);
+    }
+
     /// Closes the open unit of one direction: it waits for its turn to leave.
     fn close(&mut self, direction: Direction) {
         let Some((index, _)) = self.open[direction as usize].take() else { return };
@@ -318,18 +333,20 @@ impl Outbox {
     /// [`Outbox::on_sent`] or [`Outbox::on_segment_sent`], or gives it back with
     /// [`Outbox::put_back`].
     pub fn next(&mut self, now: Instant) -> Option<UnitId> {
+        self.expire(now);
         while self.copies.front().is_some_and(|copy| copy.0 <= now) {
             let (_, id) = self.copies.pop_front()?;
             self.repeat(id);
         }
         self.give_up_ungranted(now);
-        for direction in [Direction::Reply, Direction::Own] {
-            self.close_due(now, direction);
-        }
+        self.close_due(now);
         loop {
-            let priority = self.schedule.turn()?;
+            let priority = self.schedule.turn().or_else(|| {
+                self.close_due(now); // Only what is over stood before it.
+                self.schedule.turn()
+            })?;
             let (id, is_again) = self.schedule.first(priority)?;
-            if self.drop_unwanted(now, id) {
+            if self.drop_unwanted(id) {
                 self.schedule.pop(priority);
                 continue;
             }
@@ -362,16 +379,18 @@ impl Outbox {
         }
     }
 
-    /// Closes the open unit of a direction if nothing of its priority waits before it and it
-    /// lingered long enough.
-    fn close_due(&mut self, now: Instant, direction: Direction) {
-        let Some((index, opened)) = self.open[direction as usize] else { return };
-        if opened + self.config.linger > now {
-            return;
-        }
-        let priority = self.units(direction).find(index).map(|unit| unit.priority);
-        if priority.is_some_and(|priority| self.schedule.is_idle(priority)) {
-            self.close(direction);
+    /// Closes each open unit before which nothing of its priority waits and that lingered long
+    /// enough.
+    fn close_due(&mut self, now: Instant) {
+        for direction in [Direction::Reply, Direction::Own] {
+            let Some((index, opened)) = self.open[direction as usize] else { continue };
+            if opened + self.config.linger > now {
+                continue;
+            }
+            let priority = self.units(direction).find(index).map(|unit| unit.priority);
+            if priority.is_some_and(|priority| self.schedule.is_idle(priority)) {
+                self.close(direction);
+            }
         }
     }
 
@@ -406,23 +425,15 @@ impl Outbox {
         }
     }
 
-    /// Finishes what must not leave: a reply that nobody waits for any more, and a message that is
-    /// of no use any more. Returns whether it is such a unit.
-    fn drop_unwanted(&mut self, now: Instant, id: UnitId) -> bool {
+    /// Finishes a reply that nobody waits for any more. Returns whether it is such a unit.
+    fn drop_unwanted(&mut self, id: UnitId) -> bool {
         let low = self.peer_low_water;
         let Some(unit) = self.unit(id) else { return false };
-        match id.direction {
-            Direction::Reply if unit.transactions().end <= low => {
-                self.finish_reply(id.index);
-                self.replies.trim();
-                true
-            }
-            Direction::Own if unit.is_expired(now) && unit.state != State::Finished => {
-                self.give_up(id);
-                true
-            }
-            _ => false,
+        let is_unwanted = id.direction == Direction::Reply && unit.transactions().end <= low;
+        if is_unwanted {
+            self.give_up(id);
         }
+        is_unwanted
     }
 
     /// Whether [`Outbox::next`] would find something.
@@ -451,7 +462,7 @@ impl Outbox {
         let copy = self.copies.front().map(|copy| copy.0);
         let grant = self.grants_due.front().map(|wait| wait.0);
         let linger = self.open.iter().flatten().map(|(_, at)| *at + self.config.linger).min();
-        [copy, grant, linger].into_iter().flatten().min()
+        [copy, grant, linger, self.deadline].into_iter().flatten().min()
     }
 
     /// Returns a unit that could not leave now (its buffer is still in the kernel's hands).
@@ -559,6 +570,11 @@ impl Outbox {
     /// Transactions outstanding.
     pub fn outstanding(&self) -> u64 {
         self.next_transaction - self.resolved.low()
+    }
+
+    /// Whether every message has its outcome and every reply was acknowledged.
+    pub fn is_settled(&self) -> bool {
+        self.outstanding() == 0 && self.replies.is_empty()
     }
 
     /// Whether credit runs short and the peer, which was last told the mark `told`, could grant

@@ -80,6 +80,8 @@ pub const fn features_in(service: ServiceKind, stream: Stream) -> Features {
 pub enum Outcome {
     /// The peer's application has it.
     Delivered,
+    /// The peer's application took it and could not do what it asks; there is no reply.
+    HandlerFailed,
     /// It may or may not have been delivered, and will not be sent again.
     Indeterminate,
     /// It never left this node.

@@ -97,7 +97,7 @@ impl Unit {
             features: features_in(options.service, options.stream),
             service: options.service,
             priority: options.priority,
-            deadline: options.expires_at(),
+            deadline: options.deadline,
             first,
             order,
             count: 0,
@@ -128,7 +128,7 @@ impl Unit {
             features: features_in(options.service, options.stream),
             service: options.service,
             priority: options.priority,
-            deadline: options.expires_at(),
+            deadline: options.deadline,
             first,
             order,
             count: 1,
@@ -155,7 +155,7 @@ impl Unit {
         };
         self.service == options.service
             && self.priority == options.priority
-            && self.deadline == options.expires_at()
+            && self.deadline == options.deadline
             && self.transactions().end == transaction
             && next_order == order
     }
@@ -181,9 +181,9 @@ impl Unit {
         self.segmented = None;
     }
 
-    /// Whether it may no longer leave.
-    pub(super) fn is_expired(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
+    /// Whether it may not end before it was delivered, or its stream would have a gap.
+    pub(super) fn is_gapless(&self) -> bool {
+        self.features.order && !Stream::of_order(self.order).is_lossy()
     }
 
     /// Until when it waits for a grant without which its next segment does not leave. `None`: it
@@ -402,6 +402,10 @@ impl Units {
 
     pub(super) fn len(&self) -> usize {
         self.queue.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     pub(super) fn indices(&self) -> Range<u64> {

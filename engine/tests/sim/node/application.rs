@@ -93,6 +93,7 @@ impl Node {
                 process.replies.retain(|owed| owed.peer != peer);
                 process.held.retain(|held| held.1 != peer);
                 process.deferred.retain(|owed| owed.peer != peer);
+                process.regretted.retain(|owed| owed.peer != peer);
                 if let Some(&node) = process.known.get(&peer)
                     && self.wanted.contains(&node)
                 {
@@ -267,12 +268,24 @@ impl Node {
             auditor.on_committed(owed.letter);
             process.endpoint.commit(owed.peer, owed.transaction);
         }
+        for owed in process.regretted.extract_if(.., |owed| owed.due <= now) {
+            is_busy = true;
+            if auditor.open_letter(self.index, owed.peer, owed.transaction).is_some() {
+                let is_taken_back = process.endpoint.cancel(owed.peer, owed.transaction);
+                auditor.on_cancelled(owed.letter, is_taken_back);
+            }
+        }
         let mut mixed = self.sabotage == Some(Sabotage::MixesReplies);
         for owed in &mut process.replies {
             if owed.due > now {
                 continue;
             }
             let letter = if std::mem::take(&mut mixed) { owed.letter ^ 1 } else { owed.letter };
+            if auditor.fails(letter) {
+                process.endpoint.fail(owed.peer, owed.transaction);
+                owed.due = Instant::ZERO;
+                continue;
+            }
             let bytes = auditor.reply(letter);
             match process.endpoint.reply(now, owed.peer, owed.transaction, (&bytes).into()) {
                 Ok(()) | Err(SendError::NotConnected) => owed.due = Instant::ZERO,

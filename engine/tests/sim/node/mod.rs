@@ -30,6 +30,10 @@ const IDLE_TURNS_MAX: u32 = 64;
 /// When an application tries again to open a session that it wants: at once where that is what
 /// a world waits for, and else seldom enough to leave time for what needs no handshake.
 const RECONNECT_SOON: Duration = Duration::from_millis(200);
+/// When a message that is taken back is, at the latest.
+const CANCEL_WITHIN: Duration = Duration::from_millis(50);
+/// How long a session that closes in order may take at most.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
 /// A fault built in on purpose, to see that the auditor finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sabotage {
@@ -72,6 +76,8 @@ struct Process {
     replies: Vec<Owed>,
     held: Vec<(Instant, PeerId)>,
     deferred: Vec<Owed>,
+    /// Messages to be taken back.
+    regretted: Vec<Owed>,
     kept: Vec<Messages>,
     ledger: Ledger,
 }
@@ -215,6 +221,7 @@ impl Node {
             replies: Vec::new(),
             held: Vec::new(),
             deferred: Vec::new(),
+            regretted: Vec::new(),
             kept: Vec::new(),
             ledger: Ledger::default(),
         });
@@ -287,7 +294,16 @@ impl Node {
             auditor.blame("I22", format!("more than {window} transactions outstanding"));
         }
         match sent {
-            Ok(transaction) => auditor.on_sent(draft, peer, transaction),
+            Ok(transaction) => {
+                auditor.on_sent(draft, peer, transaction);
+                let cancellations = self.plan.cancellations;
+                if cancellations > 0 && self.random.below(cancellations) == 0 {
+                    let due = now + self.random.between(Duration::ZERO, CANCEL_WITHIN);
+                    let letter = auditor.open_letter(self.index, peer, transaction);
+                    let letter = letter.expect("just sent");
+                    process.regretted.push(Owed { due, peer, transaction, letter });
+                }
+            }
             Err(SendError::TooLarge { max: told }) => {
                 if max != Ok(told) || draft.bytes.len() as u64 <= told {
                     let what = format!("{} bytes too large for {told}", draft.bytes.len());
@@ -305,7 +321,12 @@ impl Node {
         let known: Vec<PeerId> =
             process.known.iter().filter(|(_, node)| **node == peer).map(|(id, _)| *id).collect();
         for id in known {
-            process.endpoint.close(now, id);
+            if self.random.below(2) == 0 {
+                process.endpoint.close(now, id);
+            } else {
+                let deadline = now + self.random.between(Duration::ZERO, DRAIN_WITHIN);
+                process.endpoint.drain(now, id, deadline);
+            }
         }
         // A handshake that is given up ends without an event.
         if self.wanted.contains(&peer) {
@@ -421,6 +442,10 @@ impl Node {
         let (free, all) = (process.pool.available(), process.pool.capacity());
         if free < all {
             left.push(format!("{} receive buffers", all - free));
+        }
+        let counters = endpoint.counters();
+        if counters.messages_accepted != counters.outcomes.total() {
+            left.push(format!("sends without an outcome: {counters:?}"));
         }
         if let Some(at) = endpoint.next_timeout() {
             left.push(format!("a timer at {at:?}"));

@@ -7,6 +7,7 @@ use super::super::segmented::AfterLoss;
 use super::super::service::{Outcome, Retry};
 use super::super::unit::{Direction, State, UnitId};
 use super::{Outbox, Resolved};
+use crate::limits::REFUSED_FAILED;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::ServiceKind;
 use crate::time::{Duration, Instant};
@@ -38,6 +39,7 @@ impl Outbox {
                 unit.state = State::Heard;
                 unit.release_buffer(); // It arrived: it will not leave again.
                 self.unreported += usize::from(!unit.features.reply);
+                self.forget_cancelled(id.index);
             }
             Direction::Own => {}
         }
@@ -51,8 +53,7 @@ impl Outbox {
         let low = self.peer_low_water;
         let Some(unit) = self.unit(id) else { return false };
         if id.direction == Direction::Reply && unit.transactions().end <= low {
-            self.finish_reply(id.index);
-            self.replies.trim();
+            self.give_up(id);
             return false;
         }
         let tries_max = match unit.features.retry {
@@ -167,7 +168,11 @@ impl Outbox {
     }
 
     /// The unit with this transaction, if it is not over.
-    fn find_transaction(&mut self, direction: Direction, transaction: u64) -> Option<UnitId> {
+    pub(super) fn find_transaction(
+        &mut self,
+        direction: Direction,
+        transaction: u64,
+    ) -> Option<UnitId> {
         let units = self.units(direction);
         let indices = match direction {
             Direction::Own => {
@@ -223,6 +228,7 @@ impl Outbox {
             }
             unit.state = State::Accepted;
             unit.release_buffer();
+            self.forget_cancelled(index);
         }
         Ok(())
     }
@@ -232,7 +238,12 @@ impl Outbox {
     /// # Errors
     /// [`DropReason::AckInvalid`] if some of it was never sent.
     pub fn on_refused(&mut self, range: Range<u64>, reason: u8) -> Result<(), DropReason> {
-        self.report(range, Outcome::Refused(reason))
+        let outcome = if reason == REFUSED_FAILED {
+            Outcome::HandlerFailed
+        } else {
+            Outcome::Refused(reason)
+        };
+        self.report(range, outcome)
     }
 
     fn report(&mut self, range: Range<u64>, outcome: Outcome) -> Result<(), DropReason> {
@@ -261,6 +272,7 @@ impl Outbox {
                 if part == transactions {
                     unit.state = State::Heard;
                     unit.release_buffer();
+                    self.forget_cancelled(index);
                 }
             } else if unit.features.ack {
                 self.resolve(index, part, service, outcome);
@@ -272,7 +284,10 @@ impl Outbox {
 
     /// Whether the first reply to our `transaction` would be news.
     pub fn awaits_reply(&mut self, transaction: u64) -> bool {
-        if transaction >= self.next_transaction || self.resolved.contains(transaction) {
+        if transaction >= self.next_transaction
+            || self.resolved.contains(transaction)
+            || self.cancelled.contains(&transaction)
+        {
             return false;
         }
         let index = self.own.first_after(transaction);
@@ -299,7 +314,7 @@ impl Outbox {
     pub fn on_peer_low_water(&mut self, low: u64) {
         self.peer_low_water = self.peer_low_water.max(low);
         for index in self.replies.indices() {
-            let unit = self.replies.find(index).expect("the index is in range");
+            let unit = self.replies.get(index).expect("the index is in range");
             if unit.state == State::Open || unit.transactions().end > low {
                 break;
             }
@@ -311,7 +326,7 @@ impl Outbox {
     /// The peer has the replies to `range` of its transactions.
     pub fn on_replies_settled(&mut self, range: Range<u64>) {
         for index in self.replies.indices() {
-            let unit = self.replies.find(index).expect("the index is in range");
+            let unit = self.replies.get(index).expect("the index is in range");
             let transactions = unit.transactions();
             let covered = range.start <= transactions.start && transactions.end <= range.end;
             if covered && unit.state != State::Open {
@@ -404,6 +419,8 @@ impl Outbox {
 
     /// Gives up a unit: it does not leave any more.
     pub fn give_up(&mut self, id: UnitId) {
+        let open = &mut self.open[id.direction as usize];
+        open.take_if(|(index, _)| *index == id.index);
         let Some(unit) = self.unit(id) else { return };
         match id.direction {
             Direction::Own => {
@@ -433,7 +450,7 @@ impl Outbox {
             let end = self.resolved.next_set(at, range.end);
             self.resolved.set(at..end);
             let count = u32::try_from(end - at).expect("a unit's count is 32 bits");
-            self.push_outcome(Resolved { first: at, count, service, outcome });
+            self.tell(Resolved { first: at, count, service, outcome });
             let unit = self.own.find(index).expect("a unit in the queue");
             unit.unresolved -= count;
             if unit.features.order {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::options::Overflow;
 use super::*;
 use crate::limits::{ASSEMBLY_PATIENCE, HEADROOM};
 use crate::protocol::drop_reason::DropReason;
@@ -353,4 +354,107 @@ fn report_on_what_is_accepted_or_done_is_not_awaited_any_more() {
     fixture.outbox.on_done(0..3).unwrap();
     assert!(!fixture.outbox.awaits_report());
     assert_eq!(fixture.outcomes(), [(0, 3, Outcome::Delivered)]);
+}
+
+#[test]
+fn message_that_expires_is_told_at_its_deadline_and_does_not_leave() {
+    // PROTOCOL 6.31
+    let mut fixture = Fixture::new(true);
+    let late = NOW + ROUND_TRIP;
+    let options = SendOptions::new(ServiceKind::ExactlyOnce).deadline(late);
+    let Fixture { outbox, pool, .. } = &mut fixture;
+    outbox.push(NOW, pool, &options, b"first".into(), ROOM).unwrap();
+    fixture.send(NOW).unwrap();
+    let Fixture { outbox, pool, .. } = &mut fixture;
+    outbox.push(NOW, pool, &options, b"second".into(), ROOM).unwrap();
+    outbox.push(NOW, pool, &ServiceKind::ExactlyOnce.into(), b"third".into(), ROOM).unwrap();
+    assert_eq!(fixture.outbox.next_deadline(), Some(late));
+    fixture.outbox.expire(late);
+    assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate), (1, 1, Outcome::NotSent)]);
+    assert_eq!(fixture.outbox.next_deadline(), None);
+    let (third, _) = fixture.send(late).unwrap();
+    assert_eq!(fixture.outbox.unit(third).unwrap().transactions(), 2..3);
+    assert!(fixture.send(late).is_none());
+}
+
+#[test]
+fn open_bundle_that_expires_takes_no_more_messages() {
+    let mut fixture = Fixture::new(true);
+    let options = SendOptions::new(ServiceKind::ExactlyOnce).deadline(NOW);
+    let Fixture { outbox, pool, .. } = &mut fixture;
+    outbox.push(NOW, pool, &options, b"first".into(), ROOM).unwrap();
+    outbox.expire(NOW);
+    outbox.push(NOW, pool, &options, b"second".into(), ROOM).unwrap();
+    outbox.expire(NOW);
+    assert_eq!(fixture.outcomes(), [(0, 2, Outcome::NotSent)]);
+    assert_eq!(fixture.pool.available(), 64);
+}
+
+#[test]
+fn cancelled_message_ends_at_once_and_only_once() {
+    // PROTOCOL 6.32
+    let mut fixture = Fixture::new(false);
+    for _ in 0..3 {
+        fixture.push(ServiceKind::Request, b"m").unwrap();
+    }
+    fixture.send(NOW).unwrap();
+    assert!(fixture.outbox.cancel(0) && fixture.outbox.cancel(1));
+    assert!(!fixture.outbox.cancel(1) && !fixture.outbox.cancel(9));
+    assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate), (1, 1, Outcome::NotSent)]);
+    assert!(!fixture.outbox.on_reply(0), "nobody waits for it");
+    let (third, _) = fixture.send(NOW).unwrap();
+    assert_eq!(fixture.outbox.unit(third).unwrap().transactions(), 2..3);
+    assert_eq!(fixture.outbox.low_water(), 2);
+}
+
+#[test]
+fn cancelled_message_of_a_bundle_lets_the_others_travel() {
+    // PROTOCOL 6.32
+    let mut fixture = Fixture::new(true);
+    for _ in 0..3 {
+        fixture.push(ServiceKind::Request, b"m").unwrap();
+    }
+    let (bundle, tries) = fixture.send(NOW).unwrap();
+    assert!(fixture.outbox.cancel(1));
+    assert!(!fixture.outbox.cancel(1));
+    assert_eq!(fixture.outcomes(), [(1, 1, Outcome::Indeterminate)]);
+    assert!(fixture.outbox.on_packet_lost(bundle, 0, tries), "the bundle leaves again, whole");
+    fixture.send(NOW).unwrap();
+    assert!(!fixture.outbox.on_reply(1));
+    fixture.outbox.on_packet_acked(bundle, 0);
+    assert!(fixture.outbox.on_reply(0) && fixture.outbox.on_reply(2));
+    assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Replied), (2, 1, Outcome::Replied)]);
+    assert_eq!((fixture.outbox.outstanding(), fixture.outbox.low_water()), (0, 3));
+}
+
+#[test]
+fn message_of_a_stream_without_gaps_cannot_be_cancelled() {
+    // PROTOCOL 6.32
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::Sequence, b"m").unwrap();
+    assert!(!fixture.outbox.cancel(0));
+}
+
+#[test]
+fn newer_messages_push_out_the_oldest_that_have_not_left() {
+    // PROTOCOL 6.33
+    let mut fixture = Fixture::new(false);
+    let options = SendOptions::new(ServiceKind::Maybe).overflow(Overflow::DropOldest);
+    let push = |fixture: &mut Fixture, options: &SendOptions| {
+        let Fixture { outbox, pool, .. } = fixture;
+        outbox.push(NOW, pool, options, b"m".into(), ROOM)
+    };
+    push(&mut fixture, &ServiceKind::ExactlyOnce.into()).unwrap();
+    for _ in 0..40 {
+        push(&mut fixture, &options).unwrap();
+    }
+    // From half of the window of 64 on, each new one costs an old one, and never one that is
+    // reported on.
+    assert_eq!(fixture.outcomes(), [(1, 8, Outcome::NotSent)]);
+    let wait = options.overflow(Overflow::DropNewest);
+    for _ in 41..64 {
+        push(&mut fixture, &wait).unwrap();
+    }
+    assert_eq!(push(&mut fixture, &wait), Err(PushError::NoTransaction));
+    assert_eq!(fixture.outcomes(), []);
 }
