@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::names::{AcceptName, IdleName, IoName, ModeName, ServiceName, SuiteName, Switch};
+use crate::names::{
+    AcceptName, IdleName, IoName, ModeName, NetworkName, ServiceName, SuiteName, Switch,
+};
 use crate::parse;
 use crate::plan::{Pace, Sizes};
 
@@ -163,6 +165,13 @@ pub(crate) struct EngineOptions {
     /// Several small messages in one packet
     #[arg(long, value_name = "on|off", value_enum, default_value_t = Switch::On)]
     pub(crate) bundle: Switch,
+    /// What decides how much is under way: `cubic`, `newreno`, or a fixed rate in bytes a second
+    #[arg(long, value_name = "cubic|newreno|N", value_parser = parse::congestion,
+          default_value = "cubic")]
+    pub(crate) congestion: raet::Congestion,
+    /// What lies between the nodes, before it is measured
+    #[arg(long, value_name = "lan|wan", value_enum, default_value_t)]
+    pub(crate) network: NetworkName,
     /// Faults on what this process sends: loss=1%,dup=1%,reorder=2%,delay=100us..1ms,corrupt=0.1%
     #[arg(long, value_name = "FAULTS")]
     pub(crate) impair: Option<String>,

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use raet::node::cpus;
 use raet::time::Duration;
 use raet::{
-    Config, Identity, Idle, Impairment, IoChoice, IoSummary, Mode, Mtu, Service, ShardReport,
-    StartError, Suite, Trust, TrustPolicy,
+    Config, Identity, Idle, Impairment, IoChoice, IoSummary, Mode, Mtu, Network, Service,
+    ShardReport, StartError, Suite, Trust, TrustPolicy,
 };
 
 use crate::cli::{EngineOptions, MtuChoice};
-use crate::names::{AcceptName, IdleName, IoName, ModeName, ServiceName, SuiteName};
+use crate::names::{AcceptName, IdleName, IoName, ModeName, NetworkName, ServiceName, SuiteName};
 use crate::report::NodeFigures;
 
 /// A silent peer in another process is given up after this: it may have been killed. In one
@@ -96,6 +96,11 @@ pub(crate) fn config(options: &EngineOptions, bind: SocketAddr) -> Result<Config
         ModeName::Sealed => Mode::Sealed,
         ModeName::Signed => Mode::Signed,
     }];
+    config.congestion = options.congestion;
+    config.network = match options.network {
+        NetworkName::Lan => Network::Lan,
+        NetworkName::Wan => Network::Wan,
+    };
     config.tries = TRIES;
     config.linger = options.linger.into();
     config.bundle = options.bundle.is_on();

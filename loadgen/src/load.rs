@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use raet::time::Duration;
-use raet::{Impairment, PublicKey, Service};
+use raet::{Congestion, Impairment, PublicKey, Service};
 use serde_json::{Value, json};
 
 use crate::cli::{MtuChoice, RunOptions, Size};
@@ -136,6 +136,12 @@ impl Load {
             "mode": name_of(engine.mode),
             "linger_us": u64::try_from(engine.linger.as_micros()).unwrap_or(u64::MAX),
             "bundle": engine.bundle.is_on(),
+            "congestion": match engine.congestion {
+                Congestion::Cubic => json!("cubic"),
+                Congestion::FixedRate { bytes_per_second } => json!(bytes_per_second),
+                Congestion::NewReno => json!("newreno"),
+            },
+            "network": name_of(engine.network),
             "impair": engine.impair,
             "seed": self.seed,
         })

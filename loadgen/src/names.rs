@@ -62,6 +62,14 @@ pub(crate) enum ModeName {
     Plain,
 }
 
+/// What lies between two nodes.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum NetworkName {
+    #[default]
+    Lan,
+    Wan,
+}
+
 /// On or off.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Switch {

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use raet::PublicKey;
 use raet::limits::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
+use raet::{Congestion, PublicKey};
 
 use crate::cli::{MtuChoice, Size};
 use crate::plan::{Pace, Sizes};
@@ -146,6 +146,17 @@ pub(crate) fn mtu(text: &str) -> Result<MtuChoice, String> {
     }
 }
 
+/// `cubic`, `newreno` or bytes a second.
+pub(crate) fn congestion(text: &str) -> Result<Congestion, String> {
+    match text {
+        "cubic" => Ok(Congestion::Cubic),
+        "newreno" => Ok(Congestion::NewReno),
+        _ => count(text)
+            .map(|bytes_per_second| Congestion::FixedRate { bytes_per_second })
+            .map_err(|_| "give `cubic`, `newreno`, or bytes a second like 10M".to_owned()),
+    }
+}
+
 /// Cores and ranges of cores, in order, none twice.
 pub(crate) fn cpu_list(text: &str) -> Result<CpuList, String> {
     raet::node::cpus::parse_cpu_list(text)
@@ -191,6 +202,13 @@ mod tests {
         {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn congestion_is_a_name_or_a_rate() {
+        assert_eq!(congestion("newreno"), Ok(Congestion::NewReno));
+        assert_eq!(congestion("10M"), Ok(Congestion::FixedRate { bytes_per_second: 10_000_000 }));
+        assert!(congestion("bbr").unwrap_err().contains("newreno"));
     }
 
     #[test]

@@ -16,6 +16,34 @@ use crate::protocol::session::{BootId, Identity, Mode, Offer, PeerText, Trust};
 use crate::shard::Idle;
 use crate::time::Duration;
 
+/// What lies between a node and its peers: what to assume before anything was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// A local network, or the same host: round trips below a millisecond, acknowledgements held
+    /// back by 1 ms at most.
+    #[default]
+    Lan,
+    /// Anything: 333 ms until the round trip is known, acknowledgements held back by 25 ms at most
+    /// (PROTOCOL 5.35).
+    Wan,
+}
+
+impl Network {
+    const fn initial_round_trip(self) -> Duration {
+        match self {
+            Self::Lan => Duration::from_millis(1),
+            Self::Wan => Duration::from_millis(333),
+        }
+    }
+
+    const fn ack_delay_max(self) -> Duration {
+        match self {
+            Self::Lan => Duration::from_millis(1),
+            Self::Wan => Duration::from_millis(25),
+        }
+    }
+}
+
 /// What a node is and how it runs. [`Config::new`] has sensible values for a local network;
 /// change what you need to.
 #[derive(Clone, Debug)]
@@ -67,6 +95,8 @@ pub struct Config {
     pub bundle: bool,
     /// Congestion control.
     pub congestion: CongestionConfig,
+    /// What lies between this node and its peers.
+    pub network: Network,
     /// A silent session is closed after this; from 100 ms to a day.
     pub idle_timeout: Duration,
     /// A handshake without an answer is given up after this.
@@ -109,6 +139,7 @@ impl Config {
             linger: Duration::ZERO,
             bundle: true,
             congestion: CongestionConfig::Cubic,
+            network: Network::Lan,
             idle_timeout: IDLE_TIMEOUT,
             handshake_timeout: Duration::from_secs(90),
             send_buffers: 4_096,
@@ -170,6 +201,8 @@ impl Config {
             linger: self.linger,
             bundle: self.bundle,
             congestion: self.congestion,
+            initial_round_trip: self.network.initial_round_trip(),
+            ack_delay_max: self.network.ack_delay_max(),
             idle_timeout: self.idle_timeout,
             handshake_timeout: self.handshake_timeout,
             send_buffers: self.send_buffers,
@@ -249,3 +282,20 @@ impl std::fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // PROTOCOL 5.35
+    #[test]
+    fn network_says_what_is_assumed_and_promised() {
+        for (network, round_trip, delay) in [(Network::Lan, 1, 1), (Network::Wan, 333, 25)] {
+            let config = Config { network, ..Config::new(Identity::from_secret(&[1; 32])) };
+            let endpoint = config.endpoint(BootId([0; 16]), 0);
+            let millis = Duration::from_millis;
+            assert_eq!(endpoint.initial_round_trip, millis(round_trip));
+            assert_eq!(endpoint.ack_delay_max, millis(delay));
+        }
+    }
+}

@@ -22,7 +22,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 pub use build::IoSummary;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Network};
 pub use poller::Poller;
 pub use queue::{Incoming, Payload, QueueError, QueueNode, Remote};
 

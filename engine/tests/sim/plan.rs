@@ -263,6 +263,7 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
                 Congestion::Cubic,
                 Congestion::Cubic,
                 Congestion::FixedRate { bytes_per_second: 1 << 20 },
+                Congestion::NewReno,
             ],
         ),
         initial_round_trip: *pick(random, &[Duration::from_millis(1), Duration::from_millis(333)]),

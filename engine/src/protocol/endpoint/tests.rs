@@ -2,6 +2,7 @@
 
 mod finish;
 mod frequency;
+mod goodput;
 mod hostile;
 mod marks;
 mod segments;

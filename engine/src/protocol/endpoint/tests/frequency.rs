@@ -4,7 +4,7 @@ use super::*;
 
 impl Pair {
     /// Goes on to the next thing that happens.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let link = self.link.front().map(|entry| entry.0);
         let timers = self.sides.iter().filter_map(|side| side.endpoint.next_timeout()).min();
         let next = [link, timers].into_iter().flatten().min().expect("something is under way");

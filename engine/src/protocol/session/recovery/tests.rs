@@ -1,10 +1,12 @@
 //! The packet plane as a whole: scripts against its rules, and a session over a lossy path.
 
+mod laws;
 mod marks;
+mod path;
 
 use super::*;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 const LEN: u32 = 1_200;
 const RTT: Duration = Duration::from_millis(40);
@@ -623,140 +625,18 @@ fn full_ring_closes_the_window_and_a_flood_of_acks_over_it_hands_content_back() 
     assert_eq!(fixture.lost.len(), sent);
 }
 
-/// The ranges of an acknowledgement, and how long it was held back.
-type Report = (Vec<RangeInclusive<u64>>, Duration);
-
-/// A peer behind a path that loses, delays and reorders as `path` says, until everything that was
-/// sent is settled. Returns the fixture and how many packets were really lost.
-fn drive(mut path: impl FnMut() -> Option<Duration>, packets: usize, seed: u64) -> (Fixture, u64) {
-    let mut fixture = Fixture::new();
-    fixture.recovery = Recovery::new(config(), seed);
-    let mut received = ReceivedPackets::new(DELAY_MAX);
-    // By time of arrival, then order of sending.
-    let mut to_peer: BTreeMap<(Instant, u64), u64> = BTreeMap::new();
-    let mut to_us: BTreeMap<(Instant, u64), Report> = BTreeMap::new();
-    let (mut now, mut order, mut dropped) = (at(0), 0u64, 0u64);
-    let mut queue: VecDeque<()> = (0..packets).map(|_| ()).collect();
-    let mut probes = 0;
-    for _ in 0..200_000 {
-        while let Some(entry) = to_peer.first_entry().filter(|entry| entry.key().0 <= now) {
-            received.on_received(now, entry.remove(), Ecn::NotEct, true, false);
-        }
-        received.on_ack_frequency(None, fixture.recovery.ack_frequency());
-        if received.end_of_batch(now) {
-            let report = (received.ranges().collect(), received.largest_delay(now));
-            received.on_ack_sent(None);
-            if let Some(delay) = path() {
-                order += 1;
-                to_us.insert((now + delay, order), report);
-            }
-        }
-        while let Some(entry) = to_us.first_entry().filter(|entry| entry.key().0 <= now) {
-            let (ranges, delay) = entry.remove();
-            let before = fixture.lost.len();
-            fixture
-                .recovery
-                .on_ack(
-                    now,
-                    ranges.into_iter().map(Ok),
-                    delay,
-                    None,
-                    &mut fixture.acked,
-                    &mut fixture.lost,
-                )
-                .expect("an honest peer");
-            (before..fixture.lost.len()).for_each(|_| queue.push_back(()));
-        }
-        if fixture.recovery.next_timeout().is_some_and(|due| due <= now) {
-            let before = fixture.lost.len();
-            if let TimeoutOutcome::Probe(count) = fixture.timeout(now) {
-                probes = count;
-            }
-            (before..fixture.lost.len()).for_each(|_| queue.push_back(()));
-        }
-        loop {
-            let kind = if probes > 0 {
-                probes -= 1;
-                queue.pop_front();
-                SentKind::Probe
-            } else if fixture.recovery.window_available(now) >= u64::from(LEN) && !queue.is_empty()
-            {
-                queue.pop_front();
-                SentKind::Data
-            } else {
-                break;
-            };
-            let number = fixture.send_as(now, kind, LEN);
-            match path() {
-                Some(delay) => {
-                    order += 1;
-                    to_peer.insert((now + delay, order), number);
-                }
-                None => dropped += 1,
-            }
-        }
-        if queue.is_empty() && fixture.recovery.in_flight_bytes() == 0 && to_us.is_empty() {
-            return (fixture, dropped);
-        }
-        let next = [
-            to_peer.keys().next().map(|key| key.0),
-            to_us.keys().next().map(|key| key.0),
-            received.next_timeout(),
-            fixture.recovery.next_timeout(),
-            fixture.recovery.next_send_time(now).filter(|_| !queue.is_empty()),
-        ];
-        now = next.into_iter().flatten().min().expect("something is under way").max(now)
-            + Duration::from_nanos(1);
-    }
-    panic!("not settled after {now:?}: {:?}", fixture.recovery.statistics());
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    // PROTOCOL 5.7
-    #[test]
-    fn everything_sent_over_a_bad_path_is_settled_and_nothing_twice(
-        seed in any::<u64>(),
-        loss in 0u64..30,
-        jitter in 0u64..30_000_000,
-    ) {
-        let mut random = seed;
-        let path = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let draw = random >> 33;
-            let delay = Duration::from_nanos(20_000_000 + (draw >> 8) % (jitter + 1));
-            (draw % 100 >= loss).then_some(delay)
-        };
-        let (fixture, _) = drive(path, 600, seed);
-        let acked: BTreeSet<u64> = fixture.acked.iter().copied().collect();
-        let lost: BTreeSet<u64> = fixture.lost.iter().copied().collect();
-        prop_assert_eq!(acked.len(), fixture.acked.len(), "acknowledged twice");
-        prop_assert_eq!(lost.len(), fixture.lost.len(), "lost twice");
-        let statistics = fixture.recovery.statistics();
-        let late = acked.intersection(&lost).count() as u64;
-        prop_assert_eq!(late, statistics.packets_spurious);
-        let settled = acked.union(&lost).count() as u64;
-        prop_assert_eq!(settled, statistics.packets_sent, "every packet is acked or lost");
-    }
-
-    #[test]
-    fn a_perfect_path_loses_nothing(seed in any::<u64>()) {
-        let (fixture, dropped) = drive(|| Some(Duration::from_millis(20)), 2_000, seed);
-        prop_assert_eq!(dropped, 0);
-        prop_assert!(fixture.lost.is_empty());
-        prop_assert_eq!(fixture.acked.len(), 2_000);
-    }
 
     #[test]
     fn recovery_ops_never_panic(
         ops in prop::collection::vec((0u8..10, any::<u64>(), any::<u16>()), 0..400),
-        fixed in any::<bool>(),
+        controller in 0u8..3,
     ) {
-        let congestion = if fixed {
-            CongestionConfig::FixedRate { bytes_per_second: ops.len() as u64 * 99_991 }
-        } else {
-            CongestionConfig::Cubic
+        let congestion = match controller {
+            0 => CongestionConfig::Cubic,
+            1 => CongestionConfig::NewReno,
+            _ => CongestionConfig::FixedRate { bytes_per_second: ops.len() as u64 * 99_991 },
         };
         let datagram_len = DatagramLen::Probed { max: 65_507 };
         let mut fixture = Fixture::with(RecoveryConfig { congestion, datagram_len, ..config() });

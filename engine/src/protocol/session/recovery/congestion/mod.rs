@@ -8,12 +8,12 @@
 mod cubic;
 mod fixed;
 mod hystart;
-#[cfg(test)]
 mod new_reno;
 
 use crate::time::{Duration, Instant};
 use cubic::Cubic;
 use fixed::FixedRate;
+use new_reno::NewReno;
 
 /// Datagrams of the first window (RFC 9002 7.2).
 const WINDOW_PACKETS_START: u64 = 10;
@@ -33,6 +33,8 @@ pub enum CongestionConfig {
         /// UDP payload bytes a second.
         bytes_per_second: u64,
     },
+    /// NewReno (RFC 9002 7.3): shares the path with others, and takes long to fill a large one.
+    NewReno,
 }
 
 /// What an acknowledgement says to a controller.
@@ -56,6 +58,7 @@ pub(super) struct AckSample {
 pub(super) enum Congestion {
     Cubic(Cubic),
     FixedRate(FixedRate),
+    NewReno(NewReno),
 }
 
 /// Runs one expression on whichever controller it is.
@@ -64,6 +67,7 @@ macro_rules! each {
         match $congestion {
             Congestion::Cubic($controller) => $run,
             Congestion::FixedRate($controller) => $run,
+            Congestion::NewReno($controller) => $run,
         }
     };
 }
@@ -75,6 +79,7 @@ impl Congestion {
             CongestionConfig::FixedRate { bytes_per_second } => {
                 Self::FixedRate(FixedRate::new(bytes_per_second, datagram_len))
             }
+            CongestionConfig::NewReno => Self::NewReno(NewReno::new(datagram_len)),
         }
     }
 
@@ -108,17 +113,25 @@ impl Congestion {
         each!(self, controller => controller.window())
     }
 
+    /// Whether the window doubles in a round trip.
+    pub(super) fn in_slow_start(&self) -> bool {
+        match self {
+            Self::Cubic(cubic) => cubic.in_slow_start(),
+            Self::FixedRate(_) => false,
+            Self::NewReno(new_reno) => new_reno.in_slow_start(),
+        }
+    }
+
     /// Bytes a second at which to send: a little more than the window a round trip, so that
     /// pacing does not become the bound (RFC 9002 7.7).
     #[expect(clippy::cast_possible_truncation, reason = "saturates, and the pacer bounds it")]
     pub(super) fn rate(&self, smoothed: Duration) -> u64 {
-        let cubic = match self {
-            Self::FixedRate(fixed) => return fixed.rate(),
-            Self::Cubic(cubic) => cubic,
-        };
+        if let Self::FixedRate(fixed) = self {
+            return fixed.rate();
+        }
         // Slow start doubles the window in a round trip, so it has to be sent twice as fast.
-        let gain = if cubic.in_slow_start() { 2.0 } else { 1.25 };
+        let gain = if self.in_slow_start() { 2.0 } else { 1.25 };
         let round_trip = smoothed.max(Duration::from_nanos(1)).as_secs_f64();
-        (cubic.window() as f64 * gain / round_trip) as u64
+        (self.window() as f64 * gain / round_trip) as u64
     }
 }
