@@ -8,6 +8,8 @@
 
 use raet::limits::TRANSACTIONS_MAX;
 
+use crate::payload::HEADER_LEN;
+
 /// Slots of one session's ring if it is the only one: a MiB.
 const RING_LEN_MAX: usize = 1 << 20;
 /// Slots of one session's ring at least: twice what may be outstanding.
@@ -102,9 +104,8 @@ impl Arrived {
 pub(crate) struct ContentHash([u64; 4]);
 
 impl ContentHash {
-    /// Adds one message.
-    pub(crate) fn add(&mut self, message: &[u8]) {
-        let hash = blake3::hash(message);
+    /// Adds the message that has this hash.
+    pub(crate) fn add(&mut self, hash: &blake3::Hash) {
         for (lane, bytes) in self.0.iter_mut().zip(hash.as_bytes().chunks_exact(8)) {
             *lane = lane.wrapping_add(u64::from_le_bytes(bytes.try_into().expect("8 bytes")));
         }
@@ -117,9 +118,13 @@ impl ContentHash {
         }
     }
 
-    /// 64 lower-case hex digits.
+    /// 64 lower-case hex digits; of a single hash, as every other program writes it.
     pub(crate) fn to_hex(self) -> String {
-        self.0.iter().map(|lane| format!("{lane:016x}")).collect()
+        self.0
+            .iter()
+            .flat_map(|lane| lane.to_le_bytes())
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// What [`Self::to_hex`] wrote.
@@ -129,9 +134,65 @@ impl ContentHash {
         }
         let mut lanes = [0; 4];
         for (index, lane) in lanes.iter_mut().enumerate() {
-            *lane = u64::from_str_radix(&text[index * 16..(index + 1) * 16], 16).ok()?;
+            *lane = u64::from_str_radix(&text[index * 16..(index + 1) * 16], 16).ok()?.swap_bytes();
         }
         Some(Self(lanes))
+    }
+}
+
+/// What messages hold, as far as both sides must know to verify them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holding {
+    /// A pattern that each message names itself.
+    Pattern,
+    /// Bytes of a file: both sides hash the messages and compare.
+    Bytes,
+    /// Bytes of a file in their order: both sides hash the file.
+    BytesInOrder,
+}
+
+/// The hash that one side of a session keeps over the content of a workload.
+#[derive(Clone, Debug)]
+pub(crate) enum Hashing {
+    /// None: each message is verified by itself.
+    Nothing,
+    /// Over the set of messages.
+    Set(ContentHash),
+    /// Over all bytes behind the fronts, one after the other.
+    Whole(Box<blake3::Hasher>),
+}
+
+impl Hashing {
+    /// Nothing hashed yet.
+    pub(crate) fn new(holding: Holding) -> Self {
+        match holding {
+            Holding::Pattern => Self::Nothing,
+            Holding::Bytes => Self::Set(ContentHash::default()),
+            Holding::BytesInOrder => Self::Whole(Box::default()),
+        }
+    }
+
+    /// Adds one message, front included.
+    #[inline]
+    pub(crate) fn add(&mut self, message: &[u8]) {
+        match self {
+            Self::Nothing => {}
+            Self::Set(hash) => hash.add(&blake3::hash(message)),
+            Self::Whole(hasher) => {
+                hasher.update(message.get(HEADER_LEN..).unwrap_or_default());
+            }
+        }
+    }
+
+    /// The hash of all that was added.
+    pub(crate) fn value(&self) -> ContentHash {
+        let mut value = ContentHash::default();
+        match self {
+            Self::Nothing => {}
+            Self::Set(hash) => value = *hash,
+            Self::Whole(hasher) => value.add(&hasher.finalize()),
+        }
+        value
     }
 }
 
@@ -180,7 +241,7 @@ mod tests {
     fn content_hash_ignores_order_and_sees_every_byte() {
         let of = |messages: &[&[u8]]| {
             let mut hash = ContentHash::default();
-            messages.iter().for_each(|message| hash.add(message));
+            messages.iter().for_each(|message| hash.add(&blake3::hash(message)));
             hash
         };
         assert_eq!(of(&[b"one", b"two"]), of(&[b"two", b"one"]));
@@ -191,6 +252,15 @@ mod tests {
         assert_eq!(merged, of(&[b"one", b"two"]));
         assert_eq!(ContentHash::from_hex(&merged.to_hex()), Some(merged));
         assert_eq!(ContentHash::from_hex("xyz"), None);
+        assert_eq!(of(&[b"one"]).to_hex(), blake3::hash(b"one").to_hex().as_str());
+    }
+
+    #[test]
+    fn a_file_in_order_has_the_hash_that_others_give_it() {
+        let mut hashing = Hashing::new(Holding::BytesInOrder);
+        hashing.add(&[&[7; HEADER_LEN][..], b"first "].concat());
+        hashing.add(&[&[9; HEADER_LEN][..], b"second"].concat());
+        assert_eq!(hashing.value().to_hex(), blake3::hash(b"first second").to_hex().as_str());
     }
 
     proptest! {

@@ -6,9 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::names::{
-    AcceptName, IdleName, IoName, ModeName, NetworkName, ServiceName, SuiteName, Switch,
+    AcceptName, IdleName, IoName, ModeName, NetworkName, PriorityName, ServiceName, StreamKindName,
+    SuiteName, Switch, name_of,
 };
 use crate::parse;
+use crate::payload::{HEADER_LEN, NUMBERED_LEN_MIN};
 use crate::plan::{Pace, Sizes};
 
 /// What people want to do most, shown below the options.
@@ -19,8 +21,18 @@ Examples:
   raet-loadgen --rate 100k --plot latency.svg         how late are messages at a steady load?
   raet-loadgen --impair loss=5%,dup=5%,reorder=5%     does it hold on a bad path?
   raet-loadgen --size file:words.txt                  do all lines of a file arrive?
+  raet-loadgen --file disk.img --size 4MiB            does a file arrive as it is?
+  raet-loadgen --service sequence --streams 8         do ordered streams stay in order?
+  raet-loadgen --mix mix.txt                          do kinds of messages disturb each other?
   raet-loadgen serve --bind 0.0.0.0:4040              and from another machine, with what it prints:
-  raet-loadgen run --connect HOST:4040 --peer-key KEY";
+  raet-loadgen run --connect HOST:4040 --peer-key KEY
+
+A mix is a text file with one workload a line, as key=value words; # begins a comment:
+  name=alerts service=exactly-once size=64 rate=10000 priority=urgent
+  name=copy service=exactly-once size=64MiB closed=1 priority=bulk
+  name=feed service=sequence size=1KiB share=20% streams=8 stream-kind=lossy
+Keys: name, service, size (at least 8 bytes), one of rate, closed and share (of --rate), messages,
+priority, streams and stream-kind; what is left out is as on the command line.";
 
 /// Drives raet nodes on a schedule and reports throughput and latency that can be trusted.
 ///
@@ -63,13 +75,31 @@ pub(crate) struct RunOptions {
     /// Local address: the responder's if it runs here (its port may be fixed), else the initiator's
     #[arg(long, value_name = "ADDR", value_parser = parse::address)]
     pub(crate) bind: Option<std::net::SocketAddr>,
-    /// Service level of the messages; `request` measures round trips
-    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
-    pub(crate) service: ServiceName,
+    /// Several workloads at once, described in this file (see the end of --help)
+    #[arg(long, value_name = "FILE", conflicts_with_all =
+          ["service", "size", "file", "messages", "closed", "priority", "streams", "stream_kind"])]
+    pub(crate) mix: Option<PathBuf>,
+    /// Service level of the messages; `request` measures round trips [default: exactly-once, or
+    /// sequence with --file]
+    #[arg(long, value_name = "NAME", value_enum)]
+    pub(crate) service: Option<ServiceName>,
     /// Bytes of a message, up to 64MiB: N, a range A..B drawn evenly, or the lines of file:PATH
-    /// in order
-    #[arg(long, value_name = "N|A..B|file:PATH", value_parser = parse::size, default_value = "64")]
-    pub(crate) size: Size,
+    /// in order [default: 64, or 1MiB with --file]
+    #[arg(long, value_name = "N|A..B|file:PATH", value_parser = parse::size)]
+    pub(crate) size: Option<Size>,
+    /// Send this file once, whole and unchanged, in messages of --size; both sides hash it
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["duration", "messages", "warmup"])]
+    pub(crate) file: Option<PathBuf>,
+    /// Ordered streams to which the messages of `sequence` are dealt in turn [default: 1]
+    #[arg(long, value_name = "N", value_parser = parse::streams)]
+    pub(crate) streams: Option<u16>,
+    /// What ordered streams promise, and whether losses are repaired only on request [default:
+    /// reliable]
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub(crate) stream_kind: Option<StreamKindName>,
+    /// How soon messages leave when others wait too
+    #[arg(long, value_name = "NAME", value_enum, default_value_t)]
+    pub(crate) priority: PriorityName,
     /// How long to send, after the warm-up: 10s, 500ms, 2m [default: 10s, or until --messages
     /// are sent, or once through the file]
     #[arg(long, value_name = "TIME", value_parser = parse::duration)]
@@ -85,7 +115,7 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "N|max", value_parser = parse::rate, conflicts_with = "closed")]
     pub(crate) rate: Option<Pace>,
     /// Keep N messages outstanding on each session instead
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = parse::outstanding)]
     pub(crate) closed: Option<u32>,
     /// Sessions, each of a node with an identity, a socket and a thread of its own [default: one
     /// a shard of the responder]
@@ -137,6 +167,10 @@ pub(crate) struct EngineOptions {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub(crate) shards: u16,
+    /// The responder takes messages above 8 KiB piece by piece as they come, without memory for
+    /// the whole
+    #[arg(long)]
+    pub(crate) segments: bool,
     /// Cores, like 0-3,8: as many as shards for the initiators, then as many for the responder
     #[arg(long, value_name = "LIST", value_parser = parse::cpu_list)]
     pub(crate) cpus: Option<parse::CpuList>,
@@ -199,6 +233,25 @@ pub(crate) enum MtuChoice {
 }
 
 impl RunOptions {
+    /// The service level.
+    pub(crate) fn service(&self) -> ServiceName {
+        let of_file = self.file.as_ref().map(|_| ServiceName::Sequence);
+        self.service.or(of_file).unwrap_or_default()
+    }
+
+    /// What messages are, without a file that is sent whole.
+    pub(crate) fn size(&self) -> Size {
+        self.size.clone().unwrap_or(Size::Generated(Sizes { min: 64, max: 64 }))
+    }
+
+    /// Bytes of a message that carries a block of the file that is sent whole.
+    pub(crate) fn block(&self) -> usize {
+        match self.size {
+            Some(Size::Generated(sizes)) => sizes.max,
+            None | Some(Size::Lines(_)) => BLOCK_LEN,
+        }
+    }
+
     /// The load's pace.
     pub(crate) fn pace(&self) -> Pace {
         self.closed.map(Pace::Closed).or(self.rate).unwrap_or(Pace::Max)
@@ -212,15 +265,16 @@ impl RunOptions {
     /// When sending ends: so long after the warm-up, after so many messages, or (neither) at the
     /// end of the file.
     pub(crate) fn length(&self) -> (Option<Duration>, Option<u64>) {
-        match (self.duration, self.messages, &self.size) {
-            (None, None, Size::Generated(_)) => (Some(Duration::from_secs(10)), None),
-            (duration, messages, _) => (duration, messages),
+        let once = self.file.is_some() || matches!(self.size, Some(Size::Lines(_)));
+        match (self.duration, self.messages) {
+            (None, None) if !once => (Some(Duration::from_secs(10)), None),
+            length => length,
         }
     }
 
     /// How long to send without measuring.
     pub(crate) fn warmup(&self) -> Duration {
-        let unnamed = matches!(self.size, Size::Generated(sizes) if sizes.min == 0);
+        let unnamed = matches!(self.size, Some(Size::Generated(sizes)) if sizes.min == 0);
         match self.warmup {
             Some(warmup) => warmup,
             None if self.length().0.is_some() && !unnamed => Duration::from_secs(1),
@@ -254,7 +308,7 @@ impl RunOptions {
                  least --sessions"
             ));
         }
-        if let Size::Lines(_) = self.size
+        if let Some(Size::Lines(_)) = self.size
             && duration.is_none()
             && messages.is_none()
             && self.warmup.is_some_and(|warmup| !warmup.is_zero())
@@ -263,7 +317,7 @@ impl RunOptions {
                         --duration or --messages"
                 .to_owned());
         }
-        if let Size::Generated(sizes) = self.size
+        if let Some(Size::Generated(sizes)) = self.size
             && sizes.min == 0
             && !self.warmup().is_zero()
         {
@@ -276,9 +330,67 @@ impl RunOptions {
                 "nobody listens on port 0; give --connect the port that `serve` prints".to_owned()
             );
         }
+        self.check_order()?;
         self.engine.check()
     }
+
+    /// Refuses streams and files that cannot be.
+    fn check_order(&self) -> Result<(), String> {
+        let service = self.service();
+        let is_ordered = service == ServiceName::Sequence;
+        if !is_ordered && (self.streams.is_some() || self.stream_kind.is_some()) {
+            return Err(format!(
+                "{} has no streams; give --service sequence, or leave out --streams and \
+                 --stream-kind",
+                name_of(service)
+            ));
+        }
+        if let Some(Size::Generated(sizes)) = self.size
+            && is_ordered
+            && sizes.min < NUMBERED_LEN_MIN
+        {
+            return Err(format!(
+                "messages of a stream need {NUMBERED_LEN_MIN} bytes to say their place; raise \
+                 --size"
+            ));
+        }
+        if self.file.is_none() {
+            return Ok(());
+        }
+        let is_block = match self.size {
+            None => true,
+            Some(Size::Generated(sizes)) => sizes.min == sizes.max && sizes.min > HEADER_LEN,
+            Some(Size::Lines(_)) => false,
+        };
+        if !is_block {
+            return Err(format!(
+                "--file is cut into messages of one size above {HEADER_LEN} bytes; give --size \
+                 like 1MiB"
+            ));
+        }
+        let lasting =
+            [None, Some(StreamKindName::Reliable), Some(StreamKindName::ReliableOnRequest)];
+        let is_whole = match service {
+            ServiceName::Sequence => lasting.contains(&self.stream_kind),
+            ServiceName::ExactlyOnce | ServiceName::Request => true,
+            _ => false,
+        };
+        if !is_whole {
+            return Err("a file arrives whole by --service exactly-once, request, or sequence in \
+                        reliable streams; choose one"
+                .to_owned());
+        }
+        if self.sessions() > 1 || self.streams.is_some_and(|streams| streams > 1) {
+            return Err("a file goes over one session and one stream; leave out --sessions and \
+                        --streams"
+                .to_owned());
+        }
+        Ok(())
+    }
 }
+
+/// Bytes of a block of a file, unless --size says otherwise.
+const BLOCK_LEN: usize = 1 << 20;
 
 impl ServeOptions {
     /// Refuses combinations that mean nothing, in one sentence.
@@ -352,7 +464,6 @@ fn one_sentence(rendered: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::name_of;
 
     fn read_line(line: &str) -> Result<Cli, String> {
         let words = std::iter::once("raet-loadgen").chain(line.split_whitespace());
@@ -371,8 +482,8 @@ mod tests {
     #[test]
     fn no_arguments_mean_ten_seconds_of_sixty_four_byte_exactly_once_at_full_rate() {
         let run = read_line("").unwrap().run;
-        assert_eq!(run.service, ServiceName::ExactlyOnce);
-        assert_eq!(run.size, Size::Generated(Sizes { min: 64, max: 64 }));
+        assert_eq!(run.service(), ServiceName::ExactlyOnce);
+        assert_eq!(run.size(), Size::Generated(Sizes { min: 64, max: 64 }));
         assert_eq!(run.pace(), Pace::Max);
         assert_eq!(run.length(), (Some(Duration::from_secs(10)), None));
         assert_eq!(run.warmup(), Duration::from_secs(1));
@@ -400,9 +511,10 @@ mod tests {
             "at-most-once",
             "exactly-once",
             "request",
+            "sequence",
         ] {
             let run = read_line(&format!("--service {name}")).unwrap().run;
-            assert_eq!(name_of(run.service), name);
+            assert_eq!(name_of(run.service()), name);
         }
     }
 
@@ -424,7 +536,7 @@ mod tests {
             ("--rate 0", "at least 1"),
             ("--rate fast", "max"),
             ("--rate 5 --closed 5", "--closed"),
-            ("--closed 0", "1..="),
+            ("--closed 0", "from 1 to 65536"),
             ("--size 5..3", "3..5"),
             ("--size 65MiB", "64 MiB"),
             ("--size banana", "file:PATH"),
@@ -443,6 +555,20 @@ mod tests {
             ("--size 0 --warmup 1s", "--warmup"),
             ("--size file:x --warmup 1s", "--warmup"),
             ("--messages 1 --sessions 2", "--sessions"),
+            ("--streams 0 --service sequence", "1 to 256"),
+            ("--streams 257 --service sequence", "1 to 256"),
+            ("--streams 2", "--service sequence"),
+            ("--service maybe --stream-kind lossy", "--service sequence"),
+            ("--service sequence --size 7", "8 bytes"),
+            ("--service sequence --stream-kind sometimes", "lossy"),
+            ("--priority high", "urgent"),
+            ("--mix x --size 5", "--mix"),
+            ("--file x --messages 5", "--messages"),
+            ("--file x --size 16", "--size"),
+            ("--file x --size file:y", "--size"),
+            ("--file x --service maybe", "exactly-once"),
+            ("--file x --stream-kind lossy", "exactly-once"),
+            ("--file x --streams 2", "--streams"),
             ("--bogus", "--help"),
             ("serve --accept maybe", "always"),
             ("serve --rate 5", "--help"),

@@ -1,25 +1,27 @@
 //! What the two sides of a session say to each other about the run itself.
 //!
-//! All of it are `request` messages whose first byte is [`Tag::Control`], also when both sides
+//! All of it are `request` messages whose first byte is [`CONTROL`], also when both sides
 //! live in one process: so the report rests on what the responder says it got, never on a look
 //! into its memory.
 //!
-//! 1. The initiator asks to *begin*, and says what it needs to be verified: the seed, whether
-//!    lines follow, how many sessions share the memory, and which boot of which machine its clock
-//!    belongs to. The responder takes all memory it will need and agrees, or says why not.
+//! 1. The initiator asks to *begin*, and says what it needs to be verified: the seed, what kinds
+//!    of messages follow, how many sessions share the memory, and which boot of which machine its
+//!    clock belongs to. The responder takes all memory it will need and agrees, or says why not.
 //! 2. The load runs.
 //! 3. The initiator asks for the *verdict*, page by page: what arrived, how often, how late.
 
+use raet::Stream;
 use serde_json::{Value, json};
 
-use crate::check::{Arrived, ContentHash};
-use crate::latency::Latency;
-use crate::payload::Tag;
+use crate::check::Holding;
+use crate::payload::{CONTROL, KINDS_MAX};
+use crate::workload::Streams;
 
-/// Bytes of a verdict in one reply: fits the smallest datagram with every head.
-pub(crate) const PAGE_LEN: usize = 600;
-/// Pages of a verdict at most: a histogram with every bucket in use is below half a MiB.
-pub(crate) const PAGES_MAX: u32 = 2_048;
+/// Bytes of a verdict in one reply.
+pub(crate) const PAGE_LEN: usize = 32 << 10;
+/// Pages of a verdict at most: a histogram with every bucket in use is below half a MiB, and each
+/// kind of messages has one.
+pub(crate) const PAGES_MAX: u32 = 1_024;
 /// Sessions that one responder shard keeps books for at a time: with the smallest ring and
 /// histogram each, below a GiB.
 pub(crate) const SESSIONS_MAX: u32 = 4_096;
@@ -29,14 +31,73 @@ pub(crate) const SESSIONS_MAX: u32 = 4_096;
 pub(crate) struct Begin {
     /// Seed of the messages' contents.
     pub(crate) seed: u64,
-    /// Whether messages are lines of a file.
-    pub(crate) lines: bool,
-    /// Whether every message is long enough to carry its number.
-    pub(crate) numbered: bool,
     /// Sessions of the run.
     pub(crate) sessions: u32,
     /// The boot of the machine whose clock stamps the messages.
     pub(crate) boot: String,
+    /// The kinds of messages; their order numbers them.
+    pub(crate) kinds: Vec<Terms>,
+}
+
+/// What a responder must know of one kind of messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Terms {
+    /// What they hold.
+    pub(crate) holding: Holding,
+    /// Whether every one is long enough to carry its number.
+    pub(crate) is_numbered: bool,
+    /// Whether each is answered with what it holds.
+    pub(crate) is_request: bool,
+    /// Bytes of the longest.
+    pub(crate) longest: u64,
+    /// The ordered streams that they are dealt to.
+    pub(crate) streams: Option<Streams>,
+}
+
+impl Terms {
+    fn to_json(self) -> Value {
+        json!({
+            "holding": match self.holding {
+                Holding::Bytes => "bytes",
+                Holding::BytesInOrder => "bytes-in-order",
+                Holding::Pattern => "pattern",
+            },
+            "numbered": self.is_numbered,
+            "request": self.is_request,
+            "longest": self.longest,
+            "streams": self.streams.map(|streams| {
+                // The engine numbers kinds in their order on the wire.
+                json!([streams.kind as u8, streams.first, streams.count])
+            }),
+        })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let holding = match value.get("holding")?.as_str()? {
+            "bytes" => Holding::Bytes,
+            "bytes-in-order" => Holding::BytesInOrder,
+            "pattern" => Holding::Pattern,
+            _ => return None,
+        };
+        let streams = match value.get("streams")? {
+            Value::Null => None,
+            numbers => {
+                let at = |index: usize| numbers.get(index)?.as_u64();
+                let kind = at(0).filter(|&kind| kind < 4)?;
+                let (first, count) = (u8::try_from(at(1)?).ok()?, u16::try_from(at(2)?).ok()?);
+                let fits = count >= 1 && u16::from(first) + count <= 256;
+                let kind = Stream::of_order(kind).kind;
+                fits.then_some(Some(Streams { kind, first, count }))?
+            }
+        };
+        Some(Self {
+            holding,
+            is_numbered: value.get("numbered")?.as_bool()?,
+            is_request: value.get("request")?.as_bool()?,
+            longest: value.get("longest")?.as_u64()?,
+            streams,
+        })
+    }
 }
 
 /// What the initiator asks.
@@ -55,10 +116,9 @@ impl Question {
             Self::Begin(begin) => json!({
                 "begin": {
                     "seed": begin.seed,
-                    "lines": begin.lines,
-                    "numbered": begin.numbered,
                     "sessions": begin.sessions,
                     "boot": begin.boot,
+                    "kinds": begin.kinds.iter().map(|terms| terms.to_json()).collect::<Vec<_>>(),
                 }
             }),
             Self::Page(page) => json!({ "page": page }),
@@ -75,10 +135,13 @@ impl Question {
         let begin = value.get("begin")?;
         Some(Self::Begin(Begin {
             seed: begin.get("seed")?.as_u64()?,
-            lines: begin.get("lines")?.as_bool()?,
-            numbered: begin.get("numbered")?.as_bool()?,
             sessions: u32::try_from(begin.get("sessions")?.as_u64()?).ok()?,
             boot: begin.get("boot")?.as_str()?.to_owned(),
+            kinds: {
+                let kinds =
+                    begin.get("kinds")?.as_array().filter(|list| list.len() <= KINDS_MAX)?;
+                kinds.iter().map(Terms::from_json).collect::<Option<_>>()?
+            },
         }))
     }
 }
@@ -119,123 +182,41 @@ pub(crate) fn read_page_answer(message: &[u8]) -> Option<(u32, &[u8])> {
     (pages <= PAGES_MAX && text.len() <= PAGE_LEN).then_some((pages, text))
 }
 
-/// What a responder found about one session, or about all of a run together.
-#[derive(Clone, Debug)]
-pub(crate) struct Verdict {
-    /// Messages of the warm-up.
-    pub(crate) warmup: Arrived,
-    /// Messages after it.
-    pub(crate) measured: Arrived,
-    /// Messages that are not what was sent.
-    pub(crate) corrupted: u64,
-    /// Messages too late to be told new from repeated.
-    pub(crate) stale: u64,
-    /// Most arrivals of one message.
-    pub(crate) copies_max: u8,
-    /// Hash over all different messages; of use when they were lines.
-    pub(crate) content: ContentHash,
-    /// From intended send to delivery, if both clocks are one.
-    pub(crate) latency: Option<Latency>,
-}
-
-impl Verdict {
-    /// Nothing arrived yet, on one of `sessions` sessions.
-    pub(crate) fn new(sessions: usize, shared_clock: bool) -> Self {
-        Self {
-            warmup: Arrived::default(),
-            measured: Arrived::default(),
-            corrupted: 0,
-            stale: 0,
-            copies_max: 0,
-            content: ContentHash::default(),
-            latency: shared_clock.then(|| Latency::new(sessions)),
-        }
-    }
-
-    /// Adds another session's.
-    pub(crate) fn add(&mut self, other: &mut Self) {
-        self.warmup.add(&other.warmup);
-        self.measured.add(&other.measured);
-        self.corrupted += other.corrupted;
-        self.stale += other.stale;
-        self.copies_max = self.copies_max.max(other.copies_max);
-        self.content.merge(&other.content);
-        match (&mut self.latency, &mut other.latency) {
-            (Some(mine), Some(theirs)) => mine.add(theirs),
-            // One foreign clock, and the sum says nothing.
-            _ => self.latency = None,
-        }
-    }
-
-    /// As text for the way to the initiator.
-    pub(crate) fn text(&mut self) -> String {
-        let arrived =
-            |arrived: &Arrived| json!([arrived.delivered, arrived.duplicates, arrived.bytes]);
-        json!({
-            "warmup": arrived(&self.warmup),
-            "measured": arrived(&self.measured),
-            "corrupted": self.corrupted,
-            "stale": self.stale,
-            "copies_max": self.copies_max,
-            "content": self.content.to_hex(),
-            "latency": self.latency.as_mut().map(Latency::json),
-        })
-        .to_string()
-    }
-
-    /// Reads [`Self::text`].
-    pub(crate) fn from_text(text: &[u8], sessions: usize) -> Option<Self> {
-        let value: Value = serde_json::from_slice(text).ok()?;
-        let number = |name: &str| value.get(name)?.as_u64();
-        let arrived = |name: &str| {
-            let numbers = value.get(name)?;
-            let at = |index: usize| numbers.get(index)?.as_u64();
-            Some(Arrived { delivered: at(0)?, duplicates: at(1)?, bytes: at(2)? })
-        };
-        let latency = match value.get("latency")? {
-            Value::Null => None,
-            pairs => {
-                let mut latency = Latency::new(sessions);
-                latency.add_json(pairs).then_some(Some(latency))?
-            }
-        };
-        Some(Self {
-            warmup: arrived("warmup")?,
-            measured: arrived("measured")?,
-            corrupted: number("corrupted")?,
-            stale: number("stale")?,
-            copies_max: u8::try_from(number("copies_max")?).ok()?,
-            content: ContentHash::from_hex(value.get("content")?.as_str()?)?,
-            latency,
-        })
-    }
-}
-
 fn tagged(text: &[u8]) -> Vec<u8> {
-    let mut message = vec![Tag::Control.byte()];
+    let mut message = vec![CONTROL];
     message.extend_from_slice(text);
     message
 }
 
 fn untagged(message: &[u8]) -> Option<&[u8]> {
-    message.strip_prefix(&[Tag::Control.byte()])
+    message.strip_prefix(&[CONTROL])
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use raet::StreamKind;
 
     use super::*;
 
     #[test]
     fn questions_are_understood_as_asked() {
-        let begin = Begin {
-            seed: u64::MAX,
-            lines: true,
-            numbered: false,
-            sessions: 9,
-            boot: "b-1".to_owned(),
+        let begin =
+            Begin { seed: u64::MAX, sessions: 9, boot: "b-1".to_owned(), kinds: Vec::new() };
+        let terms = |holding, streams| Terms {
+            holding,
+            is_numbered: holding == Holding::Bytes,
+            is_request: holding != Holding::Bytes,
+            longest: 70_000,
+            streams,
         };
+        let streams = Streams { kind: StreamKind::LossyOnRequest, first: 200, count: 56 };
+        let kinds = vec![
+            terms(Holding::Pattern, Some(streams)),
+            terms(Holding::Bytes, None),
+            terms(Holding::BytesInOrder, None),
+        ];
+        let begin = Begin { kinds, ..begin };
         for question in [Question::Begin(begin), Question::Page(7)] {
             assert_eq!(Question::from_message(&question.to_message()), Some(question));
         }
@@ -251,60 +232,12 @@ mod tests {
         assert!(read_begin_answer(b"hello").unwrap_err().contains("serve"));
     }
 
-    #[test]
-    fn a_verdict_survives_its_pages() {
-        let mut verdict = Verdict::new(1, true);
-        verdict.measured = Arrived { delivered: 5, duplicates: 1, bytes: 320 };
-        verdict.corrupted = 2;
-        verdict.copies_max = 3;
-        verdict.content.add(b"line");
-        for value in 0..3_000 {
-            verdict.latency.as_mut().unwrap().record(0, value * 1_001);
-        }
-        let text = verdict.text();
-        let mut collected = Vec::new();
-        let (pages, _) = read_page_answer(&page_answer(text.as_bytes(), 0)).unwrap();
-        assert!(pages > 1);
-        for page in 0..pages {
-            let answer = page_answer(text.as_bytes(), page);
-            collected.extend_from_slice(read_page_answer(&answer).unwrap().1);
-        }
-        let mut read = Verdict::from_text(&collected, 1).unwrap();
-        assert_eq!(read.text(), text);
-        let beyond = page_answer(text.as_bytes(), u32::MAX);
-        assert_eq!(read_page_answer(&beyond), Some((pages, &b""[..])));
-    }
-
-    #[test]
-    fn one_foreign_clock_makes_the_sum_say_nothing_about_latency() {
-        let mut sum = Verdict::new(2, true);
-        sum.add(&mut Verdict::new(2, true));
-        assert!(sum.latency.is_some());
-        sum.add(&mut Verdict::new(2, false));
-        assert!(sum.latency.is_none());
-    }
-
-    #[test]
-    fn the_fullest_verdict_fits_its_pages() {
-        let mut verdict = Verdict::new(1, true);
-        let latency = verdict.latency.as_mut().unwrap();
-        let mut value = 0_u64;
-        while value < 1_000_000_000_000 {
-            for _ in 0..3 {
-                latency.record(0, value);
-            }
-            value += 1 + value / 2_048;
-        }
-        assert!(verdict.text().len() < PAGE_LEN * PAGES_MAX as usize);
-    }
-
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Question::from_message(&bytes);
             let _ = read_begin_answer(&bytes);
             let _ = read_page_answer(&bytes);
-            let _ = Verdict::from_text(&bytes, 1);
             bytes.insert(0, b'c');
             let _ = Question::from_message(&bytes);
             let _ = read_page_answer(&bytes);

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use raet::node::cpus;
 use raet::time::Duration;
 use raet::{
-    Config, Identity, Idle, Impairment, IoChoice, IoSummary, Mode, Mtu, Network, Service,
-    ShardReport, StartError, Suite, Trust, TrustPolicy,
+    Config, Identity, Idle, Impairment, IoChoice, IoSummary, Mode, Mtu, Network, ShardReport,
+    StartError, Suite, Trust, TrustPolicy,
 };
 
 use crate::cli::{EngineOptions, MtuChoice};
-use crate::names::{AcceptName, IdleName, IoName, ModeName, NetworkName, ServiceName, SuiteName};
+use crate::names::{AcceptName, IdleName, IoName, ModeName, NetworkName, SuiteName};
 use crate::report::NodeFigures;
 
 /// A silent peer in another process is given up after this: it may have been killed. In one
@@ -22,8 +22,13 @@ pub(crate) const IDLE_TIMEOUT_APART: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffers of the initiators of one process, shared out to its sessions.
 const BUFFERS_MAX: u32 = 4_096;
-/// What may be outstanding towards a responder: every buffer of the sender full.
+/// What may be outstanding towards a responder: every buffer of the senders full.
 const RECEIVE_BYTES: u64 = 256 << 20;
+/// Of that, the part of each session at least: four of the largest messages, and room for small
+/// ones beside them.
+const RECEIVE_BYTES_MIN: usize = 4 << 20;
+/// Longest messages that come whole where the others come in pieces.
+pub(crate) const WHOLE_LEN_MAX: usize = 8 << 10;
 /// Buffers of one session's initiator at least.
 const BUFFERS_MIN: u32 = 64;
 
@@ -122,6 +127,16 @@ pub(crate) fn respond(config: &mut Config, options: &EngineOptions, accept: Acce
         AcceptName::Once => TrustPolicy::Once,
     });
     config.name = "loadgen-responder".to_owned();
+    if options.segments {
+        config.whole_len_max = WHOLE_LEN_MAX;
+    }
+}
+
+/// Reserves memory in `config` for messages of up to `longest` bytes on each of `sessions`
+/// sessions.
+pub(crate) fn reserve(config: &mut Config, longest: usize, sessions: u32) {
+    let least = (4 * longest + RECEIVE_BYTES_MIN) as u64;
+    config.receive_bytes = (RECEIVE_BYTES / u64::from(sessions)).max(least);
 }
 
 /// Makes `config` that of the initiator of one of `sessions` sessions.
@@ -145,19 +160,6 @@ fn idle(name: IdleName) -> Idle {
         IdleName::Park => Idle::Park,
         IdleName::Spin => Idle::Spin,
         IdleName::Yield => Idle::Yield,
-    }
-}
-
-/// The service level of a name.
-pub(crate) fn service(name: ServiceName) -> Service {
-    match name {
-        ServiceName::AtMostOnce => Service::AtMostOnce,
-        ServiceName::ExactlyOnce => Service::ExactlyOnce,
-        ServiceName::Maybe => Service::Maybe,
-        ServiceName::MoreOrLessOnce => Service::MoreOrLessOnce,
-        ServiceName::Repeat => Service::Repeat,
-        ServiceName::RepeatDedup => Service::RepeatDedup,
-        ServiceName::Request => Service::Request,
     }
 }
 
@@ -275,6 +277,21 @@ mod tests {
         assert!(sentence.contains("--impair") && sentence.contains("loss"), "{sentence}");
         let faults = options("--impair loss=5%,dup=5%,reorder=5%,corrupt=1%");
         assert!(config(&faults, bind).unwrap().impairment.is_some());
+    }
+
+    #[test]
+    fn reserved_memory_follows_from_size_and_sessions() {
+        let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = config(&options(""), bind).unwrap();
+        for (longest, sessions, bytes) in [
+            (64, 1, 256 << 20),
+            (64, 128, (4 << 20) + 256),
+            (64 << 20, 1, 260 << 20),
+            (64 << 20, 128, 260 << 20),
+        ] {
+            reserve(&mut config, longest, sessions);
+            assert_eq!(config.receive_bytes, bytes, "{longest} {sessions}");
+        }
     }
 
     #[test]

@@ -7,35 +7,27 @@
 //! the last session become ready sets it. A session that is lost ends the run for all: a load
 //! that shrinks unnoticed would measure something else than was asked for.
 
-use std::io;
 use std::sync::Arc;
 
 use raet::time::{Duration, Instant};
-use raet::{
-    Context, Handler, Message, PathStatistics, PeerId, Resolved, SendError, Service, SessionChange,
-};
+use raet::{Context, Handler, Message, PathStatistics, PeerId, Resolved, SessionChange};
 
 use crate::causes;
 use crate::control::{Begin, Question};
 use crate::environment;
 use crate::load::Load;
-use crate::payload::Tag;
-use crate::plan::{Pace, Schedule};
-use crate::shared::{Phase, SessionResult, Shared};
-use crate::source::Source;
+use crate::shared::{KindResult, Phase, SessionResult, Shared};
 use crate::talk::{Heard, Talk};
 use crate::tally::Tally;
+use crate::work::{Offering, Work};
 
-/// Messages offered in one turn at most: a turn has to end so that acknowledgements are read.
-const OFFERS_PER_TURN: u32 = 4_096;
 /// How long a session may take to open. Longer than a handshake may take, so that its own reason
 /// is heard first.
 const OPENING_MAX: Duration = Duration::from_secs(15);
 /// How long a path may take to prove that it carries the largest message, if it is probed.
 const PROOF_MAX: Duration = Duration::from_secs(3);
-/// How long nothing may end before what is outstanding is given up.
-const DRAIN_STALL_MAX: Duration = Duration::from_secs(30);
-/// The same, once a session is lost or a signal came.
+/// How long nothing may end before what is outstanding is given up, once a session is lost or a
+/// signal came.
 const DRAIN_LOST_MAX: Duration = Duration::from_secs(2);
 /// How long the verdict may take.
 const VERDICT_MAX: Duration = Duration::from_secs(20);
@@ -53,16 +45,15 @@ pub(crate) struct Initiator {
     place: u32,
     peer: Option<PeerId>,
     step: Step,
-    /// Why there is nothing to send, if the file failed.
-    source: io::Result<Source>,
-    /// Number of the next message.
-    number: u64,
+    /// Its part of each workload.
+    works: Vec<Work>,
     tally: Tally,
     talk: Talk,
     /// The last time at which a message was accepted or ended.
     last_change: Instant,
     measured_from: Instant,
-    skipped: u64,
+    /// Replies that are not what was sent.
+    replies_corrupted: u64,
     path: Option<PathStatistics>,
     failures: Vec<String>,
 }
@@ -81,7 +72,7 @@ enum Step {
     /// The verdict is asked for.
     Judging { until: Instant },
     /// Messages are offered.
-    Loading(Loading),
+    Loading { end: Instant },
     /// The responder is ready; the path has still to prove that it carries the largest message.
     Proving { until: Instant },
     /// Ready, and waiting for the other sessions.
@@ -90,44 +81,24 @@ enum Step {
     Settling { until: Instant },
 }
 
-/// The load that is left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Loading {
-    end: Instant,
-    schedule: Option<Schedule>,
-    /// Measured messages still to be offered.
-    left: u64,
-}
-
-/// What became of one offer.
-enum Offer {
-    /// There is nothing more to send.
-    Exhausted,
-    /// The engine has no room.
-    Full,
-    /// The engine has it.
-    Taken,
-}
-
 impl Initiator {
     /// The initiator of the session at `place`.
     pub(crate) fn new(load: Arc<Load>, shared: Arc<Shared>, place: u32) -> Self {
-        let sessions = load.sessions;
-        let source = Source::new(&load.content, load.seed, place.into(), sessions.into());
-        let talk = Talk::new(load.service == Service::Request, sessions as usize);
+        let talk = Talk::new(&load.terms(), load.sessions as usize);
+        let works = load.kinds().map(|kind| Work::new(&load, kind, place)).collect();
+        let tally = Tally::new(load.workloads.len());
         Self {
             load,
             shared,
             place,
             peer: None,
             step: Step::Connecting { is_pending: false },
-            source,
-            number: 0,
-            tally: Tally::default(),
+            works,
+            tally,
             talk,
             last_change: Instant::ZERO,
             measured_from: Instant::ZERO,
-            skipped: 0,
+            replies_corrupted: 0,
             path: None,
             failures: Vec::new(),
         }
@@ -151,13 +122,13 @@ impl Initiator {
                 Some(start) => self.start_loading(start),
                 None => Step::Ready,
             },
-            Step::Loading(mut loading) => {
-                let goes_on = self.offer_due(context, &mut loading);
+            Step::Loading { end } => {
+                let goes_on = self.offer_due(context, end);
                 if now >= self.measured_from {
                     self.shared.enter(Phase::Measuring);
                 }
                 if goes_on {
-                    return Step::Loading(loading);
+                    return self.step;
                 }
                 self.path = self.peer.and_then(|peer| context.path(peer));
                 self.shared.enter(Phase::Draining);
@@ -165,7 +136,7 @@ impl Initiator {
             }
             Step::Draining => {
                 let patience =
-                    if self.shared.is_ending() { DRAIN_LOST_MAX } else { DRAIN_STALL_MAX };
+                    if self.shared.is_ending() { DRAIN_LOST_MAX } else { self.load.stall_max() };
                 let outstanding = self.tally.outstanding();
                 if outstanding > 0 && now.saturating_since(self.last_change) > patience {
                     return self.abandon(context, patience);
@@ -199,8 +170,7 @@ impl Initiator {
             context,
             &Question::Begin(Begin {
                 seed: self.load.seed,
-                lines: self.load.content.is_lines(),
-                numbered: self.load.content.is_numbered(),
+                kinds: self.load.terms(),
                 sessions: self.load.sessions,
                 boot: environment::boot(),
             }),
@@ -216,17 +186,20 @@ impl Initiator {
     }
 
     fn prove(&mut self, context: &mut Context<'_>, until: Instant) -> Step {
-        let longest = self.load.content.longest() as u64;
-        let service = self.load.service;
-        let max = self.peer.and_then(|peer| context.message_len_max(peer, service).ok());
-        match max {
-            Some(max) if max < longest => {
+        let Some(peer) = self.peer else { return self.step };
+        let too_long = self.load.workloads.iter().find_map(|workload| {
+            let max = context.message_len_max(peer, workload.options()).ok()?;
+            let is_too_long = (workload.content.longest() as u64) > max;
+            is_too_long.then(|| workload.content.too_long(max))
+        });
+        match too_long {
+            Some(sentence) => {
                 if context.now() >= until {
-                    self.fail(self.load.content.too_long(max));
+                    self.fail(sentence);
                 }
                 self.step
             }
-            _ => {
+            None => {
                 self.shared.add_ready();
                 Step::Ready
             }
@@ -243,127 +216,43 @@ impl Initiator {
 
     fn start_loading(&mut self, start: Instant) -> Step {
         let load = &self.load;
-        let (place, sessions) = (u64::from(self.place), u64::from(load.sessions));
         let measured_from = start + load.warmup;
         let end = load.duration.map_or(Instant::from_nanos(u64::MAX), |time| measured_from + time);
-        let schedule = match load.pace {
-            Pace::PerSecond(rate) => Some(Schedule::new(start.as_nanos(), rate, place, sessions)),
-            Pace::Closed(_) | Pace::Max => None,
-        };
-        let left = load.messages.map_or(u64::MAX, |messages| load.share(messages, self.place));
+        for work in &mut self.works {
+            work.start(load, self.place, start);
+        }
         self.measured_from = measured_from;
         self.last_change = measured_from;
         self.shared.enter(Phase::Loading);
-        Step::Loading(Loading { end, schedule, left })
+        Step::Loading { end }
     }
 
-    /// Offers what is due; false when the load is over.
-    fn offer_due(&mut self, context: &mut Context<'_>, loading: &mut Loading) -> bool {
+    /// Offers what is due of every workload; false when the load is over.
+    fn offer_due(&mut self, context: &mut Context<'_>, end: Instant) -> bool {
         let now = context.now();
+        let Some(peer) = self.peer else { return false };
         let accepted = self.tally.accepted();
-        let goes_on = match loading.schedule {
-            Some(_) => self.offer_scheduled(context, loading),
-            None => self.offer_freely(context, loading),
-        };
+        let terms = Offering { peer, end, measured_from: self.measured_from };
+        let mut goes_on = false;
+        for work in &mut self.works {
+            match work.offer_due(context, &mut self.tally, &terms) {
+                Ok(has_more) => goes_on |= has_more,
+                Err(sentence) => {
+                    self.fail(sentence);
+                    return false;
+                }
+            }
+        }
         if self.tally.accepted() > accepted {
             self.last_change = now.max(self.measured_from);
         }
-        let is_sent = loading.left == 0;
-        if goes_on && !is_sent && now < loading.end && !self.shared.is_ending() {
+        if goes_on && now < end && !self.shared.is_ending() {
             return true;
         }
-        if let Some(schedule) = &loading.schedule
-            && !is_sent
-        {
-            self.skipped = schedule.due_before(now.min(loading.end).as_nanos());
+        for work in &mut self.works {
+            work.end(now.min(end));
         }
         false
-    }
-
-    fn offer_scheduled(&mut self, context: &mut Context<'_>, loading: &mut Loading) -> bool {
-        let Some(mut schedule) = loading.schedule else { return false };
-        let now = context.now();
-        // What is due now, and before the end.
-        let until = now.as_nanos().saturating_add(1).min(loading.end.as_nanos());
-        let mut budget = OFFERS_PER_TURN;
-        let mut goes_on = true;
-        while budget > 0 && schedule.due() < until && loading.left > 0 {
-            budget -= 1;
-            match self.offer(context, loading, schedule.due()) {
-                Offer::Exhausted => goes_on = false,
-                Offer::Full => {}
-                Offer::Taken => {
-                    schedule.advance();
-                    continue;
-                }
-            }
-            break;
-        }
-        loading.schedule = Some(schedule);
-        // What is due and had no room goes out when an acknowledgement has made some.
-        if schedule.due() > now.as_nanos() {
-            context.wake_at(Instant::from_nanos(schedule.due()));
-        } else if budget == 0 {
-            context.wake_at(now);
-        }
-        goes_on
-    }
-
-    fn offer_freely(&mut self, context: &mut Context<'_>, loading: &mut Loading) -> bool {
-        let now = context.now();
-        if now >= loading.end {
-            return false;
-        }
-        let room = match self.load.pace {
-            Pace::Closed(most) => u64::from(most).saturating_sub(self.tally.outstanding()),
-            Pace::Max | Pace::PerSecond(_) => u64::MAX,
-        };
-        let mut budget = room.min(OFFERS_PER_TURN.into());
-        while budget > 0 && loading.left > 0 {
-            match self.offer(context, loading, now.as_nanos()) {
-                Offer::Exhausted => return false,
-                Offer::Full => return true,
-                Offer::Taken => budget -= 1,
-            }
-        }
-        if room > u64::from(OFFERS_PER_TURN) {
-            context.wake_at(now);
-        }
-        true
-    }
-
-    #[inline]
-    fn offer(&mut self, context: &mut Context<'_>, loading: &mut Loading, intended: u64) -> Offer {
-        let (Ok(source), Some(peer)) = (&mut self.source, self.peer) else {
-            return Offer::Exhausted;
-        };
-        let is_warmup = intended < self.measured_from.as_nanos();
-        let tag = if is_warmup { Tag::Warmup } else { Tag::Data };
-        let message = match source.message(tag, self.number, intended) {
-            Ok(Some(message)) => message,
-            Ok(None) => return Offer::Exhausted,
-            Err(error) => {
-                self.fail(format!("cannot read the file that is sent: {error}"));
-                return Offer::Exhausted;
-            }
-        };
-        match context.send(peer, self.load.service, message) {
-            Ok(transaction) => {
-                source.taken();
-                self.number += 1;
-                self.tally.sent(tag, transaction);
-                loading.left -= u64::from(!is_warmup);
-                Offer::Taken
-            }
-            Err(SendError::Full(_)) => Offer::Full,
-            Err(error) => {
-                self.fail(match error {
-                    SendError::TooLarge { max } => self.load.content.too_long(max),
-                    other => format!("sending failed: {other}"),
-                });
-                Offer::Exhausted
-            }
-        }
     }
 
     // ---- Ending ----------------------------------------------------------------------------
@@ -386,17 +275,18 @@ impl Initiator {
     }
 
     fn finish(&mut self, context: &mut Context<'_>) -> Step {
-        if let Err(error) = &self.source {
-            self.failures.push(format!("cannot read the file that is sent: {error}"));
-        }
-        let (verdict, replies) = self.talk.take(self.load.sessions as usize);
-        self.shared.put(SessionResult {
-            warmup: self.tally.warmup,
-            measured: self.tally.measured,
-            verdict,
+        let (verdict, replies) = self.talk.take();
+        let kinds = self.works.iter().zip(replies).map(|(work, replies)| KindResult {
+            warmup: self.tally.warmup(work.kind()),
+            measured: self.tally.measured(work.kind()),
             replies,
-            skipped: self.skipped,
-            hash: self.source.as_ref().map(Source::hash).unwrap_or_default(),
+            skipped: work.skipped(),
+            hash: work.hash(),
+        });
+        self.shared.put(SessionResult {
+            kinds: kinds.collect(),
+            verdict,
+            replies_corrupted: self.replies_corrupted,
             seconds: self.last_change.saturating_since(self.measured_from).as_secs_f64(),
             path: self.path,
             failures: std::mem::take(&mut self.failures),
@@ -420,14 +310,15 @@ impl Handler for Initiator {
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>) {
         if message.is_reply && !self.talk.hear(&message) {
             let now = context.now().as_nanos();
-            self.talk.enter_reply(&message, self.load.seed, &self.load.content, now);
+            let is_whole = self.talk.enter_reply(&message, self.load.seed, now);
+            self.replies_corrupted += u64::from(!is_whole);
         }
     }
 
     fn on_outcome(&mut self, context: &mut Context<'_>, _: PeerId, resolved: Resolved) {
-        self.tally.resolved(&resolved, self.talk.pending());
+        self.tally.resolved(&resolved);
         self.talk.note_outcome(&resolved);
-        if matches!(self.step, Step::Loading(_) | Step::Draining) {
+        if matches!(self.step, Step::Loading { .. } | Step::Draining) {
             self.last_change = context.now().max(self.measured_from);
         }
     }
@@ -449,7 +340,7 @@ impl Handler for Initiator {
 
     fn on_turn(&mut self, context: &mut Context<'_>) {
         if let Some(peer) = self.peer {
-            match self.talk.go_on(context, peer, self.load.sessions as usize) {
+            match self.talk.go_on(context, peer) {
                 Heard::Failure(sentence) => self.fail(sentence),
                 Heard::Nothing => {}
                 Heard::Ready => {

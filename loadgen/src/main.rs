@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  cli ─► run ─► Initiator (a node a session) ── the network ──► Responder (a node)
-//!           │      plan: when      source: what       │            payload: is it what was sent?
+//!           │      work: when and what it sends       │            payload: is it what was sent?
 //!           │      tally: how each send ended         │            check: how often did it come?
+//!           │                                         │            order: was it its turn?
 //!           │                                         │
 //!           │      talk ◄───────── control: the responder's verdict, as messages
 //!           ▼
@@ -16,6 +17,8 @@
 //! comes to the initiator as messages. Latency counts from the time at which a message was meant
 //! to be sent, which it carries.
 
+mod blocks;
+mod book;
 mod causes;
 mod check;
 mod cli;
@@ -29,7 +32,10 @@ mod keys;
 mod latency;
 mod lines;
 mod load;
+mod mix;
 mod names;
+mod order;
+mod outcome;
 mod outputs;
 mod parse;
 mod payload;
@@ -46,6 +52,9 @@ mod source;
 mod table;
 mod talk;
 mod tally;
+mod verdict;
+mod work;
+mod workload;
 
 use std::process::ExitCode;
 use std::sync::Arc;

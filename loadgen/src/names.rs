@@ -13,6 +13,26 @@ pub(crate) enum ServiceName {
     #[default]
     ExactlyOnce,
     Request,
+    Sequence,
+}
+
+/// What ordered streams promise, and how their losses are repaired.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum StreamKindName {
+    #[default]
+    Reliable,
+    Lossy,
+    ReliableOnRequest,
+    LossyOnRequest,
+}
+
+/// How soon messages leave.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum PriorityName {
+    Urgent,
+    #[default]
+    Normal,
+    Bulk,
 }
 
 /// Who gets in unasked.

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use raet::limits::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX};
+use raet::limits::{DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, TRANSACTIONS_MAX};
 use raet::{Congestion, PublicKey};
 
 use crate::cli::{MtuChoice, Size};
@@ -130,6 +130,18 @@ pub(crate) fn rate(text: &str) -> Result<Pace, String> {
         return Ok(Pace::Max);
     }
     count(text).map(Pace::PerSecond).map_err(|sentence| format!("{sentence}, or `max`"))
+}
+
+/// Messages outstanding at a time.
+pub(crate) fn outstanding(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=TRANSACTIONS_MAX).contains(number));
+    number.ok_or_else(|| format!("give a number from 1 to {TRANSACTIONS_MAX}"))
+}
+
+/// How many ordered streams.
+pub(crate) fn streams(text: &str) -> Result<u16, String> {
+    let number = text.parse().ok().filter(|number| (1..=256).contains(number));
+    number.ok_or_else(|| "give a number of streams from 1 to 256".to_owned())
 }
 
 /// `auto` or bytes.

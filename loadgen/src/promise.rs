@@ -5,6 +5,7 @@
 //! the invariants named beside them.
 
 use crate::names::ServiceName;
+use crate::order::OrderCounts;
 
 /// How the sends ended that the engine accepted.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -45,7 +46,7 @@ impl Outcomes {
     }
 }
 
-/// A run in the numbers that its promise is about; warm-up included.
+/// A workload in the numbers that its promise is about; warm-up included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Account {
     /// The service level.
@@ -58,8 +59,6 @@ pub(crate) struct Account {
     pub(crate) delivered: Option<u64>,
     /// Repeated deliveries.
     pub(crate) duplicates: u64,
-    /// Messages or replies that differ from what was sent.
-    pub(crate) corrupted: u64,
     /// Deliveries too late to be told new from repeated.
     pub(crate) stale: u64,
     /// Most deliveries of one message.
@@ -72,6 +71,10 @@ pub(crate) struct Account {
     pub(crate) reply_duplicates: u64,
     /// Whether both sides' content hashes agree, if they can be compared.
     pub(crate) content_hash_match: Option<bool>,
+    /// How its ordered streams came.
+    pub(crate) order: OrderCounts,
+    /// Whether they may have gaps.
+    pub(crate) may_gap: bool,
 }
 
 impl Account {
@@ -84,7 +87,6 @@ impl Account {
             }
         };
         let outcomes = &self.outcomes;
-        expect(self.corrupted == 0, &|| format!("{} messages were corrupted", self.corrupted));
         expect(outcomes.resolved() == self.sent, &|| {
             let missing = self.sent.abs_diff(outcomes.resolved());
             format!("{missing} sends have no outcome, or more than one (I23)")
@@ -117,12 +119,17 @@ impl Account {
         let acknowledged = outcomes.delivered + outcomes.replied;
         match self.service {
             ServiceName::Maybe | ServiceName::Repeat | ServiceName::RepeatDedup => {}
+            ServiceName::Sequence if self.may_gap => {
+                expect(delivered >= acknowledged, &|| {
+                    format!("{acknowledged} were acknowledged, {delivered} arrived (I7)")
+                });
+            }
             ServiceName::MoreOrLessOnce | ServiceName::AtMostOnce => {
                 expect(delivered >= acknowledged, &|| {
                     format!("{acknowledged} were acknowledged, {delivered} arrived (I5, I7)")
                 });
             }
-            ServiceName::ExactlyOnce | ServiceName::Request => {
+            ServiceName::ExactlyOnce | ServiceName::Request | ServiceName::Sequence => {
                 let expected = self.sent - outcomes.refused.min(self.sent);
                 expect(delivered == expected, &|| {
                     format!("{delivered} of {expected} messages arrived (I9)")
@@ -132,7 +139,18 @@ impl Account {
                 });
             }
         }
-        if self.service == ServiceName::AtMostOnce {
+        let order = &self.order;
+        expect(order.misplaced == 0, &|| {
+            format!("{} messages of streams came out of their order (I10)", order.misplaced)
+        });
+        expect(order.missing == 0, &|| {
+            format!("{} messages of streams were passed over without a word (I10)", order.missing)
+        });
+        expect(order.told == 0 || self.may_gap, &|| {
+            format!("streams without gaps have {} (I11)", order.told)
+        });
+        let is_lossy = self.service == ServiceName::Sequence && self.may_gap;
+        if self.service == ServiceName::AtMostOnce || is_lossy {
             let possible = acknowledged + outcomes.indeterminate;
             expect(delivered <= possible, &|| {
                 format!("{delivered} arrived, of which at most {possible} may have (I8)")
@@ -176,17 +194,18 @@ mod tests {
             outcomes,
             delivered: Some(100),
             duplicates: 0,
-            corrupted: 0,
             stale: 0,
             copies_max: 1,
             copies_allowed: 3,
             replies: if service == ServiceName::Request { 100 } else { 0 },
             reply_duplicates: 0,
             content_hash_match: None,
+            order: OrderCounts::default(),
+            may_gap: false,
         }
     }
 
-    const ALL: [ServiceName; 7] = [
+    const ALL: [ServiceName; 8] = [
         ServiceName::Maybe,
         ServiceName::Repeat,
         ServiceName::RepeatDedup,
@@ -194,6 +213,7 @@ mod tests {
         ServiceName::AtMostOnce,
         ServiceName::ExactlyOnce,
         ServiceName::Request,
+        ServiceName::Sequence,
     ];
 
     #[test]
@@ -224,9 +244,8 @@ mod tests {
     }
 
     #[test]
-    fn corruption_a_missing_outcome_and_a_missing_verdict_break_every_promise() {
+    fn a_missing_outcome_other_content_and_a_missing_verdict_break_every_promise() {
         for service in ALL {
-            assert!(!Account { corrupted: 1, ..whole(service) }.broken().is_empty());
             assert!(!Account { delivered: None, ..whole(service) }.broken().is_empty());
             let hash = Account { content_hash_match: Some(false), ..whole(service) };
             assert!(!hash.broken().is_empty());
@@ -246,6 +265,33 @@ mod tests {
         assert!(!account(ServiceName::ExactlyOnce).broken().is_empty());
         let beyond = Account { delivered: Some(97), ..account(ServiceName::AtMostOnce) };
         assert!(!beyond.broken().is_empty());
+    }
+
+    #[test]
+    fn streams_keep_their_order_and_only_lossy_ones_gap_with_a_word() {
+        let lossy = Account {
+            may_gap: true,
+            delivered: Some(97),
+            outcomes: Outcomes {
+                delivered: 96,
+                refused: 2,
+                indeterminate: 2,
+                ..Outcomes::default()
+            },
+            order: OrderCounts { told: 3, ..OrderCounts::default() },
+            ..whole(ServiceName::Sequence)
+        };
+        assert_eq!(lossy.broken(), Vec::<String>::new());
+        assert!(!Account { may_gap: false, ..lossy }.broken().is_empty());
+        for may_gap in [false, true] {
+            let account = Account { may_gap, ..whole(ServiceName::Sequence) };
+            for order in [
+                OrderCounts { misplaced: 1, ..OrderCounts::default() },
+                OrderCounts { missing: 1, ..OrderCounts::default() },
+            ] {
+                assert!(!Account { order, ..account }.broken().is_empty());
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::check::Arrived;
 use crate::environment::Environment;
+use crate::order::OrderCounts;
 use crate::promise::Outcomes;
 use crate::table::scaled;
 
@@ -73,6 +74,8 @@ pub(crate) struct NodeFigures {
 pub(crate) enum Clocking {
     /// From the intended time to delivery, on one clock.
     IntendedToDelivery,
+    /// Each kind of messages in its own way.
+    EachItsOwn,
     /// Not at all: the responder is on another machine, or the messages carry no time.
     None,
     /// From the intended time to the reply.
@@ -87,12 +90,55 @@ impl Clocking {
     /// For people.
     pub(crate) const fn text(self) -> &'static str {
         match self {
+            Self::EachItsOwn => "each kind in its own way",
             Self::IntendedToDelivery => "intended send to delivery",
             Self::None => "not measured",
             Self::IntendedToReply => "intended send to reply",
             Self::SendToDelivery => "send to delivery",
             Self::SendToReply => "send to reply",
         }
+    }
+}
+
+/// What became of one kind of messages.
+#[derive(Clone, Debug)]
+pub(crate) struct KindReport {
+    /// Its name.
+    pub(crate) name: String,
+    /// What was sent after the warm-up.
+    pub(crate) measured: Offered,
+    /// What was sent in the warm-up.
+    pub(crate) warmup: Offered,
+    /// What arrived after the warm-up, by the responder's word; without one, what was
+    /// acknowledged.
+    pub(crate) arrived: Arrived,
+    /// What arrived of the warm-up.
+    pub(crate) warmup_arrived: Arrived,
+    /// Deliveries too late to be judged.
+    pub(crate) stale: u64,
+    /// Messages that were due and never offered.
+    pub(crate) skipped: u64,
+    /// How ordered streams came, if it has any.
+    pub(crate) order: Option<OrderCounts>,
+    /// Hash of all content sent, if it was a file's.
+    pub(crate) content_hash: Option<String>,
+    /// Whether the responder's is the same, where that was promised.
+    pub(crate) content_hash_match: Option<bool>,
+    /// How latency was taken.
+    pub(crate) clocking: Clocking,
+    /// Latency in nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl KindReport {
+    /// Messages that are gone: sent, not known to have stayed here, and not arrived.
+    pub(crate) fn lost(&self, has_verdict: bool) -> u64 {
+        let outcomes = &self.measured.outcomes;
+        let mut accounted = self.arrived.delivered + outcomes.refused + outcomes.not_sent;
+        if !has_verdict {
+            accounted += outcomes.indeterminate;
+        }
+        self.measured.sent.saturating_sub(accounted)
     }
 }
 
@@ -122,9 +168,11 @@ pub(crate) struct Report {
     pub(crate) stale: u64,
     /// Messages that were due and never offered.
     pub(crate) skipped: u64,
+    /// Each kind of messages; the counts above are their sums.
+    pub(crate) kinds: Vec<KindReport>,
     /// Whether the responder gave its verdict.
     pub(crate) verdict: bool,
-    /// Hash of all content sent, if it was lines.
+    /// Hash of all content sent, if it was a file's.
     pub(crate) content_hash: Option<String>,
     /// Whether the responder's is the same, where that was promised.
     pub(crate) content_hash_match: Option<bool>,
@@ -160,12 +208,7 @@ impl Report {
 
     /// Messages that are gone: sent, not known to have stayed here, and not arrived.
     pub(crate) fn lost(&self) -> u64 {
-        let outcomes = &self.measured.outcomes;
-        let mut accounted = self.arrived.delivered + outcomes.refused + outcomes.not_sent;
-        if !self.verdict {
-            accounted += outcomes.indeterminate;
-        }
-        self.measured.sent.saturating_sub(accounted)
+        self.kinds.iter().map(|kind| kind.lost(self.verdict)).sum()
     }
 
     /// Delivered messages a second.
@@ -235,6 +278,7 @@ impl Report {
                 "delivered": self.warmup_arrived.delivered,
                 "duplicates": self.warmup_arrived.duplicates,
             },
+            "kinds": self.kinds.iter().map(|kind| self.kind_json(kind)).collect::<Vec<_>>(),
             "verdict": if self.verdict { "given" } else { "missing" },
             "held": self.held(),
             "broken": self.broken,
@@ -242,6 +286,34 @@ impl Report {
             "interrupted": self.interrupted,
             "path": self.path.map(path_json),
             "nodes": self.nodes.iter().map(node_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn kind_json(&self, kind: &KindReport) -> Value {
+        let outcomes = &kind.measured.outcomes;
+        json!({
+            "name": kind.name,
+            "sent": kind.measured.sent,
+            "delivered": kind.arrived.delivered,
+            "duplicates": kind.arrived.duplicates,
+            "lost": kind.lost(self.verdict),
+            "refused": outcomes.refused,
+            "not_sent": outcomes.not_sent,
+            "indeterminate": outcomes.indeterminate,
+            "acknowledged": outcomes.delivered + outcomes.replied,
+            "skipped": kind.skipped,
+            "unjudged": kind.stale,
+            "messages_per_second": per_second(kind.arrived.delivered, self.seconds),
+            "payload_bytes_per_second": per_second(kind.arrived.bytes, self.seconds),
+            "latency_us": latency_json(&kind.latency),
+            "latency_measured": kind.clocking.text(),
+            "content_hash": kind.content_hash,
+            "content_hash_match": kind.content_hash_match,
+            "order": kind.order.map(|order| json!({
+                "out_of_order": order.misplaced,
+                "gaps_untold": order.missing,
+                "gaps_told": order.told,
+            })),
         })
     }
 
@@ -302,7 +374,8 @@ fn node_json(node: &NodeFigures) -> Value {
     })
 }
 
-fn per_second(count: u64, seconds: f64) -> f64 {
+/// A rate, or zero if no time passed.
+pub(crate) fn per_second(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
 }
 
@@ -325,6 +398,20 @@ pub(crate) mod tests {
             ..NodeFigures::default()
         };
         let outcomes = Outcomes { delivered: 10_000, ..Outcomes::default() };
+        let kind = KindReport {
+            name: "exactly-once".to_owned(),
+            measured: Offered { sent: 10_000, outcomes },
+            warmup: Offered::default(),
+            arrived: Arrived { delivered: 10_000, duplicates: 0, bytes: 640_000 },
+            warmup_arrived: Arrived::default(),
+            stale: 0,
+            skipped: 0,
+            order: None,
+            content_hash: None,
+            content_hash_match: None,
+            clocking: Clocking::SendToDelivery,
+            latency: latency.clone(),
+        };
         Report {
             config: json!({ "service": "exactly-once" }),
             title: "exactly-once".to_owned(),
@@ -337,6 +424,7 @@ pub(crate) mod tests {
             corrupted: 0,
             stale: 0,
             skipped: 0,
+            kinds: vec![kind],
             verdict: true,
             content_hash: None,
             content_hash_match: None,
@@ -368,6 +456,7 @@ pub(crate) mod tests {
             "not_sent",
             "indeterminate",
             "skipped",
+            "kinds",
             "messages_per_second",
             "payload_bytes_per_second",
             "packets_sent",
@@ -400,17 +489,18 @@ pub(crate) mod tests {
     #[test]
     fn lost_is_what_was_sent_and_neither_arrived_nor_stayed() {
         let mut report = sample();
-        report.measured.outcomes = Outcomes {
+        let kind = &mut report.kinds[0];
+        kind.measured.outcomes = Outcomes {
             delivered: 9_000,
             refused: 10,
             not_sent: 20,
             indeterminate: 970,
             ..Outcomes::default()
         };
-        report.arrived.delivered = 9_400;
+        kind.arrived.delivered = 9_400;
         assert_eq!(report.lost(), 570);
         report.verdict = false;
-        report.arrived.delivered = 9_000;
+        report.kinds[0].arrived.delivered = 9_000;
         assert_eq!(report.lost(), 0, "without a verdict the indeterminate are not called lost");
     }
 }

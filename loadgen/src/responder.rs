@@ -5,15 +5,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::mpsc::Sender;
 
-use raet::{Context, Handler, Message, PeerId, SendError, Service, SessionChange};
+use raet::{Context, Handler, Message, PeerId, Piece, SendError, Service, SessionChange, Stream};
 
-use crate::check::{Arrival, Copies};
-use crate::control::{Begin, Question, SESSIONS_MAX, Verdict, begin_answer, page_answer};
+use crate::book::Book;
+use crate::control::{Begin, Question, SESSIONS_MAX, Terms, begin_answer, page_answer};
+use crate::engine::WHOLE_LEN_MAX;
 use crate::environment;
-use crate::payload::{self, Tag};
-use crate::table::grouped;
+use crate::payload;
 
 /// A shard's responder.
 #[derive(Debug)]
@@ -29,25 +30,15 @@ pub(crate) struct Responder {
     owed: Owed,
     /// Which clock is ours.
     boot: String,
+    /// Whether long messages come in pieces.
+    takes_pieces: bool,
     /// Takes a line for people when a session ends.
     summaries: Sender<String>,
 }
 
-/// What is known about one session.
-#[derive(Debug)]
-struct Book {
-    peer: PeerId,
-    /// What the initiator said about its messages.
-    begin: Begin,
-    copies: Copies,
-    verdict: Verdict,
-    /// The verdict as it is handed out, from the first page on.
-    text: Option<String>,
-}
-
 impl Responder {
     /// A responder without sessions.
-    pub(crate) fn new(summaries: Sender<String>) -> Self {
+    pub(crate) fn new(summaries: Sender<String>, takes_pieces: bool) -> Self {
         Self {
             books: Vec::new(),
             places: HashMap::new(),
@@ -55,6 +46,7 @@ impl Responder {
             addresses: HashMap::new(),
             owed: Owed::default(),
             boot: environment::boot(),
+            takes_pieces,
             summaries,
         }
     }
@@ -73,10 +65,7 @@ impl Responder {
                 begin_answer(refused)
             }
             Some(Question::Page(page)) => match self.book(peer) {
-                Some(book) => {
-                    let text = book.text.get_or_insert_with(|| book.verdict.text());
-                    page_answer(text.as_bytes(), page)
-                }
+                Some(book) => page_answer(book.verdict_text().as_bytes(), page),
                 None => begin_answer(Some("there is no run to judge")),
             },
             None => begin_answer(Some("the question was not understood")),
@@ -88,15 +77,13 @@ impl Responder {
         if begin.sessions > SESSIONS_MAX || self.books.len() >= SESSIONS_MAX as usize {
             return Err("it keeps books on at most 4096 sessions a shard");
         }
-        let sessions = begin.sessions as usize;
+        let is_long = |terms: &Terms| terms.is_request && terms.longest > WHOLE_LEN_MAX as u64;
+        if self.takes_pieces && begin.kinds.iter().any(is_long) {
+            return Err("it takes long messages in pieces and cannot send them back");
+        }
         self.places.insert(peer, self.books.len());
-        self.books.push(Book {
-            peer,
-            copies: Copies::new(sessions),
-            verdict: Verdict::new(sessions, begin.boot == self.boot),
-            begin,
-            text: None,
-        });
+        let has_our_clock = begin.boot == self.boot;
+        self.books.push(Book::new(peer, begin, has_our_clock));
         Ok(())
     }
 
@@ -137,6 +124,24 @@ impl Handler for Responder {
         }
     }
 
+    fn on_piece(&mut self, context: &mut Context<'_>, piece: Piece<'_>) {
+        if let Some(book) = self.book(piece.peer) {
+            book.enter_piece(&piece, context.now().as_nanos());
+        }
+    }
+
+    fn on_abandoned(&mut self, _: &mut Context<'_>, peer: PeerId, transaction: u64, _: bool) {
+        if let Some(book) = self.book(peer) {
+            book.abandon(transaction);
+        }
+    }
+
+    fn on_gap(&mut self, _: &mut Context<'_>, peer: PeerId, stream: Stream, missing: Range<u64>) {
+        if let Some(book) = self.book(peer) {
+            book.pass(stream, &missing);
+        }
+    }
+
     fn on_session(&mut self, _: &mut Context<'_>, peer: PeerId, change: SessionChange) {
         match change {
             SessionChange::Opened { address, .. } => {
@@ -157,62 +162,6 @@ impl Handler for Responder {
 
     fn on_turn(&mut self, context: &mut Context<'_>) {
         self.owed.pay(context);
-    }
-}
-
-impl Book {
-    #[inline]
-    fn enter(&mut self, message: &Message<'_>, now: u64) {
-        let verdict = &mut self.verdict;
-        let begin = &self.begin;
-        let front = if begin.lines {
-            payload::read_line_front(message.payload, begin.seed)
-        } else {
-            payload::read(message.payload, begin.seed)
-        };
-        let Some(front) = front else {
-            verdict.corrupted += 1;
-            return;
-        };
-        let part = match front.tag {
-            Tag::Control | Tag::Data => &mut verdict.measured,
-            Tag::Warmup => &mut verdict.warmup,
-        };
-        let number = front.number.filter(|_| begin.numbered).unwrap_or(message.transaction);
-        match self.copies.record(number) {
-            Arrival::New => {
-                part.delivered += 1;
-                part.bytes += message.payload.len() as u64;
-                verdict.copies_max = verdict.copies_max.max(1);
-            }
-            Arrival::Copy(copies) => {
-                part.duplicates += 1;
-                verdict.copies_max = verdict.copies_max.max(copies);
-                return;
-            }
-            Arrival::Stale => {
-                verdict.stale += 1;
-                return;
-            }
-        }
-        if begin.lines {
-            verdict.content.add(message.payload);
-        }
-        if front.tag == Tag::Data
-            && let (Some(latency), Some(intended)) = (&mut verdict.latency, front.intended)
-        {
-            latency.record(intended, now);
-        }
-    }
-
-    fn summary(&self) -> String {
-        let (measured, warmup) = (&self.verdict.measured, &self.verdict.warmup);
-        format!(
-            "{} delivered, {} duplicates, {} corrupted",
-            grouped(measured.delivered + warmup.delivered),
-            grouped(measured.duplicates + warmup.duplicates),
-            grouped(self.verdict.corrupted),
-        )
     }
 }
 

@@ -11,19 +11,15 @@ use raet::{IoSummary, Node, ShardReport};
 
 use crate::cli::RunOptions;
 use crate::engine::{self, Placement, Trouble};
-use crate::environment::{self, Environment};
 use crate::initiator::Initiator;
 use crate::load::{self, Load};
-use crate::names::{AcceptName, ServiceName};
+use crate::names::AcceptName;
+use crate::outcome::assemble;
 use crate::outputs::Outputs;
-use crate::payload::HEADER_LEN;
-use crate::plan::Sizes;
 use crate::progress::Progress;
-use crate::promise::{Account, Outcomes};
-use crate::report::{Clocking, NodeFigures, Report};
+use crate::report::Report;
 use crate::responder::Responder;
-use crate::shared::{SessionResult, Shared};
-use crate::source::Content;
+use crate::shared::Shared;
 
 /// How often the watching thread looks.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
@@ -51,7 +47,8 @@ pub(crate) fn run(options: &RunOptions, signal: &Arc<AtomicBool>) -> Result<bool
 /// # Errors
 /// Why there was no run.
 pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Report, Trouble> {
-    let content = load::content(options)?;
+    let workloads = load::workloads(options)?;
+    let longest = load::longest(&workloads);
     let seed = options.engine.seed.unwrap_or_else(any_seed);
     let placement = Placement::new(&options.engine, options.connect.is_none());
     let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
@@ -60,7 +57,7 @@ pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Repor
         Some(_) => None,
         None => {
             let bind = options.bind.unwrap_or_else(|| local(0));
-            Some(start_responder(options, bind, &placement, seed)?)
+            Some(start_responder(options, longest, bind, &placement, seed)?)
         }
     };
     let (address, key) = match (&responder, options.connect, options.peer_key) {
@@ -68,8 +65,8 @@ pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Repor
         (None, Some(address), Some(key)) => (address, key),
         (None, ..) => return Err(Trouble::Arguments("--connect needs --peer-key".to_owned())),
     };
-    let load = Arc::new(Load::new(options, content, seed, address, key));
-    let shared = Arc::new(Shared::new(load.sessions));
+    let load = Arc::new(Load::new(options, workloads, seed, address, key));
+    let shared = Arc::new(Shared::new(load.sessions, load.workloads.len()));
     let bind = match options.bind {
         Some(bind) if options.connect.is_some() => bind,
         _ => unspecified_like(address),
@@ -104,12 +101,14 @@ pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Repor
 
 fn start_responder(
     options: &RunOptions,
+    longest: usize,
     bind: SocketAddr,
     placement: &Placement,
     seed: u64,
 ) -> Result<Node, Trouble> {
     let mut config = engine::config(&options.engine, bind)?;
     engine::respond(&mut config, &options.engine, AcceptName::Always);
+    engine::reserve(&mut config, longest, options.sessions());
     config.cpus.clone_from(&placement.responder);
     config.seed = !seed;
     // Both sides cannot have one key: the file's is the initiator's.
@@ -118,7 +117,8 @@ fn start_responder(
         config.identity = Arc::new(identity);
     }
     let (summaries, _) = channel();
-    Node::start(config, move |_| Responder::new(summaries.clone()))
+    let segments = options.engine.segments;
+    Node::start(config, move |_| Responder::new(summaries.clone(), segments))
         .map_err(|error| Trouble::starting(&error))
 }
 
@@ -132,6 +132,7 @@ fn start_initiator(
 ) -> Result<Node, Trouble> {
     let mut config = engine::config(&options.engine, bind)?;
     engine::initiate(&mut config, place, load.sessions);
+    engine::reserve(&mut config, load::longest(&load.workloads), load.sessions);
     if options.connect.is_some() {
         config.idle_timeout = engine::IDLE_TIMEOUT_APART;
     }
@@ -173,112 +174,6 @@ fn collect(
 fn tell_warnings<'a>(mut nodes: impl Iterator<Item = &'a Node>) {
     if let Some(warning) = nodes.find_map(|node| node.io().warning.as_ref()) {
         eprintln!("raet-loadgen: {warning}");
-    }
-}
-
-fn assemble(
-    options: &RunOptions,
-    load: &Load,
-    mut result: SessionResult,
-    nodes: Vec<NodeFigures>,
-    mut failures: Vec<String>,
-    interrupted: bool,
-) -> Report {
-    let mut outcomes = result.measured.outcomes;
-    outcomes.add(&result.warmup.outcomes);
-    let sent = result.measured.sent + result.warmup.sent;
-    let acknowledged = |outcomes: &Outcomes| outcomes.delivered + outcomes.replied;
-    let mut arrived = crate::check::Arrived {
-        delivered: acknowledged(&result.measured.outcomes),
-        ..Default::default()
-    };
-    let mut warmup_arrived = crate::check::Arrived {
-        delivered: acknowledged(&result.warmup.outcomes),
-        ..Default::default()
-    };
-    if let Some(verdict) = &result.verdict {
-        (arrived, warmup_arrived) = (verdict.measured, verdict.warmup);
-    } else if let Content::Generated(Sizes { min, max }) = load.content
-        && min == max
-    {
-        arrived.bytes = arrived.delivered * min as u64;
-    }
-    let delivered = arrived.delivered + warmup_arrived.delivered;
-    let corrupted =
-        result.verdict.as_ref().map_or(0, |verdict| verdict.corrupted) + result.replies.corrupted;
-    let stale = result.verdict.as_ref().map_or(0, |verdict| verdict.stale);
-    let is_request = options.service == ServiceName::Request;
-    let content_hash_match = match &result.verdict {
-        Some(verdict) if load.content.is_lines() && delivered == sent => {
-            let replies_match = !is_request || result.replies.hash == result.hash;
-            Some(verdict.content == result.hash && replies_match)
-        }
-        _ => None,
-    };
-    let account = Account {
-        service: options.service,
-        sent,
-        outcomes,
-        delivered: result.verdict.is_some().then_some(delivered),
-        duplicates: arrived.duplicates + warmup_arrived.duplicates,
-        corrupted,
-        stale,
-        copies_max: result.verdict.as_ref().map_or(0, |verdict| verdict.copies_max),
-        copies_allowed: engine::TRIES,
-        replies: result.replies.count,
-        reply_duplicates: result.replies.duplicates,
-        content_hash_match,
-    };
-    failures.append(&mut result.failures);
-    let (clocking, latency) = latency(options, load, &mut result);
-    Report {
-        config: load.to_json(options),
-        title: load.title(options),
-        environment: Environment::read(),
-        seconds: result.seconds,
-        measured: result.measured,
-        warmup: result.warmup,
-        arrived,
-        warmup_arrived,
-        corrupted,
-        stale,
-        skipped: result.skipped,
-        verdict: result.verdict.is_some(),
-        content_hash: load.content.is_lines().then(|| result.hash.to_hex()),
-        content_hash_match,
-        clocking,
-        latency,
-        path: result.path,
-        nodes,
-        max_rss_bytes: environment::resident_bytes_max(),
-        broken: account.broken(),
-        failures,
-        interrupted,
-    }
-}
-
-/// The latency that means something for this load, and how it was taken.
-fn latency(
-    options: &RunOptions,
-    load: &Load,
-    result: &mut SessionResult,
-) -> (Clocking, hdrhistogram::Histogram<u64>) {
-    let carries_time = match load.content {
-        Content::Generated(sizes) => sizes.max >= HEADER_LEN,
-        Content::Lines { .. } => true,
-    };
-    let is_scheduled = load.pace.is_scheduled();
-    if options.service == ServiceName::Request && carries_time {
-        let clocking = if is_scheduled { Clocking::IntendedToReply } else { Clocking::SendToReply };
-        return (clocking, result.replies.latency.histogram().clone());
-    }
-    match result.verdict.as_mut().and_then(|verdict| verdict.latency.as_mut()) {
-        Some(latency) if carries_time => {
-            let clocking =
-                if is_scheduled { Clocking::IntendedToDelivery } else { Clocking::SendToDelivery };
-            (clocking, latency.histogram().clone())
-        }
-        _ => (Clocking::None, crate::latency::Latency::new(1).histogram().clone()),
     }
 }
 

@@ -30,8 +30,11 @@ pub(crate) fn serve(options: &ServeOptions, signal: &Arc<AtomicBool>) -> Result<
     }
     config.cpus = Placement::new(&options.engine, false).responder;
     config.seed = options.engine.seed.unwrap_or(0);
+    // Whatever sizes come: no message is longer.
+    engine::reserve(&mut config, raet::limits::MESSAGE_LEN_MAX, 1);
+    let segments = options.engine.segments;
     let (summaries, ended) = channel();
-    let node = Node::start(config, move |_| Responder::new(summaries.clone()))
+    let node = Node::start(config, move |_| Responder::new(summaries.clone(), segments))
         .map_err(|error| Trouble::starting(&error))?;
     if let Some(warning) = &node.io().warning {
         eprintln!("raet-loadgen: {warning}");

@@ -8,10 +8,10 @@ use raet::PathStatistics;
 use raet::time::{Duration, Instant};
 
 use crate::check::ContentHash;
-use crate::control::Verdict;
 use crate::progress::Gauge;
 use crate::report::Offered;
 use crate::talk::Replies;
+use crate::verdict::Verdict;
 
 /// From the last session becoming ready to the first message: all have seen it by then.
 const START_DELAY: Duration = Duration::from_millis(20);
@@ -46,6 +46,7 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Shared {
     sessions: u32,
+    kinds: usize,
     ready: AtomicU32,
     /// Nanoseconds of the first turn of any session, 0 before it.
     opened: AtomicU64,
@@ -59,10 +60,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// For so many sessions.
-    pub(crate) fn new(sessions: u32) -> Self {
+    /// For so many sessions and kinds of messages.
+    pub(crate) fn new(sessions: u32, kinds: usize) -> Self {
         Self {
             sessions,
+            kinds,
             ready: AtomicU32::new(0),
             opened: AtomicU64::new(0),
             start: AtomicU64::new(0),
@@ -139,8 +141,9 @@ impl Shared {
     pub(crate) fn take(&self) -> (SessionResult, usize) {
         let mut results = self.results.lock().expect("a panic aborts the process");
         let count = results.len();
-        let mut sum = SessionResult::new(self.sessions as usize);
-        sum.verdict = (count > 0).then(|| Verdict::new(self.sessions as usize, true));
+        let sessions = self.sessions as usize;
+        let mut sum = SessionResult::new(self.kinds, sessions);
+        sum.verdict = (count > 0).then(|| Verdict::new(self.kinds, sessions, true));
         for mut result in results.drain(..) {
             sum.add(&mut result);
         }
@@ -158,18 +161,12 @@ fn set_once(cell: &AtomicU64, value: u64) -> u64 {
 /// What a session's initiator found.
 #[derive(Debug)]
 pub(crate) struct SessionResult {
-    /// What it sent in the warm-up.
-    pub(crate) warmup: Offered,
-    /// What it sent after.
-    pub(crate) measured: Offered,
+    /// What it sent of each kind.
+    pub(crate) kinds: Vec<KindResult>,
     /// The responder's verdict; `None` if it did not come.
     pub(crate) verdict: Option<Verdict>,
-    /// The replies it got.
-    pub(crate) replies: Replies,
-    /// What was due and never offered.
-    pub(crate) skipped: u64,
-    /// Hash of all lines sent.
-    pub(crate) hash: ContentHash,
+    /// Replies that are not what the responder was sent.
+    pub(crate) replies_corrupted: u64,
     /// From the first measured message to the end of the last.
     pub(crate) seconds: f64,
     /// Where the path stood when the load ended; of the first session that tells, in a sum.
@@ -178,16 +175,48 @@ pub(crate) struct SessionResult {
     pub(crate) failures: Vec<String>,
 }
 
-impl SessionResult {
-    /// Nothing, in a run of so many sessions.
-    pub(crate) fn new(sessions: usize) -> Self {
+/// What a session's initiator found about one kind of messages.
+#[derive(Debug)]
+pub(crate) struct KindResult {
+    /// What it sent in the warm-up.
+    pub(crate) warmup: Offered,
+    /// What it sent after.
+    pub(crate) measured: Offered,
+    /// The replies it got.
+    pub(crate) replies: Replies,
+    /// What was due and never offered.
+    pub(crate) skipped: u64,
+    /// Hash of all content sent, if it was a file's.
+    pub(crate) hash: ContentHash,
+}
+
+impl KindResult {
+    fn new(sessions: usize) -> Self {
         Self {
             warmup: Offered::default(),
             measured: Offered::default(),
-            verdict: None,
             replies: Replies::new(sessions),
             skipped: 0,
             hash: ContentHash::default(),
+        }
+    }
+
+    fn add(&mut self, other: &mut Self) {
+        self.warmup.add(&other.warmup);
+        self.measured.add(&other.measured);
+        self.replies.add(&mut other.replies);
+        self.skipped += other.skipped;
+        self.hash.merge(&other.hash);
+    }
+}
+
+impl SessionResult {
+    /// Nothing, of so many kinds, in a run of so many sessions.
+    pub(crate) fn new(kinds: usize, sessions: usize) -> Self {
+        Self {
+            kinds: (0..kinds).map(|_| KindResult::new(sessions)).collect(),
+            verdict: None,
+            replies_corrupted: 0,
             seconds: 0.0,
             path: None,
             failures: Vec::new(),
@@ -195,15 +224,14 @@ impl SessionResult {
     }
 
     fn add(&mut self, other: &mut Self) {
-        self.warmup.add(&other.warmup);
-        self.measured.add(&other.measured);
+        for (mine, theirs) in self.kinds.iter_mut().zip(&mut other.kinds) {
+            mine.add(theirs);
+        }
         match (&mut self.verdict, &mut other.verdict) {
             (Some(mine), Some(theirs)) => mine.add(theirs),
             _ => self.verdict = None,
         }
-        self.replies.add(&mut other.replies);
-        self.skipped += other.skipped;
-        self.hash.merge(&other.hash);
+        self.replies_corrupted += other.replies_corrupted;
         self.seconds = self.seconds.max(other.seconds);
         self.path = self.path.or(other.path);
         for failure in other.failures.drain(..) {
@@ -220,7 +248,7 @@ mod tests {
 
     #[test]
     fn nobody_starts_before_the_last_session_is_ready_and_all_start_at_one_time() {
-        let shared = Shared::new(2);
+        let shared = Shared::new(2, 1);
         let now = Instant::from_nanos(1_000);
         assert_eq!(shared.start(now), None);
         shared.add_ready();
@@ -234,7 +262,7 @@ mod tests {
 
     #[test]
     fn phases_only_go_on() {
-        let shared = Shared::new(1);
+        let shared = Shared::new(1, 1);
         assert_eq!(shared.phase_name(), "opening");
         shared.enter(Phase::Draining);
         shared.enter(Phase::Measuring);
@@ -243,11 +271,11 @@ mod tests {
 
     #[test]
     fn one_missing_verdict_makes_the_sum_missing() {
-        let shared = Shared::new(2);
-        let mut whole = SessionResult::new(2);
-        whole.verdict = Some(Verdict::new(2, true));
+        let shared = Shared::new(2, 1);
+        let mut whole = SessionResult::new(1, 2);
+        whole.verdict = Some(Verdict::new(1, 2, true));
         shared.put(whole);
-        shared.put(SessionResult::new(2));
+        shared.put(SessionResult::new(1, 2));
         let (sum, count) = shared.take();
         assert_eq!(count, 2);
         assert!(sum.verdict.is_none());

@@ -1,15 +1,28 @@
-//! Where the next message comes from: generated, or a line of a file.
+//! Where the next message comes from: generated, a line of a file, or a block of one.
 
+use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
-use crate::check::ContentHash;
+use raet::Outbound;
+
+use crate::blocks::{Blocks, WholeFile};
+use crate::check::{ContentHash, Hashing, Holding};
 use crate::lines::{Lines, Survey};
-use crate::payload::{self, HEADER_LEN, NUMBERED_LEN_MIN, Tag};
+use crate::payload::{self, HEADER_LEN, Label, NUMBERED_LEN_MIN, SEALED_LEN_MIN, Tag};
 use crate::plan::Sizes;
 
-/// What a run sends.
+/// Bytes of a long message that are prepared in one turn: a few microseconds, so that messages
+/// of other kinds do not wait.
+const SLICE_LEN: usize = 1 << 16;
+/// Long messages whose memory is kept for the next ones.
+const KEPT_MAX: usize = 16;
+
+/// What a workload sends.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
+    /// A whole file in blocks, once.
+    Blocks(WholeFile),
     /// Messages of these sizes.
     Generated(Sizes),
     /// A file's lines; with `repeat`, from the start again after the last.
@@ -25,6 +38,7 @@ impl Content {
     /// Bytes of the longest message.
     pub(crate) fn longest(&self) -> usize {
         match self {
+            Self::Blocks(file) => file.block,
             Self::Generated(sizes) => sizes.max,
             Self::Lines { survey, .. } => survey.longest + HEADER_LEN,
         }
@@ -34,23 +48,22 @@ impl Content {
     pub(crate) const fn is_numbered(&self) -> bool {
         match self {
             Self::Generated(sizes) => sizes.min >= NUMBERED_LEN_MIN,
-            Self::Lines { .. } => true,
+            Self::Blocks(_) | Self::Lines { .. } => true,
         }
     }
 
-    /// Whether messages are lines.
-    pub(crate) const fn is_lines(&self) -> bool {
-        matches!(self, Self::Lines { .. })
+    /// What both sides must know to verify it.
+    pub(crate) const fn holding(&self) -> Holding {
+        match self {
+            Self::Generated(_) => Holding::Pattern,
+            Self::Blocks(file) if file.in_order => Holding::BytesInOrder,
+            Self::Blocks(_) | Self::Lines { .. } => Holding::Bytes,
+        }
     }
 
     /// What to say when a message may have `max` bytes only.
     pub(crate) fn too_long(&self, max: u64) -> String {
         match self {
-            Self::Generated(sizes) => format!(
-                "messages of {} bytes are not taken by the responder, which reserves {max}; lower \
-                 --size",
-                sizes.max
-            ),
             Self::Lines { survey, .. } => format!(
                 "line {} of {} has {} bytes, and the responder reserves memory for lines of at \
                  most {}; shorten it",
@@ -59,71 +72,117 @@ impl Content {
                 survey.longest,
                 max.saturating_sub(HEADER_LEN as u64)
             ),
+            Self::Blocks(_) | Self::Generated(_) => format!(
+                "messages of {} bytes are not taken by the responder, which reserves {max}; lower \
+                 --size",
+                self.longest()
+            ),
         }
     }
 }
 
-/// A shard's messages, one after the other, made in one buffer.
+/// What a source has for its user.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    /// Nothing any more.
+    End,
+    /// Nothing yet: the next message is being prepared.
+    Later,
+    /// A message; the same again until it was [taken](Source::taken).
+    Message(Outbound<'a>),
+}
+
+/// One session's messages of a workload, one after the other.
 #[derive(Debug)]
 pub(crate) struct Source {
     seed: u64,
-    buffer: Box<[u8]>,
-    kind: Kind,
-    hash: ContentHash,
+    /// Which workload it is.
+    kind: u8,
+    /// Number of the next message.
+    number: u64,
+    maker: Maker,
+    hashing: Hashing,
 }
 
 #[derive(Debug)]
-enum Kind {
-    Generated(Sizes),
+enum Maker {
+    /// Short ones, made when they are asked for.
+    Generated { sizes: Sizes, buffer: Box<[u8]> },
     Lines {
         lines: Lines,
+        buffer: Box<[u8]>,
         /// Length of the message whose line is in the buffer already and was not taken yet.
         waiting: Option<usize>,
     },
+    /// Long ones, prepared slice by slice.
+    Long { body: Body, draft: Draft },
+}
+
+#[derive(Debug)]
+enum Body {
+    Blocks(Blocks),
+    Pattern(Sizes),
 }
 
 impl Source {
-    /// The messages of `shard` of `shards`.
+    /// The messages of the workload `kind` for `shard` of `shards`.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(crate) fn new(content: &Content, seed: u64, shard: u64, shards: u64) -> io::Result<Self> {
-        let kind = match content {
-            Content::Generated(sizes) => Kind::Generated(*sizes),
+    pub(crate) fn new(
+        content: &Content,
+        seed: u64,
+        kind: u8,
+        shard: u64,
+        shards: u64,
+    ) -> io::Result<Self> {
+        let buffer = || vec![0; content.longest()].into_boxed_slice();
+        let maker = match content {
+            Content::Blocks(file) => {
+                Maker::Long { body: Body::Blocks(Blocks::open(file)?), draft: Draft::default() }
+            }
+            Content::Generated(sizes) if sizes.max >= SEALED_LEN_MIN => {
+                Maker::Long { body: Body::Pattern(*sizes), draft: Draft::default() }
+            }
+            Content::Generated(sizes) => Maker::Generated { sizes: *sizes, buffer: buffer() },
             Content::Lines { survey, repeat } => {
                 let lines = Lines::open(survey, shard, shards, *repeat)?;
-                Kind::Lines { lines, waiting: None }
+                Maker::Lines { lines, buffer: buffer(), waiting: None }
             }
         };
-        let buffer = vec![0; content.longest()].into_boxed_slice();
-        Ok(Self { seed, buffer, kind, hash: ContentHash::default() })
+        Ok(Self { seed, kind, number: 0, maker, hashing: Hashing::new(content.holding()) })
     }
 
-    /// The next message, named by its session's `number`; the same again until it was
-    /// [taken](Self::taken). `None` at the end of the file.
+    /// Prepares a slice of the next message, if it is a long one; false if more is to be done.
     ///
     /// # Errors
-    /// The file cannot be read, or grew a line since it was surveyed.
+    /// The file cannot be read, or shrank.
     #[inline]
-    pub(crate) fn message(
-        &mut self,
-        tag: Tag,
-        number: u64,
-        intended: u64,
-    ) -> io::Result<Option<&[u8]>> {
-        match &mut self.kind {
-            Kind::Generated(sizes) => {
-                let message = &mut self.buffer[..sizes.of(self.seed, number)];
-                payload::write(message, self.seed, tag, number, intended);
-                Ok(Some(message))
+    pub(crate) fn prepare(&mut self) -> io::Result<bool> {
+        let Maker::Long { body, draft } = &mut self.maker else { return Ok(true) };
+        draft.go_on(body, self.seed, self.kind, self.number)
+    }
+
+    /// The next message, meant to be sent at `intended`.
+    ///
+    /// # Errors
+    /// The file cannot be read, shrank, or grew a line since it was surveyed.
+    #[inline]
+    pub(crate) fn next(&mut self, tag: Tag, intended: u64) -> io::Result<Next<'_>> {
+        let label = Label { tag, kind: self.kind, number: self.number, intended };
+        match &mut self.maker {
+            Maker::Generated { sizes, buffer } => {
+                let message = &mut buffer[..sizes.of(self.seed, self.number)];
+                payload::write(message, self.seed, label);
+                Ok(Next::Message(Outbound::Borrowed(message)))
             }
-            Kind::Lines { lines, waiting } => {
+            Maker::Lines { lines, buffer, waiting } => {
                 let len = match *waiting {
                     Some(len) => len,
                     None => {
-                        let Some(line) = lines.next()? else { return Ok(None) };
+                        let Some(line) = lines.next()? else { return Ok(Next::End) };
                         let len = HEADER_LEN + line.len();
-                        let Some(place) = self.buffer.get_mut(HEADER_LEN..len) else {
+                        let Some(place) = buffer.get_mut(HEADER_LEN..len) else {
                             return Err(io::Error::other("a line grew while the file was sent"));
                         };
                         place.copy_from_slice(line);
@@ -131,9 +190,15 @@ impl Source {
                         len
                     }
                 };
-                let message = &mut self.buffer[..len];
-                payload::write_line_front(message, self.seed, tag, number, intended);
-                Ok(Some(message))
+                let message = &mut buffer[..len];
+                payload::write_line_front(message, self.seed, label);
+                Ok(Next::Message(Outbound::Borrowed(message)))
+            }
+            Maker::Long { body, draft } => {
+                if !draft.go_on(body, self.seed, self.kind, self.number)? {
+                    return Ok(Next::Later);
+                }
+                Ok(draft.finish(body, self.seed, label).map_or(Next::End, Next::Message))
             }
         }
     }
@@ -141,16 +206,100 @@ impl Source {
     /// The message was accepted by the engine: goes on to the next.
     #[inline]
     pub(crate) fn taken(&mut self) {
-        if let Kind::Lines { waiting, .. } = &mut self.kind
-            && let Some(len) = waiting.take()
-        {
-            self.hash.add(&self.buffer[..len]);
+        self.number += 1;
+        match &mut self.maker {
+            Maker::Generated { .. } => {}
+            Maker::Lines { waiting, buffer, .. } => {
+                if let Some(len) = waiting.take() {
+                    self.hashing.add(&buffer[..len]);
+                }
+            }
+            Maker::Long { draft, .. } => {
+                if let Some(message) = draft.take() {
+                    self.hashing.add(&message);
+                }
+            }
         }
     }
 
-    /// Hash over all lines taken.
-    pub(crate) const fn hash(&self) -> ContentHash {
-        self.hash
+    /// Number of the next message.
+    #[inline]
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Hash over all content taken.
+    pub(crate) fn hash(&self) -> ContentHash {
+        self.hashing.value()
+    }
+}
+
+/// A long message on its way to be sent, in memory that the engine shares.
+#[derive(Debug, Default)]
+struct Draft {
+    message: Option<Arc<[u8]>>,
+    /// Bytes that are there, the front included.
+    done: usize,
+    /// Messages that were sent. Once the engine lets go of one, its memory is used again.
+    sent: VecDeque<Arc<[u8]>>,
+}
+
+impl Draft {
+    /// Prepares a slice of the message `number`; true if there is nothing more to prepare.
+    fn go_on(&mut self, body: &mut Body, seed: u64, kind: u8, number: u64) -> io::Result<bool> {
+        if self.message.is_none() {
+            let len = match body {
+                Body::Blocks(blocks) => blocks.next_len(),
+                Body::Pattern(sizes) => Some(sizes.of(seed, number)),
+            };
+            let Some(len) = len else { return Ok(true) };
+            self.message = Some(self.memory(len));
+            self.done = HEADER_LEN;
+        }
+        let Some(message) = self.message.as_mut().and_then(Arc::get_mut) else { return Ok(true) };
+        let slice = self.done..message.len().min(self.done + SLICE_LEN);
+        if slice.is_empty() {
+            return Ok(true);
+        }
+        self.done = slice.end;
+        match body {
+            Body::Blocks(blocks) => blocks.read(&mut message[slice])?,
+            // A short one is written when its time is known.
+            Body::Pattern(_) if message.len() < SEALED_LEN_MIN => return Ok(true),
+            Body::Pattern(_) => payload::write_body(message, slice, seed, kind, number),
+        }
+        Ok(self.done == message.len())
+    }
+
+    /// The message with its front.
+    fn finish(&mut self, body: &Body, seed: u64, label: Label) -> Option<Outbound<'static>> {
+        let message = self.message.as_mut()?;
+        let bytes = Arc::get_mut(message).expect("what the engine did not take it does not keep");
+        match body {
+            Body::Blocks(_) => payload::write_line_front(bytes, seed, label),
+            Body::Pattern(_) if bytes.len() < SEALED_LEN_MIN => payload::write(bytes, seed, label),
+            Body::Pattern(_) => payload::seal(bytes, seed, label),
+        }
+        Some(Outbound::Shared(Arc::clone(message)))
+    }
+
+    /// The message is the engine's.
+    fn take(&mut self) -> Option<Arc<[u8]>> {
+        let message = self.message.take()?;
+        if self.sent.len() == KEPT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Arc::clone(&message));
+        Some(message)
+    }
+
+    /// Memory for a message of `len` bytes.
+    fn memory(&mut self, len: usize) -> Arc<[u8]> {
+        let is_free = |message: &Arc<[u8]>| message.len() == len && Arc::strong_count(message) == 1;
+        match self.sent.iter().position(is_free) {
+            Some(place) => self.sent.remove(place).expect("it was just found"),
+            None => std::iter::repeat_n(0, len).collect(),
+        }
     }
 }
 
@@ -166,34 +315,88 @@ mod tests {
         (folder, Content::Lines { survey, repeat: false })
     }
 
+    fn message(source: &mut Source, tag: Tag, intended: u64) -> Vec<u8> {
+        loop {
+            match source.next(tag, intended).unwrap() {
+                Next::End => panic!("there is no more"),
+                Next::Later => {}
+                Next::Message(message) => return message.to_vec(),
+            }
+        }
+    }
+
     #[test]
     fn a_line_is_offered_until_it_is_taken_and_hashed_once() {
         let (_folder, content) = lines_of("first\nsecond\n");
-        let mut source = Source::new(&content, 1, 0, 1).unwrap();
-        let first = source.message(Tag::Data, 0, 10).unwrap().unwrap().to_vec();
+        let mut source = Source::new(&content, 1, 0, 0, 1).unwrap();
+        let first = message(&mut source, Tag::Data, 10);
         assert_eq!(&first[HEADER_LEN..], b"first");
-        let again = source.message(Tag::Data, 0, 10).unwrap().unwrap().to_vec();
-        assert_eq!(again, first);
+        assert_eq!(message(&mut source, Tag::Data, 10), first);
         source.taken();
-        let second = source.message(Tag::Data, 1, 11).unwrap().unwrap().to_vec();
+        let second = message(&mut source, Tag::Data, 11);
         assert_eq!(&second[HEADER_LEN..], b"second");
         source.taken();
-        assert_eq!(source.message(Tag::Data, 2, 12).unwrap(), None);
-        let mut expected = ContentHash::default();
+        assert!(matches!(source.next(Tag::Data, 12), Ok(Next::End)));
+        let mut expected = Hashing::new(Holding::Bytes);
         expected.add(&first);
         expected.add(&second);
-        assert_eq!(source.hash(), expected);
+        assert_eq!(source.hash(), expected.value());
     }
 
     #[test]
     fn generated_messages_are_within_their_bounds_and_readable() {
-        let sizes = Sizes { min: 16, max: 40 };
-        let mut source = Source::new(&Content::Generated(sizes), 9, 0, 1).unwrap();
-        for number in 0..100 {
-            let message = source.message(Tag::Warmup, number, 5).unwrap().unwrap();
-            assert!((16..=40).contains(&message.len()));
-            assert_eq!(payload::read(message, 9).unwrap().number, Some(number));
+        for (min, max) in [(16, 40), (1_000, 200_000)] {
+            let content = Content::Generated(Sizes { min, max });
+            let mut source = Source::new(&content, 9, 3, 0, 1).unwrap();
+            for number in 0..100 {
+                let message = message(&mut source, Tag::Warmup, 5);
+                assert!((min..=max).contains(&message.len()));
+                let front = payload::read(&message, 9).unwrap();
+                assert_eq!((front.number, front.kind), (Some(number), 3));
+                source.taken();
+            }
         }
+    }
+
+    #[test]
+    fn long_messages_take_the_time_at_which_they_are_sent_and_use_memory_again() {
+        let content = Content::Generated(Sizes { min: 200_000, max: 200_000 });
+        let mut source = Source::new(&content, 9, 0, 0, 1).unwrap();
+        assert!(matches!(source.next(Tag::Data, 1), Ok(Next::Later)));
+        while !source.prepare().unwrap() {}
+        let mut places = std::collections::BTreeSet::new();
+        for intended in 0..20 {
+            // Offered in vain first.
+            message(&mut source, Tag::Warmup, intended);
+            let Next::Message(Outbound::Shared(taken)) = ({
+                while !source.prepare().unwrap() {}
+                source.next(Tag::Data, intended).unwrap()
+            }) else {
+                panic!("long messages are shared")
+            };
+            assert_eq!(payload::read(&taken, 9).unwrap().intended, Some(intended));
+            places.insert(taken.as_ptr());
+            source.taken();
+        }
+        assert!(places.len() <= 2, "{places:?}");
+    }
+
+    #[test]
+    fn blocks_are_the_file_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<_> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let content = Content::Blocks(WholeFile::of(&path, 300_000, true).unwrap());
+        let mut source = Source::new(&content, 1, 0, 0, 1).unwrap();
+        let mut sent = Vec::new();
+        while sent.len() < bytes.len() {
+            sent.extend_from_slice(&message(&mut source, Tag::Data, 3)[HEADER_LEN..]);
+            source.taken();
+        }
+        assert!(sent == bytes);
+        assert!(matches!(source.next(Tag::Data, 4), Ok(Next::End)));
+        assert_eq!(source.hash().to_hex(), blake3::hash(&bytes).to_hex().as_str());
     }
 
     #[test]

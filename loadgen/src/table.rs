@@ -1,8 +1,10 @@
 //! A report as a short table for people, and how numbers are written for them.
 
+use hdrhistogram::Histogram;
 use raet::PathStatistics;
 
-use crate::report::{NodeFigures, Report};
+use crate::order::OrderCounts;
+use crate::report::{KindReport, NodeFigures, Report, per_second};
 
 impl Report {
     /// For people.
@@ -33,7 +35,17 @@ impl Report {
                 self.seconds
             ),
         ));
-        rows.push(("latency", self.latency_text()));
+        rows.push(("latency", latency_text(&self.latency, self.clocking.text())));
+        match &self.kinds[..] {
+            [alone] => rows.extend(alone.order.map(|order| ("order", order_text(order)))),
+            kinds => {
+                for kind in kinds {
+                    rows.push(("kind", self.kind_text(kind)));
+                    let latency = latency_text(&kind.latency, kind.clocking.text());
+                    rows.push(("", format!("  {latency}")));
+                }
+            }
+        }
         if let Some(path) = self.path {
             rows.push(("path", path_text(path)));
         }
@@ -82,22 +94,55 @@ impl Report {
         .collect()
     }
 
-    fn latency_text(&self) -> String {
-        let latency = &self.latency;
-        if latency.is_empty() {
-            return self.clocking.text().to_owned();
-        }
-        let at = |quantile: f64| short_time(latency.value_at_quantile(quantile));
+    /// What became of one kind of messages.
+    fn kind_text(&self, kind: &KindReport) -> String {
+        let outcomes = &kind.measured.outcomes;
+        let exceptions: String = [
+            ("duplicates", kind.arrived.duplicates),
+            ("lost", kind.lost(self.verdict)),
+            ("refused", outcomes.refused),
+            ("not sent", outcomes.not_sent),
+            ("indeterminate", outcomes.indeterminate),
+            ("skipped", kind.skipped),
+        ]
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!(", {name} {}", grouped(*count)))
+        .collect();
+        let order = kind.order.map_or_else(String::new, |order| format!("; {}", order_text(order)));
         format!(
-            "p50 {}, p90 {}, p99 {}, p99.9 {}, max {} ({})",
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(0.999),
-            short_time(latency.max()),
-            self.clocking.text()
+            "{}: sent {}, delivered {}{exceptions}, {} messages/s, {}{order}",
+            kind.name,
+            grouped(kind.measured.sent),
+            grouped(kind.arrived.delivered),
+            scaled(per_second(kind.arrived.delivered, self.seconds)),
+            bytes_per_second(per_second(kind.arrived.bytes, self.seconds)),
         )
     }
+}
+
+fn order_text(order: OrderCounts) -> String {
+    format!(
+        "{} out of order, {} passed over untold, {} told as gaps",
+        grouped(order.misplaced),
+        grouped(order.missing),
+        grouped(order.told)
+    )
+}
+
+fn latency_text(latency: &Histogram<u64>, clocking: &str) -> String {
+    if latency.is_empty() {
+        return clocking.to_owned();
+    }
+    let at = |quantile: f64| short_time(latency.value_at_quantile(quantile));
+    format!(
+        "p50 {}, p90 {}, p99 {}, p99.9 {}, max {} ({clocking})",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.999),
+        short_time(latency.max()),
+    )
 }
 
 fn path_text(path: PathStatistics) -> String {
@@ -143,6 +188,15 @@ pub(crate) fn scaled(number: f64) -> String {
         1e6.. => format!("{:.2} M", number / 1e6),
         1e4.. => format!("{:.1} k", number / 1e3),
         _ => format!("{number:.0}"),
+    }
+}
+
+/// A size in bytes.
+pub(crate) fn bytes_text(bytes: usize) -> String {
+    match bytes {
+        0x10_0000.. if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
+        0x400.. if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
+        _ => format!("{bytes} B"),
     }
 }
 

@@ -3,11 +3,11 @@
 
 use raet::{Context, Message, Outcome, PeerId, Resolved, SendError, Service};
 
-use crate::check::{Arrival, ContentHash, Copies};
-use crate::control::{Question, Verdict, read_begin_answer, read_page_answer};
+use crate::check::{Arrival, ContentHash, Copies, Hashing, Holding};
+use crate::control::{Question, Terms, read_begin_answer, read_page_answer};
 use crate::latency::Latency;
 use crate::payload::{self, Tag};
-use crate::source::Content;
+use crate::verdict::Verdict;
 
 /// The conversation with one responder. One question is open at a time.
 #[derive(Debug)]
@@ -19,7 +19,19 @@ pub(crate) struct Talk {
     text: Vec<u8>,
     verdict: Option<Verdict>,
     is_over: bool,
-    replies: Option<(Copies, Replies)>,
+    /// Sessions of the run.
+    sessions: usize,
+    /// What replies of each kind are held against.
+    ledgers: Vec<ReplyLedger>,
+}
+
+#[derive(Debug)]
+struct ReplyLedger {
+    terms: Terms,
+    /// Which came, if any are expected.
+    copies: Option<Copies>,
+    hashing: Hashing,
+    replies: Replies,
 }
 
 #[derive(Debug)]
@@ -48,8 +60,6 @@ pub(crate) struct Replies {
     pub(crate) count: u64,
     /// Repeated ones.
     pub(crate) duplicates: u64,
-    /// Ones that are not what the responder was sent.
-    pub(crate) corrupted: u64,
     /// Hash over the different ones, if they are lines.
     pub(crate) hash: ContentHash,
     /// Round trips of measured requests.
@@ -62,7 +72,6 @@ impl Replies {
         Self {
             count: 0,
             duplicates: 0,
-            corrupted: 0,
             hash: ContentHash::default(),
             latency: Latency::new(sessions),
         }
@@ -72,17 +81,23 @@ impl Replies {
     pub(crate) fn add(&mut self, other: &mut Self) {
         self.count += other.count;
         self.duplicates += other.duplicates;
-        self.corrupted += other.corrupted;
         self.hash.merge(&other.hash);
         self.latency.add(&mut other.latency);
     }
 }
 
 impl Talk {
-    /// A silent one; replies to the load are expected if `is_request`.
-    pub(crate) fn new(is_request: bool, sessions: usize) -> Self {
-        let replies = is_request.then(|| (Copies::new(sessions), Replies::new(sessions)));
-        Self { open: None, unasked: None, text: Vec::new(), verdict: None, is_over: false, replies }
+    /// A silent one about messages of these kinds, in a run of so many sessions.
+    pub(crate) fn new(kinds: &[Terms], sessions: usize) -> Self {
+        let ledger = |terms: &Terms| ReplyLedger {
+            terms: *terms,
+            copies: terms.is_request.then(|| Copies::new(sessions * kinds.len())),
+            hashing: Hashing::new(terms.holding),
+            replies: Replies::new(sessions),
+        };
+        let ledgers = kinds.iter().map(ledger).collect();
+        let (open, unasked, verdict) = (None, None, None);
+        Self { open, unasked, text: Vec::new(), verdict, is_over: false, sessions, ledgers }
     }
 
     /// Asks a question, now or as soon as there is room for it: what has no acknowledgement of its
@@ -106,11 +121,6 @@ impl Talk {
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-
-    /// The transaction of the open question.
-    pub(crate) fn pending(&self) -> Option<u64> {
-        self.open.as_ref().map(|open| open.transaction)
     }
 
     /// Takes a reply if it answers the open question.
@@ -137,12 +147,7 @@ impl Talk {
 
     /// Goes on with the conversation once the open question has ended. Answer and outcome may
     /// come in either order.
-    pub(crate) fn go_on(
-        &mut self,
-        context: &mut Context<'_>,
-        peer: PeerId,
-        sessions: usize,
-    ) -> Heard {
+    pub(crate) fn go_on(&mut self, context: &mut Context<'_>, peer: PeerId) -> Heard {
         if let Some(question) = self.unasked.take()
             && let Err(error) = self.ask(context, peer, &question)
         {
@@ -157,7 +162,7 @@ impl Talk {
                 Ok(()) => Heard::Ready,
                 Err(sentence) => Heard::Failure(sentence),
             },
-            Question::Page(page) => self.turn_page(context, peer, page, &answer, sessions),
+            Question::Page(page) => self.turn_page(context, peer, page, &answer),
         }
     }
 
@@ -179,7 +184,6 @@ impl Talk {
         peer: PeerId,
         page: u32,
         answer: &[u8],
-        sessions: usize,
     ) -> Heard {
         let Some((pages, text)) = read_page_answer(answer) else {
             return self.fail("the responder's verdict cannot be read");
@@ -191,7 +195,7 @@ impl Talk {
                 Err(_) => self.fail("the responder cannot be asked for the rest of its verdict"),
             };
         }
-        self.verdict = Verdict::from_text(&self.text, sessions);
+        self.verdict = Verdict::from_text(&self.text, self.ledgers.len(), self.sessions);
         if self.verdict.is_none() {
             return self.fail("the responder's verdict cannot be read");
         }
@@ -204,41 +208,40 @@ impl Talk {
         Heard::Failure(sentence.to_owned())
     }
 
-    /// Verifies a reply to a request of the load: the responder sends back what it got.
-    pub(crate) fn enter_reply(
-        &mut self,
-        message: &Message<'_>,
-        seed: u64,
-        content: &Content,
-        now: u64,
-    ) {
-        let Some((copies, replies)) = &mut self.replies else { return };
-        let is_lines = content.is_lines();
-        let read = if is_lines { payload::read_line_front } else { payload::read };
-        let Some(front) = read(message.payload, seed) else {
-            replies.corrupted += 1;
-            return;
+    /// Verifies a reply to a request of the load: the responder sends back what it got. False if
+    /// it is not what was sent.
+    pub(crate) fn enter_reply(&mut self, message: &Message<'_>, seed: u64, now: u64) -> bool {
+        let kind = payload::kind_of(message.payload).map(usize::from);
+        let Some(ledger) = kind.and_then(|kind| self.ledgers.get_mut(kind)) else { return false };
+        let (Some(copies), replies) = (&mut ledger.copies, &mut ledger.replies) else {
+            return false;
         };
-        let number = front.number.filter(|_| content.is_numbered()).unwrap_or(message.transaction);
+        let is_pattern = ledger.terms.holding == Holding::Pattern;
+        let read = if is_pattern { payload::read } else { payload::read_line_front };
+        let Some(front) = read(message.payload, seed) else { return false };
+        let is_numbered = ledger.terms.is_numbered;
+        let number = front.number.filter(|_| is_numbered).unwrap_or(message.transaction);
         if copies.record(number) != Arrival::New {
             replies.duplicates += 1;
-            return;
+            return true;
         }
         replies.count += 1;
-        if is_lines {
-            replies.hash.add(message.payload);
-        }
+        ledger.hashing.add(message.payload);
         if front.tag == Tag::Data
             && let Some(intended) = front.intended
         {
             replies.latency.record(intended, now);
         }
+        true
     }
 
-    /// The verdict, if it came, and the replies of a run of so many sessions.
-    pub(crate) fn take(&mut self, sessions: usize) -> (Option<Verdict>, Replies) {
-        let replies = self.replies.take().map(|(_, replies)| replies);
-        (self.verdict.take(), replies.unwrap_or_else(|| Replies::new(sessions)))
+    /// The verdict, if it came, and the replies of each kind.
+    pub(crate) fn take(&mut self) -> (Option<Verdict>, Vec<Replies>) {
+        let replies = self.ledgers.drain(..).map(|ledger| {
+            let hash = ledger.hashing.value();
+            Replies { hash, ..ledger.replies }
+        });
+        (self.verdict.take(), replies.collect())
     }
 }
 

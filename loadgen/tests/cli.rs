@@ -130,6 +130,7 @@ fn every_service_keeps_its_promise_on_a_bad_path() {
         "at-most-once",
         "exactly-once",
         "request",
+        "sequence",
     ] {
         let report =
             report(&format!("--service {service} --messages 5k --impair {FAULTS} --seed 11"), 0);
@@ -137,7 +138,7 @@ fn every_service_keeps_its_promise_on_a_bad_path() {
         let delivered = number(&report, "delivered");
         let lost = number(&report, "lost");
         match service {
-            "exactly-once" | "request" => assert_whole(&report, 5_000),
+            "exactly-once" | "request" | "sequence" => assert_whole(&report, 5_000),
             _ => assert_eq!(delivered + lost, 5_000, "{report:#}"),
         }
     }
@@ -234,6 +235,107 @@ fn a_line_that_no_message_carries_is_named() {
     std::fs::write(&path, format!("short\n{}\n", "y".repeat(64 << 20))).unwrap();
     let sentence = refusal(&run(&format!("--size file:{}", path.display())), 2);
     assert!(sentence.contains("line 2 of") && sentence.contains("67108848"), "{sentence}");
+}
+
+#[test]
+fn ordered_streams_of_every_kind_stay_in_order_on_a_bad_path() {
+    for kind in ["reliable", "lossy", "reliable-on-request", "lossy-on-request"] {
+        let line = format!(
+            "--service sequence --streams 5 --stream-kind {kind} --messages 3k --impair {FAULTS} \
+             --seed 5"
+        );
+        let report = report(&line, 0);
+        let order = &report["kinds"][0]["order"];
+        assert_eq!((&order["out_of_order"], &order["gaps_untold"]), (&0.into(), &0.into()));
+        assert_eq!(number(&report, "corrupted"), 0, "{report:#}");
+        if kind.starts_with("reliable") {
+            assert_whole(&report, 3_000);
+            assert_eq!(order["gaps_told"], 0);
+        }
+    }
+}
+
+#[test]
+fn long_messages_of_a_stream_arrive_in_order_on_both_drivers() {
+    for io in ["mmsg", "auto"] {
+        let report = report(
+            &format!(
+                "--io {io} --service sequence --size 1MiB --messages 24 --seed 6 --impair \
+                 loss=2%,reorder=5%"
+            ),
+            0,
+        );
+        assert_whole(&report, 24);
+        let order = &report["kinds"][0]["order"];
+        assert_eq!((&order["out_of_order"], &order["gaps_told"]), (&0.into(), &0.into()));
+    }
+}
+
+#[test]
+fn the_longest_messages_arrive_whole_and_in_pieces() {
+    for options in ["--service exactly-once", "--service exactly-once --segments"] {
+        let report = report(&format!("{options} --size 64MiB --messages 3"), 0);
+        assert_whole(&report, 3);
+        assert_eq!(report["latency_us"]["count"], 3);
+    }
+    for service in ["maybe", "at-most-once", "exactly-once"] {
+        let report = report(
+            &format!(
+                "--service {service} --segments --size 9000..300000 \
+            --messages 200"
+            ),
+            0,
+        );
+        assert_eq!(number(&report, "corrupted"), 0);
+        assert_eq!(number(&report, "delivered") + number(&report, "lost"), 200, "{report:#}");
+    }
+}
+
+#[test]
+fn a_file_arrives_whole_with_the_hash_that_others_give_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let bytes: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(&path, &bytes).unwrap();
+    let file = format!("--file {}", path.display());
+    let hash = blake3::hash(&bytes).to_hex();
+    for options in ["", "--size 100000 --io mmsg --impair loss=1% --seed 3"] {
+        let report = report(&format!("{file} {options}"), 0);
+        assert_eq!(report["content_hash_match"], true, "{report:#}");
+        assert_eq!(report["content_hash"], hash.as_str());
+    }
+    let pieces = report(&format!("{file} --service exactly-once --segments"), 0);
+    assert_eq!(pieces["content_hash_match"], true, "{pieces:#}");
+}
+
+#[test]
+fn a_mix_reports_each_kind_and_its_bad_lines_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mix");
+    let mix = "name=small service=exactly-once size=64 rate=1000 priority=urgent\n\
+               name=large service=exactly-once size=1MiB closed=1 priority=bulk # in segments\n\
+               name=asked service=request size=100 share=50%\n\
+               name=feed service=sequence size=16..2000 streams=3 share=100% stream-kind=lossy\n";
+    std::fs::write(&path, mix).unwrap();
+    let line = |options: &str| format!("--mix {} {options}", path.display());
+    let report = report(&line("--rate 1000 --duration 1s --warmup 200ms"), 0);
+    let kinds = report["kinds"].as_array().unwrap();
+    let names: Vec<_> = kinds.iter().map(|kind| &kind["name"]).collect();
+    assert_eq!(names, ["small", "large", "asked", "feed"]);
+    let sent: u64 = kinds.iter().map(|kind| number(kind, "sent")).sum();
+    assert_eq!(number(&report, "sent"), sent);
+    for (kind, expected) in [(&kinds[0], 1_000), (&kinds[2], 500), (&kinds[3], 1_000)] {
+        assert_eq!(number(kind, "sent") + number(kind, "skipped"), expected, "{kind:#}");
+        assert_eq!(kind["latency_us"]["count"], kind["delivered"], "{kind:#}");
+    }
+    assert!(number(&kinds[1], "delivered") > 0);
+    let table = text(&run(&line("--rate 1000 --duration 200ms --warmup 0s")).stdout);
+    assert!(table.contains("kind       small: sent"), "{table}");
+    let in_pieces = refusal(&run(&line("--rate 1000 --segments")), 2);
+    assert!(in_pieces.contains("request"), "{in_pieces}");
+    std::fs::write(&path, "size=64\nsize=big\n").unwrap();
+    let sentence = refusal(&run(&line("")), 2);
+    assert!(sentence.contains("line 2: size"), "{sentence}");
 }
 
 #[test]
@@ -362,6 +464,11 @@ fn nonsense_is_refused_before_anything_starts() {
         ("--rate 0", "at least 1"),
         ("--size 70000000", "smaller"),
         ("--size file:/nowhere/at/all", "readable"),
+        ("--file /nowhere/at/all", "readable"),
+        ("--mix /nowhere/at/all", "readable"),
+        ("--service sequence --segments", "--segments"),
+        ("--service request --segments", "--segments"),
+        ("--service sequence --streams 0", "1 to 256"),
         ("--connect 127.0.0.1:9", "--peer-key"),
         ("--cpus 900", "900"),
         ("--cpus 0,1,900", "900"),

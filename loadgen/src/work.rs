@@ -1,0 +1,245 @@
+//! One session's part of a workload at the sending side: offers each message when it is due.
+
+use std::io;
+
+use raet::time::Instant;
+use raet::{Context, PeerId, SendError, SendOptions};
+
+use crate::check::ContentHash;
+use crate::load::Load;
+use crate::payload::Tag;
+use crate::plan::{Pace, Schedule};
+use crate::source::{Next, Source};
+use crate::tally::Tally;
+use crate::workload::{Streams, Workload};
+
+/// Messages of a workload offered in one turn at most: a turn has to end so that
+/// acknowledgements are read.
+const OFFERS_PER_TURN: u32 = 4_096;
+
+/// A workload of one session.
+#[derive(Debug)]
+pub(crate) struct Work {
+    kind: u8,
+    workload: Workload,
+    options: SendOptions,
+    streams: Option<Streams>,
+    /// Why there is nothing to send, if the file failed.
+    source: io::Result<Source>,
+    /// When messages are due, at a fixed rate.
+    schedule: Option<Schedule>,
+    /// Measured messages still to be offered.
+    left: u64,
+    skipped: u64,
+}
+
+/// What holds for all offers of a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offering {
+    /// To whom.
+    pub(crate) peer: PeerId,
+    /// When the load ends.
+    pub(crate) end: Instant,
+    /// When the warm-up ends.
+    pub(crate) measured_from: Instant,
+}
+
+/// What became of one offer.
+enum Offer {
+    /// There is nothing more to send.
+    Exhausted,
+    /// The engine has no room.
+    Full,
+    /// The message is being prepared.
+    Later,
+    /// The engine has it.
+    Taken,
+}
+
+impl Work {
+    /// The workload `kind` of the session at `place`.
+    pub(crate) fn new(load: &Load, kind: u8, place: u32) -> Self {
+        let workload = load.workloads[usize::from(kind)].clone();
+        let (place, sessions) = (place.into(), load.sessions.into());
+        Self {
+            kind,
+            options: workload.options(),
+            streams: workload.streams(),
+            source: Source::new(&workload.content, load.seed, kind, place, sessions),
+            workload,
+            schedule: None,
+            left: 0,
+            skipped: 0,
+        }
+    }
+
+    /// The load starts.
+    pub(crate) fn start(&mut self, load: &Load, place: u32, start: Instant) {
+        let sessions = u64::from(load.sessions);
+        self.schedule = match self.workload.pace {
+            Pace::PerSecond(rate) => {
+                Some(Schedule::new(start.as_nanos(), rate, place.into(), sessions))
+            }
+            Pace::Closed(_) | Pace::Max => None,
+        };
+        self.left = self.workload.messages.map_or(u64::MAX, |all| load.share(all, place));
+    }
+
+    /// Offers what is due; false when there is nothing more to offer.
+    ///
+    /// # Errors
+    /// Why the load cannot go on.
+    pub(crate) fn offer_due(
+        &mut self,
+        context: &mut Context<'_>,
+        tally: &mut Tally,
+        terms: &Offering,
+    ) -> Result<bool, String> {
+        let now = context.now();
+        if self.left == 0 || now >= terms.end && self.schedule.is_none() {
+            return Ok(false);
+        }
+        let goes_on = match self.schedule {
+            Some(schedule) => self.offer_scheduled(context, tally, terms, schedule)?,
+            None => self.offer_freely(context, tally, terms)?,
+        };
+        // What is long is prepared while the one before is on its way.
+        let is_prepared = self.source().and_then(|source| source.prepare().map_err(unreadable))?;
+        if !is_prepared {
+            context.wake_at(now);
+        }
+        Ok(goes_on && self.left > 0)
+    }
+
+    fn offer_scheduled(
+        &mut self,
+        context: &mut Context<'_>,
+        tally: &mut Tally,
+        terms: &Offering,
+        mut schedule: Schedule,
+    ) -> Result<bool, String> {
+        let now = context.now();
+        // What is due now, and before the end.
+        let until = now.as_nanos().saturating_add(1).min(terms.end.as_nanos());
+        let mut budget = OFFERS_PER_TURN;
+        let mut goes_on = true;
+        while budget > 0 && schedule.due() < until && self.left > 0 {
+            budget -= 1;
+            match self.offer(context, tally, terms, schedule.due())? {
+                Offer::Exhausted => goes_on = false,
+                Offer::Full | Offer::Later => {}
+                Offer::Taken => {
+                    schedule.advance();
+                    continue;
+                }
+            }
+            break;
+        }
+        self.schedule = Some(schedule);
+        // What is due and had no room goes out when an acknowledgement has made some.
+        if schedule.due() > now.as_nanos() {
+            context.wake_at(Instant::from_nanos(schedule.due()));
+        } else if budget == 0 {
+            context.wake_at(now);
+        }
+        Ok(goes_on)
+    }
+
+    fn offer_freely(
+        &mut self,
+        context: &mut Context<'_>,
+        tally: &mut Tally,
+        terms: &Offering,
+    ) -> Result<bool, String> {
+        let now = context.now();
+        let room = match self.workload.pace {
+            Pace::Closed(most) => u64::from(most).saturating_sub(tally.outstanding_of(self.kind)),
+            Pace::Max | Pace::PerSecond(_) => u64::MAX,
+        };
+        let mut budget = room.min(OFFERS_PER_TURN.into());
+        while budget > 0 && self.left > 0 {
+            match self.offer(context, tally, terms, now.as_nanos())? {
+                Offer::Exhausted => return Ok(false),
+                Offer::Full | Offer::Later => return Ok(true),
+                Offer::Taken => budget -= 1,
+            }
+        }
+        if room > u64::from(OFFERS_PER_TURN) {
+            context.wake_at(now);
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn offer(
+        &mut self,
+        context: &mut Context<'_>,
+        tally: &mut Tally,
+        terms: &Offering,
+        intended: u64,
+    ) -> Result<Offer, String> {
+        let is_warmup = intended < terms.measured_from.as_nanos();
+        let tag = if is_warmup { Tag::Warmup } else { Tag::Data };
+        let (options, streams) = (self.options, self.streams);
+        let source = self.source()?;
+        let options = match streams {
+            None => options,
+            Some(streams) => {
+                let (index, _) = streams.place_of(source.number());
+                SendOptions { stream: streams.at(index), ..options }
+            }
+        };
+        let message = match source.next(tag, intended).map_err(unreadable)? {
+            Next::End => return Ok(Offer::Exhausted),
+            Next::Later => return Ok(Offer::Later),
+            Next::Message(message) => message,
+        };
+        match context.send(terms.peer, options, message) {
+            Ok(transaction) => {
+                source.taken();
+                tally.sent(self.kind, tag, transaction);
+                self.left -= u64::from(!is_warmup);
+                Ok(Offer::Taken)
+            }
+            Err(SendError::Full(_)) => Ok(Offer::Full),
+            Err(SendError::TooLarge { max }) => Err(self.workload.content.too_long(max)),
+            Err(error) => Err(format!("sending failed: {error}")),
+        }
+    }
+
+    /// The load is over: what was due before `end` and is still ahead was skipped.
+    pub(crate) fn end(&mut self, end: Instant) {
+        if let Some(schedule) = &self.schedule
+            && self.left > 0
+        {
+            self.skipped = schedule.due_before(end.as_nanos());
+        }
+    }
+
+    fn source(&mut self) -> Result<&mut Source, String> {
+        self.source.as_mut().map_err(|error| unreadable_because(error))
+    }
+
+    /// Which workload it is.
+    pub(crate) const fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// What was due and never offered.
+    pub(crate) const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Hash of all content sent, if it was a file's.
+    pub(crate) fn hash(&self) -> ContentHash {
+        self.source.as_ref().map(Source::hash).unwrap_or_default()
+    }
+}
+
+fn unreadable(error: io::Error) -> String {
+    unreadable_because(&error)
+}
+
+fn unreadable_because(error: &io::Error) -> String {
+    format!("cannot read the file that is sent: {error}")
+}
