@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use raet::buffer::Pool;
 use raet::limits::{HEADROOM, TRANSACTION_RANGES_MAX, TRANSACTIONS_MAX};
 use raet::protocol::transaction::{
-    Acceptance, Features, Inbox, Outbox, OutboxConfig, Outcome, SendOptions, features,
+    Acceptance, Features, Inbox, Outbox, OutboxConfig, Outcome, Priority, SendOptions, features,
 };
 use raet::protocol::wire::ServiceKind;
 use raet::time::{Duration, Instant};
@@ -61,7 +61,7 @@ impl Sender {
             assert_eq!(pushed, Ok(self.sent));
             self.sent += 1;
         }
-        while let Some(id) = self.outbox.next(NOW) {
+        while let Some(id) = self.outbox.next(NOW, Priority::Bulk) {
             self.outbox.on_sent(NOW, id, self.sent, RTT);
         }
     }

@@ -154,6 +154,10 @@ pub const OUTBOX_QUEUES_START: usize = 64;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;
 
+/// Packets of the window that only urgent messages may use, at most.
+pub const URGENT_RESERVE_PACKETS: u64 = 4;
+/// The part of the window that they may be of: windows below as many packets keep nothing back.
+pub const URGENT_RESERVE_SHARE: u64 = 16;
 /// Packets of each priority in one round of a sender, the most urgent first.
 pub const PRIORITY_WEIGHTS: [u32; 3] = [16, 4, 1];
 /// Bytes of a message in segments that leave before its receiver granted any (Homa's unscheduled

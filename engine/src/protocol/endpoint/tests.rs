@@ -5,6 +5,7 @@ mod frequency;
 mod goodput;
 mod hostile;
 mod marks;
+mod priority;
 mod segments;
 mod sequence;
 

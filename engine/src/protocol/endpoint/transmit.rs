@@ -5,7 +5,7 @@ use crate::buffer::Transmit;
 use crate::limits::{GRANULARITY, HEADROOM, TRAIN_SEGMENTS_MAX};
 use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
-use crate::protocol::transaction::{Direction, UnitId};
+use crate::protocol::transaction::{Direction, Priority, UnitId};
 use crate::protocol::wire::control::Writer;
 use crate::protocol::wire::{Flags, ORDER_LEN_MAX, PacketKind, SEGMENT_LEN_MAX};
 use crate::time::Instant;
@@ -170,8 +170,13 @@ impl Endpoint {
         let live = self.lives.find_mut(slot)?;
         let window = live.session.recovery.window_available(now);
         let datagram_len = live.session.recovery.datagram_len() as u64;
+        let recovery = &live.session.recovery;
+        let mut least = Priority::Bulk;
         if live.probes == 0 && window < datagram_len {
-            return None;
+            if recovery.urgent_available() < datagram_len {
+                return None;
+            }
+            least = Priority::Urgent;
         }
         match live.session.ratchet(now) {
             KeyHealth::Good => {}
@@ -185,7 +190,7 @@ impl Endpoint {
         let (peer_slot, room) = (live.peer, live.session.body_room());
         let peer = self.peers.find_mut(peer_slot)?;
         let outbox = &mut peer.association.as_mut()?.outbox;
-        let id = outbox.next(now)?;
+        let id = outbox.next(now, least)?;
         let is_last = !outbox.has_backlog();
         let unit = outbox.unit(id).expect("the outbox names units it has");
         if let Some((segment, count)) = unit.segment_due() {

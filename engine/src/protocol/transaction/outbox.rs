@@ -328,11 +328,11 @@ impl Outbox {
         }
     }
 
-    /// The unit that should leave next: by priority, and then what was lost, copies that are due,
+    /// The unit that should leave next, of those at least as urgent as `least`: by priority, and then what was lost, copies that are due,
     /// what is new, bundles that waited long enough. The caller sends it and says so with
     /// [`Outbox::on_sent`] or [`Outbox::on_segment_sent`], or gives it back with
     /// [`Outbox::put_back`].
-    pub fn next(&mut self, now: Instant) -> Option<UnitId> {
+    pub fn next(&mut self, now: Instant, least: Priority) -> Option<UnitId> {
         self.expire(now);
         while self.copies.front().is_some_and(|copy| copy.0 <= now) {
             let (_, id) = self.copies.pop_front()?;
@@ -341,9 +341,9 @@ impl Outbox {
         self.give_up_ungranted(now);
         self.close_due(now);
         loop {
-            let priority = self.schedule.turn().or_else(|| {
+            let priority = self.schedule.turn(least).or_else(|| {
                 self.close_due(now); // Only what is over stood before it.
-                self.schedule.turn()
+                self.schedule.turn(least)
             })?;
             let (id, is_again) = self.schedule.first(priority)?;
             if self.drop_unwanted(id) {
@@ -446,15 +446,6 @@ impl Outbox {
     /// Whether more than one packet's worth waits: the packet at hand is not the burst's last.
     pub fn has_backlog(&self) -> bool {
         !self.schedule.is_empty()
-    }
-
-    /// Whether something urgent waits.
-    pub fn has_urgent(&self) -> bool {
-        !self.schedule.is_idle(Priority::Urgent)
-            || self.open.iter().zip([&self.own, &self.replies]).any(|(open, units)| {
-                open.and_then(|(index, _)| units.get(index))
-                    .is_some_and(|unit| unit.priority == Priority::Urgent)
-            })
     }
 
     /// When [`Outbox::next`] will find a copy, a lingering bundle or a wait that is over.

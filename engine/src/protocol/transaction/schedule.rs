@@ -53,18 +53,20 @@ impl Schedule {
         self.classes[priority as usize].again.push_back(id);
     }
 
-    /// The class whose turn it is. `None`: nothing waits.
-    pub(super) fn turn(&mut self) -> Option<Priority> {
+    /// The class whose turn it is, of those that are at least as urgent as `least`. `None`: none of
+    /// them waits.
+    pub(super) fn turn(&mut self, least: Priority) -> Option<Priority> {
         let waiting = |class: &Class| !class.is_empty();
-        if !self.classes.iter().any(waiting) {
+        let classes = &mut self.classes[..=least as usize];
+        if !classes.iter().any(waiting) {
             return None;
         }
-        if !self.classes.iter().any(|class| waiting(class) && class.share > 0) {
-            for (class, weight) in self.classes.iter_mut().zip(PRIORITY_WEIGHTS) {
+        if !classes.iter().any(|class| waiting(class) && class.share > 0) {
+            for (class, weight) in classes.iter_mut().zip(PRIORITY_WEIGHTS) {
                 class.share = weight;
             }
         }
-        let place = self.classes.iter().position(|class| waiting(class) && class.share > 0);
+        let place = classes.iter().position(|class| waiting(class) && class.share > 0);
         place.map(|place| Priority::ALL[place])
     }
 
@@ -133,7 +135,7 @@ mod tests {
         }
         let mut left = [0_u32; 3];
         for _ in 0..210 {
-            let priority = schedule.turn().unwrap();
+            let priority = schedule.turn(Priority::Bulk).unwrap();
             schedule.charge(priority);
             left[priority as usize] += 1;
         }
@@ -145,11 +147,24 @@ mod tests {
         let mut schedule = Schedule::new();
         schedule.push(Priority::Bulk, id(0));
         for _ in 0..100 {
-            assert_eq!(schedule.turn(), Some(Priority::Bulk));
+            assert_eq!(schedule.turn(Priority::Bulk), Some(Priority::Bulk));
             schedule.charge(Priority::Bulk);
         }
         schedule.push(Priority::Urgent, id(1));
-        assert_eq!(schedule.turn(), Some(Priority::Urgent));
+        assert_eq!(schedule.turn(Priority::Bulk), Some(Priority::Urgent));
+    }
+
+    #[test]
+    fn only_what_is_urgent_enough_has_a_turn() {
+        let mut schedule = Schedule::new();
+        schedule.push(Priority::Normal, id(0));
+        assert_eq!(schedule.turn(Priority::Urgent), None);
+        assert_eq!(schedule.turn(Priority::Normal), Some(Priority::Normal));
+        schedule.push(Priority::Urgent, id(1));
+        for _ in 0..100 {
+            assert_eq!(schedule.turn(Priority::Urgent), Some(Priority::Urgent));
+            schedule.charge(Priority::Urgent);
+        }
     }
 
     #[test]
@@ -161,6 +176,6 @@ mod tests {
         schedule.pop(Priority::Normal);
         assert_eq!(schedule.first(Priority::Normal), Some((id(1), false)));
         schedule.pop(Priority::Normal);
-        assert_eq!(schedule.turn(), None);
+        assert_eq!(schedule.turn(Priority::Bulk), None);
     }
 }

@@ -39,6 +39,7 @@ pub use sent::SentKind;
 use crate::buffer::Ecn;
 use crate::limits::{
     ACK_RANGES_MAX, PACKET_THRESHOLD_MAX, PACKETS_IN_FLIGHT_MAX, PROBE_TIMEOUT_MAX,
+    URGENT_RESERVE_PACKETS, URGENT_RESERVE_SHARE,
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::control::{AckFrequency, EcnCounts};
@@ -402,14 +403,21 @@ impl<C: Copy> Recovery<C> {
     }
 
     /// UDP payload bytes that may be sent now: a packet may go if it is no longer than this.
+    /// A part of a large window is kept back: see [`Recovery::urgent_available`].
     pub fn window_available(&self, now: Instant) -> u64 {
-        self.pacer.available(now, self.window_left())
+        self.pacer.available(now, self.unreserved())
+    }
+
+    /// As [`Recovery::window_available`], for a packet that is small and awaited: it may use what
+    /// others leave of the window, and does not wait for its turn in the pacing (PROTOCOL 6.20).
+    pub fn urgent_available(&self) -> u64 {
+        self.window_left()
     }
 
     /// When [`Recovery::window_available`] will have grown, if it is pacing that holds it down;
     /// `None` if sending is free, or waits for an acknowledgement.
     pub fn next_send_time(&self, now: Instant) -> Option<Instant> {
-        self.pacer.next_release(now, self.window_left())
+        self.pacer.next_release(now, self.unreserved())
     }
 
     /// Whether the application, not the path, bounds what is in flight.
@@ -659,6 +667,14 @@ impl<C: Copy> Recovery<C> {
             return 0;
         }
         self.congestion.window().saturating_sub(self.sent.bytes_in_flight())
+    }
+
+    /// What is left of the window for packets that are not urgent.
+    fn unreserved(&self) -> u64 {
+        let datagram_len = self.datagram_len() as u64;
+        let packets = self.congestion.window() / datagram_len;
+        let reserved = (packets / URGENT_RESERVE_SHARE).min(URGENT_RESERVE_PACKETS);
+        self.window_left().saturating_sub(reserved * datagram_len)
     }
 
     fn probe_deadline(&self) -> Option<Instant> {

@@ -34,7 +34,7 @@ impl Fixture {
 
     /// Sends the unit that is due, if any.
     fn send(&mut self, now: Instant) -> Option<(UnitId, u8)> {
-        let id = self.outbox.next(now)?;
+        let id = self.outbox.next(now, Priority::Bulk)?;
         self.next_packet += 1;
         Some((id, self.outbox.on_sent(now, id, self.next_packet, ROUND_TRIP)))
     }
@@ -55,7 +55,7 @@ fn messages_of_one_level_share_a_unit_and_another_level_begins_the_next() {
     }
     let (first, _) = fixture.send(NOW).unwrap();
     assert_eq!(fixture.outbox.unit(first).unwrap().transactions(), 0..2);
-    let second = fixture.outbox.next(NOW).unwrap();
+    let second = fixture.outbox.next(NOW, Priority::Bulk).unwrap();
     assert_eq!(fixture.outbox.unit(second).unwrap().transactions(), 2..3);
 }
 
@@ -82,7 +82,7 @@ fn reply_that_nobody_waits_for_does_not_leave() {
 fn lone_message_travels_without_framing() {
     let mut fixture = Fixture::new(true);
     fixture.push(ServiceKind::ExactlyOnce, b"alone").unwrap();
-    let id = fixture.outbox.next(NOW).unwrap();
+    let id = fixture.outbox.next(NOW, Priority::Bulk).unwrap();
     let unit = fixture.outbox.unit(id).unwrap();
     let body = unit.body();
     assert_eq!(&unit.buffer().unwrap()[body], b"alone");
@@ -275,7 +275,7 @@ fn segments_that_the_receiver_says_it_has_do_not_leave_again() {
     fixture.outbox.push(NOW, &fixture.pool, &options, (&vec![7; 5_000]).into(), ROOM).unwrap();
     let leave = |fixture: &mut Fixture| {
         let mut left = Vec::new();
-        while let Some(id) = fixture.outbox.next(NOW) {
+        while let Some(id) = fixture.outbox.next(NOW, Priority::Bulk) {
             let (segment, _) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
             fixture.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
             left.push(segment);
@@ -303,7 +303,7 @@ fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever(
         fixture.outbox.on_credit(64, 1 << 20);
         fixture.push(service, &[7; 200_000]).unwrap();
         let mut left = 0;
-        while let Some(id) = fixture.outbox.next(NOW) {
+        while let Some(id) = fixture.outbox.next(NOW, Priority::Bulk) {
             let (segment, _) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
             fixture.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
             left += 1;
@@ -311,7 +311,7 @@ fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever(
         assert!((1..200).contains(&left), "{left} of 200 segments may leave at once");
         let patience_ends = fixture.outbox.next_timeout();
         assert_eq!(patience_ends, is_given_up.then_some(NOW + ASSEMBLY_PATIENCE));
-        assert!(fixture.outbox.next(NOW + ASSEMBLY_PATIENCE).is_none());
+        assert!(fixture.outbox.next(NOW + ASSEMBLY_PATIENCE, Priority::Bulk).is_none());
         let given_up = [(0, 1, Outcome::Indeterminate)];
         assert_eq!(fixture.outcomes(), if is_given_up { &given_up[..] } else { &[] });
     }
