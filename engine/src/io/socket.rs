@@ -122,6 +122,32 @@ mod tests {
         assert!(Socket::bind(shared.address(), true).is_ok());
     }
 
+    fn option(socket: &Socket, level: i32, name: i32) -> i32 {
+        let (mut value, mut len) = (0_i32, 4);
+        // SAFETY: the kernel writes at most four bytes to the integer that we own.
+        let result = unsafe {
+            let value = (&raw mut value).cast();
+            libc::getsockopt(socket.as_raw_fd(), level, name, value, &raw mut len)
+        };
+        assert_eq!(result, 0);
+        value
+    }
+
+    // PROTOCOL 5.22 and 5.26
+    #[test]
+    fn datagrams_are_never_fragmented_and_leave_marked() {
+        let socket = Socket::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let mode = option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+        assert_eq!(mode, libc::IP_PMTUDISC_PROBE);
+        assert_eq!(option(&socket, libc::IPPROTO_IP, libc::IP_TOS), Ecn::Ect0 as i32);
+        let Ok(socket) = Socket::bind("[::1]:0".parse().unwrap(), false) else {
+            return eprintln!("SKIPPED IPv6: this host has no IPv6 loopback");
+        };
+        let mode = option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER);
+        assert_eq!(mode, libc::IPV6_PMTUDISC_PROBE);
+        assert_eq!(option(&socket, libc::IPPROTO_IPV6, libc::IPV6_TCLASS), Ecn::Ect0 as i32);
+    }
+
     #[test]
     fn foreign_address_is_not_available() {
         let error = Socket::bind("192.0.2.1:0".parse().unwrap(), false).unwrap_err();

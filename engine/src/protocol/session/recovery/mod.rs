@@ -111,6 +111,8 @@ pub struct Recovery<C> {
     loss_time: Option<Instant>,
     /// Probe time-outs in a row without an acknowledgement.
     backoff: u32,
+    /// The longest wait between two of them.
+    backoff_max: Duration,
     /// The next probe is due at this time even if the back-off says later.
     probe_pulled: Option<Instant>,
     packet_threshold: u64,
@@ -218,6 +220,7 @@ impl<C: Copy> Recovery<C> {
             use_of_window: UseOfWindow::default(),
             loss_time: None,
             backoff: 0,
+            backoff_max: spread(PROBE_TIMEOUT_MAX, random_seed),
             probe_pulled: None,
             packet_threshold: PACKET_THRESHOLD_MIN,
             last_spurious: Instant::ZERO,
@@ -682,9 +685,17 @@ impl<C: Copy> Recovery<C> {
             return None;
         }
         let backed_off = self.probe_timeout().saturating_mul(1 << self.backoff);
-        let due = self.timer_base + backed_off.min(PROBE_TIMEOUT_MAX);
+        let due = self.timer_base + backed_off.min(self.backoff_max);
         Some(self.probe_pulled.map_or(due, |pulled| pulled.min(due)))
     }
+}
+
+/// A quarter less to a quarter more of `wait`: the sessions that a partition cut off all at once
+/// do not come back all at once.
+fn spread(wait: Duration, seed: u64) -> Duration {
+    // The high bits: the low ones decide which packet numbers are left out.
+    let part = u32::try_from((seed >> 32) % 501).expect("at most 500");
+    wait.mul_ratio(750 + part, 1_000)
 }
 
 /// What the ranges of one acknowledgement settled together.

@@ -308,11 +308,22 @@ fn silence_doubles_the_probe_timeout_up_to_a_minute_and_an_ack_resets_it() {
         assert_eq!(fixture.timeout(now), TimeoutOutcome::Probe(2));
         fixture.send_as(now, SentKind::Probe, LEN);
     }
-    let minute = now + Duration::from_secs(60);
-    assert_eq!(fixture.recovery.next_timeout(), Some(minute));
+    let wait = fixture.recovery.next_timeout().expect("in flight").saturating_since(now);
+    assert_eq!(wait, Duration::from_secs(45), "a minute, less a quarter for this seed");
     assert!(fixture.lost.is_empty(), "silence alone loses nothing");
     fixture.ack(now + RTT, &[one(number)]);
     assert_eq!(fixture.recovery.statistics().backoff, 0);
+}
+
+// PROTOCOL 5.13
+#[test]
+fn longest_wait_differs_from_session_to_session_by_a_quarter_at_most() {
+    let waits: BTreeSet<Duration> = (0..1_000_u64)
+        .map(|seed| spread(PROBE_TIMEOUT_MAX, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    assert!(waits.len() > 300, "{} of 501", waits.len());
+    let secs = Duration::from_secs;
+    assert!(waits.first() >= Some(&secs(45)) && waits.last() <= Some(&secs(75)));
 }
 
 // PROTOCOL 5.13

@@ -147,6 +147,23 @@ mod tests {
         assert_eq!(growth, Growth::Grow(1_000));
     }
 
+    // PROTOCOL 5.16, RFC 9406 4.3: an eighth of the round trip, but at least 4 ms and at most 16.
+    #[test]
+    fn growth_that_ends_slow_start_is_an_eighth_within_bounds() {
+        // (round trip, growth that is none, growth that counts), all in ms
+        for (base, noise, growth) in [(8, 3, 4), (80, 9, 10), (400, 15, 16)] {
+            for (more, grows) in [(noise, 1_000), (growth, 250)] {
+                let (mut start, mut number) = (HyStart::new(), 0);
+                for millis in [base, base, base + more, base + more] {
+                    round(&mut start, &mut number, Duration::from_millis(millis), 20);
+                }
+                let slow = Duration::from_millis(base + more);
+                let growth = round(&mut start, &mut number, slow, 10);
+                assert_eq!(growth, Growth::Grow(grows), "{base} ms and {more} more");
+            }
+        }
+    }
+
     #[test]
     fn microseconds_of_jitter_do_not_end_slow_start() {
         let (mut start, mut number) = (HyStart::new(), 0);
