@@ -12,7 +12,7 @@ use crate::limits::{
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::recovery::SentKind;
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
-use crate::protocol::transaction::{AssemblyKey, Direction, Retry};
+use crate::protocol::transaction::{AssemblyKey, Direction, Inbox, Retry};
 use crate::protocol::wire::control::{
     Block, Blocks, Close, Credit, EcnCounts, Grant, Initiator, TransactionRanges,
     TransactionStatus, Writer,
@@ -425,7 +425,7 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
     if let Some(end) = association.outbox.issued_to_tell() {
         writer.issued(end);
     }
-    for (key, end) in association.assemblies.grants() {
+    for (key, end) in association.assemblies.grants(now) {
         let (initiator, transaction) = (initiator(key.is_reply), key.transaction);
         writer.grant(Grant { initiator, transaction, end: end.into() });
     }
@@ -436,12 +436,7 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
         writer.packet_ranges(0, received.largest_delay(now), received.ranges());
     }
     let resume = &mut association.resume;
-    let mut refusals = association.inbox.refused().skip_while(|(at, _)| *at < resume.refused);
-    for (transaction, reason) in refusals.by_ref().take(TRANSACTION_RANGES_MAX) {
-        let status = TransactionStatus::Refused(reason.into());
-        writer.transaction_ranges(Initiator::Receiver, status, [transaction..=transaction]);
-    }
-    resume.refused = refusals.next().map_or(0, |(transaction, _)| transaction);
+    write_refusals(writer, &association.inbox, &mut resume.refused);
     let (done, accepted) = (TransactionStatus::Done, TransactionStatus::Accepted);
     let inbox = &association.inbox;
     write_ranges(writer, (Initiator::Receiver, done), inbox.done(), &mut resume.done);
@@ -453,12 +448,26 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
     write_missing(writer, association, plain);
 }
 
+/// Writes refusals, those from `resume` on that fit, and moves it behind them.
+fn write_refusals(writer: &mut Writer<'_>, inbox: &Inbox, resume: &mut u64) {
+    let mut refusals = inbox.refused().skip_while(|(at, _)| *at < *resume);
+    for (transaction, reason) in refusals.by_ref().take(TRANSACTION_RANGES_MAX) {
+        let status = TransactionStatus::Refused(reason.into());
+        writer.transaction_ranges(Initiator::Receiver, status, [transaction..=transaction]);
+    }
+    let next = refusals.next().map_or(0, |(transaction, _)| transaction);
+    *resume = next;
+}
+
 /// Writes what is missing: of messages that are sent again on request only, and without packet
 /// numbers of every message in segments, since nothing else tells which of them arrived.
-fn write_missing(writer: &mut Writer<'_>, association: &Association, plain: bool) {
+fn write_missing(writer: &mut Writer<'_>, association: &mut Association, plain: bool) {
     let asks = |retry| plain || retry == Retry::Requested;
-    for (key, end, ranges) in association.assemblies.missing(asks) {
+    let start = association.resume.missing;
+    for (key, end, ranges) in association.assemblies.missing(start, asks) {
         writer.missing_segments(initiator(key.is_reply), key.transaction, end, ranges);
+        let transaction = key.transaction.saturating_add(1);
+        association.resume.missing = AssemblyKey { transaction, ..key };
     }
     let end = association.peer_issued;
     for transaction in association.inbox.missing(end).take(MISSING_MESSAGES_MAX) {

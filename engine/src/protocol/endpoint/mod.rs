@@ -50,8 +50,8 @@ use crate::protocol::session::{
     buffer_len,
 };
 use crate::protocol::transaction::{
-    Assemblies, Escrow, Inbox, Outbound, Outbox, Outcome, Overflow, PushError, Resolved,
-    SendOptions, UnitId, features,
+    Assemblies, AssemblyKey, Escrow, Inbox, Outbound, Outbox, Outcome, Overflow, PushError,
+    Resolved, SendOptions, UnitId, features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -157,6 +157,8 @@ struct Resume {
     done: u64,
     refused: u64,
     settled: u64,
+    /// The message in segments whose turn it is.
+    missing: AssemblyKey,
 }
 
 /// A peer: an identity we talk to, or try to.

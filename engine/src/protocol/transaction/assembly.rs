@@ -19,7 +19,7 @@ use crate::protocol::wire::varint;
 use crate::time::Instant;
 
 /// Names a message that arrives in segments.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct AssemblyKey {
     /// Whether it replies to a transaction of ours.
     pub is_reply: bool,
@@ -344,34 +344,38 @@ impl Assemblies {
         self.sweep_at
     }
 
-    /// How far the peer may go in which messages: those with the least to come, a few at a time
-    /// (PROTOCOL 6.18).
-    pub fn grants(&self) -> impl Iterator<Item = (AssemblyKey, u32)> + use<> {
-        const NONE: (usize, AssemblyKey, u32) =
-            (usize::MAX, AssemblyKey { is_reply: false, transaction: 0 }, 0);
+    /// How far the peer may go in which messages: those with the least to come, a few at a time,
+    /// and those of which nothing came for long only after the others, since their sender may
+    /// have given them up (PROTOCOL 6.18).
+    pub fn grants(&self, now: Instant) -> impl Iterator<Item = (AssemblyKey, u32)> + use<> {
+        const KEY: AssemblyKey = AssemblyKey { is_reply: false, transaction: 0 };
+        const NONE: ((bool, usize), AssemblyKey, u32) = ((true, usize::MAX), KEY, 0);
         let mut nearest = [NONE; GRANTS_MAX];
         for (&key, assembly) in &self.list {
             let ahead = SEGMENTS_GRANTED_LEN.div_ceil(assembly.size());
             let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
             let end = assembly.arrived.saturating_add(ahead).min(assembly.count);
-            let candidate = (assembly.remaining(), key, end);
+            let is_silent = assembly.touched_at + ASSEMBLY_PATIENCE <= now;
+            let candidate = ((is_silent, assembly.remaining()), key, end);
             let farthest = nearest.iter_mut().max_by_key(|entry| entry.0).expect("not empty");
             if candidate.0 < farthest.0 {
                 *farthest = candidate;
             }
         }
-        nearest.into_iter().filter(|entry| entry.0 < usize::MAX).map(|entry| (entry.1, entry.2))
+        nearest.into_iter().filter(|entry| entry.0 != NONE.0).map(|entry| (entry.1, entry.2))
     }
 
     /// What arrived of messages and what did not: those that `asks` names by how they are sent
-    /// again, a few of them. Each with one past the segments that are spoken of, and the ranges
-    /// below that are missing.
+    /// again, a few of them, from `start` on and then from the first. Each with one past the
+    /// segments that are spoken of, and the ranges below that are missing.
     pub fn missing(
         &self,
+        start: AssemblyKey,
         asks: impl Fn(Retry) -> bool,
     ) -> impl Iterator<Item = (AssemblyKey, u32, impl Iterator<Item = RangeInclusive<u32>> + '_)>
     {
-        let asked = self.list.iter().filter(move |(_, assembly)| asks(assembly.retry));
+        let in_turn = self.list.range(start..).chain(self.list.range(..start));
+        let asked = in_turn.filter(move |(_, assembly)| asks(assembly.retry));
         asked.take(MISSING_MESSAGES_MAX).map(|(&key, assembly)| {
             let end = assembly.spoken_of();
             (key, end, assembly.gaps().take_while(move |gap| *gap.end() < end))

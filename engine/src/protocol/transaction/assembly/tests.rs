@@ -128,10 +128,35 @@ fn grants_go_to_the_messages_with_the_least_to_come() {
         let count = 100 - u32::try_from(transaction).unwrap();
         accept(&mut assemblies, key, count as usize * 1_000, (0, count)).unwrap();
     }
-    let mut granted: Vec<u64> = assemblies.grants().map(|(key, _)| key.transaction).collect();
+    let mut granted: Vec<u64> = assemblies.grants(NOW).map(|(key, _)| key.transaction).collect();
     granted.sort_unstable();
     assert_eq!(granted, (4..12).collect::<Vec<_>>());
-    assert!(assemblies.grants().all(|(_, end)| end > 80));
+    assert!(assemblies.grants(NOW).all(|(_, end)| end > 80));
+}
+
+#[test]
+fn messages_that_nobody_continues_hide_no_others() {
+    // PROTOCOL 6.14 and 6.18
+    let mut assemblies = Assemblies::new(1 << 30, 1 << 30);
+    for transaction in 0..20 {
+        let key = AssemblyKey { is_reply: false, transaction };
+        accept(&mut assemblies, key, 100_000, (0, 100)).unwrap();
+    }
+    let later = NOW + ASSEMBLY_PATIENCE;
+    let piece_body = body(200_000, 0, 200);
+    let piece = Piece::read(&piece_body, 0, 200).unwrap();
+    let new = AssemblyKey { is_reply: false, transaction: 20 };
+    assemblies.accept(later, new, EXACTLY, &piece, &Blocks::default()).unwrap();
+    assert!(assemblies.grants(later).any(|(key, _)| key == new));
+    let mut told = std::collections::BTreeSet::new();
+    let mut start = AssemblyKey::default();
+    for _ in 0..3 {
+        for (key, ..) in assemblies.missing(start, |_| true) {
+            told.insert(key);
+            start = AssemblyKey { transaction: key.transaction + 1, ..key };
+        }
+    }
+    assert_eq!(told.len(), 21);
 }
 
 #[test]

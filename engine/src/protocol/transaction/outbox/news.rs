@@ -125,6 +125,9 @@ impl Outbox {
     ) {
         let Some(id) = self.find_transaction(direction, transaction) else { return };
         let unit = self.unit(id).expect("just found");
+        if !unit.features.ack {
+            return; // Every copy leaves, whatever arrives.
+        }
         // Elsewhere the packet plane knows what was lost; or the last try is on its way.
         let is_request =
             unit.features.retry == Retry::Requested && unit.sent_at + round_trip <= now;
@@ -150,9 +153,8 @@ impl Outbox {
         if start < end {
             is_whole |= segmented.on_heard(start..=end - 1);
         }
-        let is_reported_on = unit.features.ack;
         self.wake(id);
-        if is_whole && is_reported_on {
+        if is_whole {
             self.on_whole_heard(id);
         }
     }

@@ -295,6 +295,26 @@ fn segments_that_the_receiver_says_it_has_do_not_leave_again() {
 }
 
 #[test]
+fn copies_leave_whatever_the_receiver_says_it_has() {
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::Repeat, &[7; 2_000]).unwrap();
+    let mut left = 0;
+    let mut now = NOW;
+    while fixture.outcomes().is_empty() {
+        while let Some(id) = fixture.outbox.next(now) {
+            let (segment, count) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
+            fixture.outbox.on_segment_sent(now, id, segment, ROUND_TRIP);
+            let message = (Direction::Own, 0);
+            fixture.outbox.on_missing(now, message, count, std::iter::empty(), ROUND_TRIP);
+            left += 1;
+        }
+        now = now + ROUND_TRIP;
+        assert!(left < 100);
+    }
+    assert_eq!(left, 3 * 3, "three copies of three segments");
+}
+
+#[test]
 fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever() {
     // PROTOCOL 6.19
     let cases = [(ServiceKind::Maybe, true), (ServiceKind::ExactlyOnce, false)];
