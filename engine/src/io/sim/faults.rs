@@ -18,6 +18,24 @@ pub struct Faults {
     pub corruption: Chance,
     /// Its end is missing.
     pub truncation: Chance,
+    /// Up to 64 random bytes follow it.
+    pub extension: Chance,
+    /// Losses come in bursts: how often one begins, and ends, at a packet (Gilbert-Elliott).
+    pub burst_begins: Chance,
+    /// See [`Faults::burst_begins`].
+    pub burst_ends: Chance,
+    /// A short packet never arrives, as acknowledgements are.
+    pub short_loss: Chance,
+    /// Some packet of the past is sent once more with it, wherever it was going.
+    pub replay: Chance,
+    /// A copy arrives that seems to come from another node.
+    pub forgery: Chance,
+    /// The sender's kernel refuses it.
+    pub send_error: Chance,
+    /// The driver's queue takes no more for now.
+    pub queue_full: Chance,
+    /// The line before each link.
+    pub line: Line,
     /// It is handed over together with its follower, as GRO does. Not a fault, but drawn as one.
     pub train: Chance,
     /// How long packets are under way.
@@ -56,6 +74,20 @@ impl Marks {
     }
 }
 
+/// A line that carries so many bytes in a second, behind a queue of so many packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// 0: it takes no time.
+    pub bytes_per_second: u64,
+    /// What finds as many waiting is dropped.
+    pub queue_max: usize,
+}
+
+impl Line {
+    /// As fast as is asked of it.
+    pub const FAST: Self = Self { bytes_per_second: 0, queue_max: 0 };
+}
+
 /// How long packets are under way: at least `min`, `mean` on average with an exponential tail,
 /// at most `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +108,15 @@ impl Faults {
         reorder: Chance::NEVER,
         corruption: Chance::NEVER,
         truncation: Chance::NEVER,
+        extension: Chance::NEVER,
+        burst_begins: Chance::NEVER,
+        burst_ends: Chance::ALWAYS,
+        short_loss: Chance::NEVER,
+        replay: Chance::NEVER,
+        forgery: Chance::NEVER,
+        send_error: Chance::NEVER,
+        queue_full: Chance::NEVER,
+        line: Line::FAST,
         train: Chance::NEVER,
         delay: Delay::fixed(Duration::from_micros(50)),
         mtu: DATAGRAM_LEN_MAX,
@@ -89,6 +130,15 @@ impl Faults {
         reorder: Chance::percent(20),
         corruption: Chance::percent(2),
         truncation: Chance::percent(2),
+        extension: Chance::percent(2),
+        burst_begins: Chance::percent(2),
+        burst_ends: Chance::percent(10),
+        short_loss: Chance::percent(20),
+        replay: Chance::percent(5),
+        forgery: Chance::percent(5),
+        send_error: Chance::percent(2),
+        queue_full: Chance::percent(2),
+        line: Line::FAST,
         train: Chance::percent(80),
         delay: Delay {
             min: Duration::from_millis(1),
@@ -116,6 +166,15 @@ impl Faults {
             reorder: drawn_chance(&mut random, worst.reorder),
             corruption: drawn_chance(&mut random, worst.corruption),
             truncation: drawn_chance(&mut random, worst.truncation),
+            extension: drawn_chance(&mut random, worst.extension),
+            burst_begins: drawn_chance(&mut random, worst.burst_begins),
+            burst_ends: worst.burst_ends,
+            short_loss: drawn_chance(&mut random, worst.short_loss),
+            replay: drawn_chance(&mut random, worst.replay),
+            forgery: drawn_chance(&mut random, worst.forgery),
+            send_error: drawn_chance(&mut random, worst.send_error),
+            queue_full: drawn_chance(&mut random, worst.queue_full),
+            line: if random.below(3) == 0 { Line::FAST } else { worst.line },
             train: drawn_chance(&mut random, worst.train),
             delay,
             mtu: worst.mtu,
@@ -144,8 +203,9 @@ fn drawn_chance(random: &mut Random, worst: Chance) -> Chance {
     Chance::parts_per_million(u32::try_from(parts).expect("at most what was a u32"))
 }
 
-/// What happened to packets in a network. `sent` plus `duplicated` packets each end once: as
-/// `delivered`, or in one of the counts from `lost` to `overflowed`, or they are under way.
+/// What happened to packets in a network. `sent`, `duplicated`, `replayed` and `forged` packets each
+/// end once: as `delivered`, or in one of the counts from `lost` to `overflowed`, or they are under
+/// way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultCounters {
     /// Handed to the network by drivers.
@@ -160,12 +220,30 @@ pub struct FaultCounters {
     pub corrupted: u64,
     /// With the end missing.
     pub truncated: u64,
+    /// With bytes behind the end.
+    pub extended: u64,
+    /// Of the past, sent once more.
+    pub replayed: u64,
+    /// Copies that named another node as their sender.
+    pub forged: u64,
+    /// Held by a clogged link.
+    pub clogged: u64,
+    /// Refused by their sender's kernel; these do not count as sent.
+    pub send_errors: u64,
+    /// Handed back by a full queue; these do not count as sent yet.
+    pub handed_back: u64,
     /// Delivered with a mark that a queue set.
     pub marked: u64,
     /// Delivered without the mark that they were sent with.
     pub bleached: u64,
     /// Dropped at random.
     pub lost: u64,
+    /// Dropped in bursts.
+    pub lost_in_bursts: u64,
+    /// Short ones dropped at random.
+    pub short_lost: u64,
+    /// Dropped because the queue of a slow line was full.
+    pub queue_dropped: u64,
     /// Dropped because they were larger than the path carries.
     pub too_large: u64,
     /// Dropped at a cut link.

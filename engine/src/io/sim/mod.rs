@@ -12,6 +12,7 @@
 //! the order in which they were sent, however their delays fall.
 
 mod faults;
+mod link;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,9 +20,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-pub use faults::{Delay, FaultCounters, Faults, Marks};
+pub use faults::{Delay, FaultCounters, Faults, Line, Marks};
 
-use super::random::{Random, flip_one_to_eight_bits};
+use self::link::Link;
+use super::random::{Chance, Random, flip_one_to_eight_bits};
 use super::{Driver, DriverCounters, Waker};
 use crate::buffer::{Ecn, Lease, Pool, Received, Transmit};
 use crate::limits::{
@@ -32,6 +34,11 @@ use crate::time::{Duration, Instant};
 /// Where virtual time begins. Not zero: no monotonic clock in use stands there, and arithmetic
 /// that saturates at zero should not be met in the simulator only.
 const START: Instant = Instant::from_nanos(1_000_000_000);
+
+/// Bytes of what counts as a short packet: acknowledgements and pings.
+const SHORT_LEN: usize = 250;
+/// Packets of the past that are remembered.
+const MEMORY_MAX: usize = 64;
 
 /// The network. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -47,8 +54,9 @@ struct World {
     in_flight: BTreeMap<(Instant, u64), Flight>,
     flights_sent: u64,
     inboxes: BTreeMap<SocketAddr, VecDeque<Datagram>>,
-    /// Latest arrival given out on each link, so that it stays a queue.
-    links: BTreeMap<(SocketAddr, SocketAddr), Instant>,
+    links: BTreeMap<(SocketAddr, SocketAddr), Link>,
+    /// Packets of the past that may be sent once more, of any age.
+    memory: Vec<Flight>,
     /// Links, each in one direction, that carry nothing.
     cuts: BTreeSet<(SocketAddr, SocketAddr)>,
     /// Emptied byte buffers, kept so that a long run does not live in the allocator.
@@ -80,6 +88,7 @@ impl SimNetwork {
             flights_sent: 0,
             inboxes: BTreeMap::new(),
             links: BTreeMap::new(),
+            memory: Vec::new(),
             cuts: BTreeSet::new(),
             spare: Vec::new(),
         })))
@@ -138,9 +147,17 @@ impl SimNetwork {
         cuts.remove(&(other, one));
     }
 
-    /// Mends every link.
+    /// Has a link hold everything that it gets in the direction `from` to `to`, until `end`.
+    pub fn clog(&self, from: SocketAddr, to: SocketAddr, end: Instant) {
+        self.0.borrow_mut().links.entry((from, to)).or_default().clogged_until = Some(end);
+    }
+
+    /// Mends every link; what clogged ones hold still arrives when it would have.
     pub fn heal_all(&self) {
-        self.0.borrow_mut().cuts.clear();
+        let world = &mut *self.0.borrow_mut();
+        world.cuts.clear();
+        world.links.values_mut().for_each(|link| link.clogged_until = None);
+        world.memory.clear();
     }
 
     /// When the next packet arrives; `None` when nothing is under way.
@@ -175,6 +192,15 @@ impl World {
             self.counters.partitioned += 1;
             return;
         }
+        let link = self.links.entry((from, to)).or_default();
+        if link.is_in_burst(&mut self.random, &self.faults) {
+            self.counters.lost_in_bursts += 1;
+            return;
+        }
+        if bytes.len() <= SHORT_LEN && self.random.happens(self.faults.short_loss) {
+            self.counters.short_lost += 1;
+            return;
+        }
         let is_lost = self.random.happens(self.faults.loss);
         let Some(ecn) = self.faults.marks.pass(sent, is_lost) else {
             self.counters.lost += 1;
@@ -187,6 +213,35 @@ impl World {
             self.fly(from, to, ecn, bytes);
         }
         self.fly(from, to, ecn, bytes);
+        if self.random.happens(self.faults.forgery) {
+            self.counters.forged += 1;
+            let index = self.random.index(self.inboxes.len());
+            let other = *self.inboxes.keys().nth(index).expect("the sender is attached");
+            self.fly(other, to, ecn, bytes);
+        }
+        if self.faults.replay != Chance::NEVER {
+            self.replay(from, to, ecn, bytes);
+        }
+    }
+
+    /// Remembers some packets, for long or not, and sends one of them once more now and then.
+    fn replay(&mut self, from: SocketAddr, to: SocketAddr, ecn: Ecn, bytes: &[u8]) {
+        if self.random.happens(self.faults.replay) && !self.memory.is_empty() {
+            self.counters.replayed += 1;
+            let index = self.random.index(self.memory.len());
+            let Flight { to, datagram } = self.memory.swap_remove(index);
+            self.fly(datagram.from, to, datagram.ecn, &datagram.bytes);
+        }
+        if self.random.below(8) > 0 {
+            return;
+        }
+        let flight = Flight { to, datagram: Datagram { from, ecn, bytes: bytes.to_vec() } };
+        if self.memory.len() < MEMORY_MAX {
+            self.memory.push(flight);
+        } else {
+            let index = self.random.index(MEMORY_MAX);
+            self.memory[index] = flight;
+        }
     }
 
     /// Gives one copy its damage and its arrival.
@@ -205,25 +260,35 @@ impl World {
             self.counters.truncated += 1;
             copy.truncate(self.random.index(bytes.len()));
         }
-        let arrival = self.arrival(from, to);
+        if self.random.happens(self.faults.extension) {
+            self.counters.extended += 1;
+            for _ in 0..=self.random.below(64) {
+                copy.push(self.random.next_u64().to_le_bytes()[0]);
+            }
+        }
+        let Some(arrival) = self.arrival(from, to, copy.len()) else {
+            self.counters.queue_dropped += 1;
+            return self.recycle(copy);
+        };
         self.flights_sent += 1;
         let flight = Flight { to, datagram: Datagram { from, ecn, bytes: copy } };
         self.in_flight.insert((arrival, self.flights_sent), flight);
     }
 
-    fn arrival(&mut self, from: SocketAddr, to: SocketAddr) -> Instant {
+    fn arrival(&mut self, from: SocketAddr, to: SocketAddr, len: usize) -> Option<Instant> {
         let Delay { min, mean, max } = self.faults.delay;
         let delay = min + self.random.exponential(mean.saturating_sub(min));
-        let arrival = self.now + delay.min(max);
+        let link = self.links.entry((from, to)).or_default();
+        let arrival = link.depart(self.now, self.faults.line, len)? + delay.min(max);
         if self.random.happens(self.faults.reorder) {
             self.counters.reordered += 1;
             // Leaves the queue, for long enough that several later packets pass it.
             let late = mean.saturating_mul(4).max(Duration::from_micros(1));
-            return arrival + self.random.between(Duration::from_nanos(1), late);
+            return Some(arrival + self.random.between(Duration::from_nanos(1), late));
         }
-        let latest = self.links.entry((from, to)).or_insert(arrival);
-        *latest = arrival.max(*latest);
-        *latest
+        let (arrival, is_held) = link.queue(arrival);
+        self.counters.clogged += u64::from(is_held);
+        Some(arrival)
     }
 
     fn land(&mut self, Flight { to, datagram }: Flight) {
@@ -298,6 +363,11 @@ impl Driver for SimDriver {
     fn wait(&mut self, _deadline: Option<Instant>) -> io::Result<Instant> {
         let world = &mut *self.network.0.borrow_mut();
         for transmit in self.queue.drain(..) {
+            if world.random.happens(world.faults.send_error) {
+                world.counters.send_errors += 1;
+                self.counters.send_errors += 1;
+                continue;
+            }
             self.counters.datagrams_sent += 1;
             self.counters.trains_sent += 1;
             self.counters.bytes_sent += transmit.lease.len() as u64;
@@ -335,6 +405,11 @@ impl Driver for SimDriver {
     }
 
     fn transmit(&mut self, transmit: Transmit) -> Result<(), Transmit> {
+        let world = &mut *self.network.0.borrow_mut();
+        if world.random.happens(world.faults.queue_full) {
+            world.counters.handed_back += 1;
+            return Err(transmit);
+        }
         if self.queue.len() >= TRANSMIT_QUEUE_MAX {
             return Err(transmit);
         }
