@@ -12,6 +12,8 @@ mod plan;
 mod trace;
 mod world;
 
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::panic::catch_unwind;
 
 use node::Sabotage;
@@ -33,6 +35,7 @@ fn every_promise_holds_in_every_world() {
     let count = number_from_environment("RAET_SEEDS").unwrap_or(SEEDS_DEFAULT);
     let count = if single.is_some() { 1 } else { count };
     let (mut sent, mut delivered, mut packets) = (0, 0, 0);
+    let mut figures = Figures::default();
     let mut failed = Vec::new();
     for seed in first..first + count {
         let run = |is_told| world::run(seed, None, is_told);
@@ -41,10 +44,11 @@ fn every_promise_holds_in_every_world() {
             failed.push(seed);
             continue;
         };
-        let mut violations = verdict.violations;
+        let mut violations = verdict.violations.clone();
         if seed.is_multiple_of(TWICE_EVERY) && run(false).hash != verdict.hash {
             violations.push("I26: two runs of one seed differ".to_owned());
         }
+        figures.add(&verdict);
         sent += verdict.totals.0;
         delivered += verdict.totals.1;
         packets += verdict.packets;
@@ -57,7 +61,38 @@ fn every_promise_holds_in_every_world() {
         }
     }
     println!("{count} seeds: {sent} messages sent, {delivered} delivered, {packets} packets");
+    figures.report();
     assert!(failed.is_empty(), "seeds {failed:?} failed, each as printed above");
+}
+
+/// How long worlds lasted, and what was done to them.
+#[derive(Default)]
+struct Figures {
+    seconds: u64,
+    injected: BTreeMap<&'static str, u64>,
+}
+
+impl Figures {
+    fn add(&mut self, verdict: &world::Verdict) {
+        self.seconds += verdict.span.as_micros() / 1_000_000;
+        for (fault, count) in &verdict.injected {
+            *self.injected.entry(fault).or_default() += count;
+        }
+    }
+
+    /// Prints them, and adds them as lines to the file that `RAET_FIGURES` names.
+    fn report(&self) {
+        let mut lines = format!("{} virtual seconds\n", self.seconds);
+        for (fault, count) in &self.injected {
+            lines += &format!("{count} {fault}\n");
+        }
+        print!("{lines}");
+        if let Ok(path) = std::env::var("RAET_FIGURES") {
+            let file = std::fs::File::options().append(true).create(true).open(&path);
+            let written = file.and_then(|mut file| file.write_all(lines.as_bytes()));
+            written.unwrap_or_else(|error| panic!("cannot write to {path}: {error}"));
+        }
+    }
 }
 
 /// The first of these worlds in which the auditor finds what `sabotage` breaks.

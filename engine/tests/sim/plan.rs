@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use raet::io::random::{Chance, Random};
-use raet::io::sim::{Delay, Faults, Marks};
-use raet::limits::MESSAGE_LEN_MAX;
+use raet::io::sim::{Delay, Faults, Line, Marks};
+use raet::limits::{DATAGRAM_LEN_BASE, MESSAGE_LEN_MAX};
 use raet::time::Duration;
 use raet::{Congestion, Mode, Mtu, Service, Stream, StreamKind, Suite};
 
@@ -46,6 +46,9 @@ pub(crate) struct NodePlan {
     pub(crate) ack_delay_max: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) send_buffers: u32,
+    pub(crate) receive_buffers: u32,
+    /// Whether its application keeps messages in the buffers in which they came, for a while.
+    pub(crate) keeps_buffers: bool,
     /// How long a handler takes before it replies or lets go of a message, at most.
     pub(crate) slowness: Duration,
     /// One message in so many is taken first and committed later; 0: none.
@@ -63,7 +66,10 @@ pub(crate) struct NodePlan {
 pub(crate) struct Troubles {
     pub(crate) close: u64,
     pub(crate) crash: u64,
+    pub(crate) clock: u64,
+    pub(crate) clog: u64,
     pub(crate) cut: u64,
+    pub(crate) swizzle: u64,
     pub(crate) pause: u64,
     pub(crate) weather: u64,
     pub(crate) work: u64,
@@ -127,7 +133,10 @@ impl Plan {
         let troubles = Troubles {
             close: swarm(3),
             crash: swarm(3),
+            clock: swarm(2),
+            clog: swarm(4),
             cut: swarm(4),
+            swizzle: swarm(1),
             pause: swarm(3),
             weather: swarm(6),
             work: 12,
@@ -174,7 +183,10 @@ impl Plan {
 
     /// The weather from now on, drawn anew.
     pub(crate) fn weather(&self, random: &mut Random) -> Faults {
-        Faults::drawn(random.next_u64(), &self.worst)
+        let drawn = Faults::drawn(random.next_u64(), &self.worst);
+        // Now and then the path carries less than it did.
+        let mtu = if random.below(6) == 0 { DATAGRAM_LEN_BASE } else { drawn.mtu };
+        Faults { mtu, ..drawn }
     }
 
     /// A network that keeps its distances and does no harm any more.
@@ -270,6 +282,8 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
         ack_delay_max: *pick(random, &[Duration::from_micros(100), Duration::from_millis(25)]),
         idle_timeout: *pick(random, &[Duration::from_secs(3), Duration::from_secs(30)]),
         send_buffers: *pick(random, &[4, 16, 64, 512]),
+        receive_buffers: *pick(random, &[8, 64, 256]),
+        keeps_buffers: random.below(3) == 0,
         slowness: *pick(random, &[Duration::ZERO, Duration::ZERO, Duration::from_millis(30)]),
         deferrals: *pick(random, &[0, 0, 1, 5]),
         cancellations: *pick(random, &[0, 0, 3, 30]),
@@ -313,6 +327,10 @@ fn worst(random: &mut Random) -> Faults {
         random.between(Duration::from_millis(1), Duration::from_millis(30))
     };
     let mean = min + random.between(Duration::ZERO, min.saturating_mul(4));
+    let line = Line {
+        bytes_per_second: 20_000 << random.below(10),
+        queue_max: *pick(random, &[2, 16, 256]),
+    };
     let mut percent = |most: u32| {
         let drawn = random.below(u64::from(most) + 1);
         Chance::percent(u32::try_from(drawn).expect("at most a u32"))
@@ -323,6 +341,15 @@ fn worst(random: &mut Random) -> Faults {
         reorder: percent(20),
         corruption: percent(5),
         truncation: percent(5),
+        extension: percent(5),
+        burst_begins: percent(5),
+        burst_ends: Chance::percent(3 + 30 * u32::from(lan)),
+        short_loss: percent(30),
+        replay: percent(10),
+        forgery: percent(10),
+        send_error: percent(5),
+        queue_full: percent(5),
+        line,
         train: percent(80),
         delay: Delay { min, mean, max: Duration::from_secs(1) },
         mtu: if lan { 65_507 } else { 1_472 },

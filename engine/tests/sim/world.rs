@@ -28,6 +28,10 @@ pub(crate) struct Verdict {
     pub(crate) totals: (u64, u64),
     /// Packets that nodes sent.
     pub(crate) packets: u64,
+    /// Virtual time that passed.
+    pub(crate) span: Duration,
+    /// How often each fault was injected.
+    pub(crate) injected: BTreeMap<&'static str, u64>,
 }
 
 /// Something that is due later.
@@ -52,6 +56,8 @@ struct World {
     dues: u64,
     drafted: u64,
     drafted_bytes: u64,
+    /// Faults injected by the world itself.
+    injected: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the world of `seed` to its end.
@@ -71,6 +77,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
     }
     let mut random = Random::new(seed ^ 0x0077_6f72_6c64);
     let network = SimNetwork::new(seed, plan.weather(&mut random));
+    let start = network.now();
     let tries = plan.nodes.iter().map(|node| u64::from(node.tries)).collect();
     let mut world = World {
         nodes: Node::all(seed, &plan, sabotage),
@@ -83,6 +90,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
         dues: 0,
         drafted: 0,
         drafted_bytes: 0,
+        injected: BTreeMap::new(),
     };
     world.run();
     Verdict {
@@ -90,6 +98,8 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
         hash: world.trace.hash(),
         totals: world.auditor.totals(),
         packets: world.network.counters().sent,
+        span: world.network.now().saturating_since(start),
+        injected: world.injected(),
     }
 }
 
@@ -277,11 +287,25 @@ impl World {
         let edge = self.plan.edges[self.random.index(self.plan.edges.len())];
         let longest = self.plan.span.min(Duration::from_secs(40)).max(Duration::from_millis(60));
         let spell = log_uniform(&mut self.random, Duration::from_millis(1), longest);
-        let acts: [(u64, Act); 6] = [
+        let acts: [(u64, Act); 9] = [
+            (troubles.clock, |world, now, node, _, spell| {
+                world.count("clock jumped ahead", 1);
+                world.nodes[node].jump(now, spell);
+            }),
+            (troubles.clog, |world, now, _, [one, other], spell| {
+                world.count("link clogged", 1);
+                let (from, to) = (world.nodes[one].address, world.nodes[other].address);
+                world.network.clog(from, to, now + spell);
+            }),
+            (troubles.swizzle, |world, _, _, _, spell| world.swizzle(spell)),
             (troubles.work, |world, now, _, pair, _| world.work(now, pair)),
-            (troubles.close, |world, now, _, [one, other], _| world.nodes[one].close(now, other)),
+            (troubles.close, |world, now, _, [one, other], _| {
+                world.count("session closed", 1);
+                world.nodes[one].close(now, other);
+            }),
             (troubles.crash, |world, _, node, _, spell| {
                 if world.nodes[node].is_up() {
+                    world.count("host crashed and restarted", 1);
                     world.nodes[node].crash(&mut world.auditor);
                     world.plan_due(spell, Due::Start(node));
                 }
@@ -289,13 +313,16 @@ impl World {
             (troubles.cut, |world, _, _, [one, other], spell| {
                 let (from, to) = (world.nodes[one].address, world.nodes[other].address);
                 if world.random.below(2) == 0 {
+                    world.count("link cut both ways", 1);
                     world.network.partition(from, to);
                 } else {
+                    world.count("link cut one way", 1);
                     world.network.cut(from, to);
                 }
                 world.plan_due(spell, Due::Heal(one, other));
             }),
             (troubles.pause, |world, now, node, _, spell| {
+                world.count("host paused", 1);
                 world.nodes[node].paused_until = now + spell;
             }),
             (troubles.weather, |world, _, _, _, _| {
@@ -316,11 +343,56 @@ impl World {
         }
     }
 
+    /// Some links stop one after the other, and are mended in another order.
+    fn swizzle(&mut self, spell: Duration) {
+        for Edge { initiator, responder, .. } in self.plan.edges.clone() {
+            if self.random.below(2) == 0 {
+                self.count("link stopped among others", 1);
+                let (one, other) = (self.nodes[initiator].address, self.nodes[responder].address);
+                self.network.partition(one, other);
+                let after = self.random.between(Duration::ZERO, spell);
+                self.plan_due(after, Due::Heal(initiator, responder));
+            }
+        }
+    }
+
+    fn count(&mut self, fault: &'static str, times: u64) {
+        *self.injected.entry(fault).or_default() += times;
+    }
+
+    /// How often each fault of the network and of the nodes was injected.
+    fn injected(&self) -> BTreeMap<&'static str, u64> {
+        let network = self.network.counters();
+        let unbuffered = self.nodes.iter().map(|node| node.unbuffered).sum();
+        let counted = [
+            ("datagram lost", network.lost),
+            ("datagram lost in a burst", network.lost_in_bursts),
+            ("short datagram lost", network.short_lost),
+            ("datagram dropped by a full queue", network.queue_dropped),
+            ("datagram too large for the path", network.too_large),
+            ("datagram lost at a cut link", network.partitioned),
+            ("datagram held by a clog", network.clogged),
+            ("datagram duplicated", network.duplicated),
+            ("datagram reordered", network.reordered),
+            ("datagram corrupted", network.corrupted),
+            ("datagram truncated", network.truncated),
+            ("datagram extended", network.extended),
+            ("datagram replayed", network.replayed),
+            ("datagram forged", network.forged),
+            ("send refused by the kernel", network.send_errors),
+            ("send handed back", network.handed_back),
+            ("receive without a free buffer", unbuffered),
+        ];
+        let mut injected = self.injected.clone();
+        injected.extend(counted);
+        injected
+    }
+
     /// A burst of messages in one direction.
     fn work(&mut self, now: Instant, [from, to]: [usize; 2]) {
         let burst = 1 + self.random.below(self.plan.burst_max);
         let mixed = self.random.below(2) == 0;
-        let mut options = self.options(now);
+        let mut options = self.options(from, now);
         for _ in 0..burst {
             let is_enough =
                 self.drafted >= self.plan.messages_max || self.drafted_bytes >= self.plan.bytes_max;
@@ -328,7 +400,7 @@ impl World {
                 return;
             }
             if mixed {
-                options = self.options(now);
+                options = self.options(from, now);
             }
             let sizes = &self.plan.sizes;
             let len = sizes.start + self.random.below(sizes.end - sizes.start);
@@ -347,7 +419,7 @@ impl World {
     }
 
     /// How a message is sent.
-    fn options(&mut self, now: Instant) -> SendOptions {
+    fn options(&mut self, from: usize, now: Instant) -> SendOptions {
         let mut options = SendOptions::new(self.service());
         options.stream = *pick(&mut self.random, &self.plan.streams);
         if self.plan.has_priorities {
@@ -359,6 +431,7 @@ impl World {
         }
         if self.plan.deadlines > 0 && self.random.below(self.plan.deadlines) == 0 {
             let (soon, late) = (Duration::from_micros(20), Duration::from_secs(2));
+            let now = self.nodes[from].local(now);
             options.deadline = Some(now + log_uniform(&mut self.random, soon, late));
         }
         options

@@ -16,6 +16,8 @@ const REFUSED_AFTER: Duration = Duration::from_secs(60);
 
 /// How long a handler takes at most until it commits what it deferred.
 const COMMIT_WITHIN: Duration = Duration::from_millis(200);
+/// How long it keeps the buffer of a message at most, if it does.
+const KEPT_WITHIN: Duration = Duration::from_millis(5);
 
 impl Node {
     pub(super) fn on_event(
@@ -164,7 +166,10 @@ impl Node {
             }
         });
         if self.sabotage == Some(Sabotage::KeepsBuffer) {
-            process.kept.push(messages);
+            process.kept.push((Instant::from_nanos(u64::MAX), messages));
+        } else if self.plan.keeps_buffers {
+            let until = now + self.random.between(Duration::ZERO, KEPT_WITHIN);
+            process.kept.push((until, messages));
         }
     }
 
@@ -258,6 +263,9 @@ impl Node {
                 }
             }
         }
+        let kept_before = process.kept.len();
+        process.kept.retain(|kept| kept.0 > now);
+        is_busy |= process.kept.len() < kept_before;
         for (_, peer) in process.held.extract_if(.., |held| held.0 <= now) {
             is_busy = true;
             process.endpoint.release(peer, 1);

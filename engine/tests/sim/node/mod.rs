@@ -23,8 +23,6 @@ use crate::letter::{Draft, NUMBER_LEN};
 use crate::plan::{NodePlan, Plan};
 use crate::trace::Trace;
 
-/// Buffers of a node's socket: enough that they are not what a world without faults lacks.
-const RECEIVE_BUFFERS: u32 = 256;
 /// Turns by a timer without any effect, one after another, that are not a busy loop yet.
 const IDLE_TURNS_MAX: u32 = 64;
 /// When an application tries again to open a session that it wants: at once where that is what
@@ -78,8 +76,9 @@ struct Process {
     deferred: Vec<Owed>,
     /// Messages to be taken back.
     regretted: Vec<Owed>,
-    kept: Vec<Messages>,
+    kept: Vec<(Instant, Messages)>,
     ledger: Ledger,
+    unbuffered: u64,
 }
 
 /// A reply, or a commit, that the application takes its time for.
@@ -104,7 +103,12 @@ pub(crate) struct Node {
     process: Option<Process>,
     /// It does not run before this.
     pub(crate) paused_until: Instant,
+    /// How far its clock is ahead of the world's.
+    ahead: Duration,
+    /// By its own clock.
     wake_at: Option<Instant>,
+    /// Datagrams lost because every receive buffer was in use.
+    pub(crate) unbuffered: u64,
     idle_turns: u32,
     pub(crate) turns: u64,
     /// The application opens no more sessions.
@@ -164,6 +168,8 @@ impl Node {
             incarnations: 0,
             process: None,
             paused_until: Instant::ZERO,
+            ahead: Duration::ZERO,
+            unbuffered: 0,
             wake_at: None,
             idle_turns: 0,
             turns: 0,
@@ -208,8 +214,8 @@ impl Node {
             send_buffers: plan.send_buffers,
             ..EndpointConfig::new(Arc::clone(&self.identity), BootId(boot))
         };
-        let pool = Pool::new(RECEIVE_BUFFERS, DATAGRAM_LEN_MAX).expect("memory for a pool");
-        let now = network.now();
+        let pool = Pool::new(plan.receive_buffers, DATAGRAM_LEN_MAX).expect("memory for a pool");
+        let now = self.local(network.now());
         self.process = Some(Process {
             endpoint: Endpoint::new(now, config, seed).expect("memory for an endpoint"),
             driver: network.open(self.address, pool.clone()),
@@ -224,6 +230,7 @@ impl Node {
             regretted: Vec::new(),
             kept: Vec::new(),
             ledger: Ledger::default(),
+            unbuffered: 0,
         });
         self.wake_at = Some(now);
     }
@@ -237,17 +244,29 @@ impl Node {
 
     /// Bad times are over: the application opens what is missing, soon.
     pub(crate) fn recover(&mut self, network: &SimNetwork) {
+        let now = self.local(network.now());
         self.reconnect_after = RECONNECT_SOON;
         self.paused_until = network.now();
         match &mut self.process {
             None => self.start(network),
             Some(process) => {
                 for entry in &mut process.connect_at {
-                    entry.0 = entry.0.min(network.now() + RECONNECT_SOON);
+                    entry.0 = entry.0.min(now + RECONNECT_SOON);
                 }
-                self.wake_at = Some(network.now());
+                self.wake_at = Some(now);
             }
         }
+    }
+
+    /// What its clock shows at an instant of the world.
+    pub(crate) fn local(&self, now: Instant) -> Instant {
+        now + self.ahead
+    }
+
+    /// Its clock jumps ahead, as after a sleep of the machine.
+    pub(crate) fn jump(&mut self, now: Instant, span: Duration) {
+        self.ahead = self.ahead + span;
+        self.wake_at = Some(self.local(now));
     }
 
     /// Whether a process runs.
@@ -258,7 +277,9 @@ impl Node {
     /// When the node wants to run, arrivals apart.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         self.process.as_ref()?;
-        self.wake_at.map(|at| at.max(self.paused_until))
+        let since_start = self.wake_at?.saturating_since(Instant::ZERO);
+        let at = Instant::ZERO + since_start.saturating_sub(self.ahead);
+        Some(at.max(self.paused_until))
     }
 
     /// Sessions that are open, with the nodes behind them.
@@ -273,6 +294,7 @@ impl Node {
         draft: &Draft,
         auditor: &mut Auditor,
     ) -> Result<(), SendError> {
+        let now = self.local(now);
         let Some(process) = &mut self.process else { return Err(SendError::NotConnected) };
         let to = process.open.iter().find(|(_, node)| *node == draft.to);
         let Some(&(peer, _)) = to else { return Err(SendError::NotConnected) };
@@ -317,6 +339,7 @@ impl Node {
 
     /// Closes the session with `peer`, whatever state it is in.
     pub(crate) fn close(&mut self, now: Instant, peer: usize) {
+        let now = self.local(now);
         let Some(process) = &mut self.process else { return };
         let known: Vec<PeerId> =
             process.known.iter().filter(|(_, node)| **node == peer).map(|(id, _)| *id).collect();
@@ -341,6 +364,7 @@ impl Node {
         let Some(mut process) = self.process.take() else { return };
         self.turns += 1;
         let now = process.driver.wait(None).expect("the simulated driver does not fail");
+        let now = self.local(now);
         trace.note("turn", now, self.index, &[]);
         let mut is_busy = false;
         for _ in 0..RECEIVE_BATCH {
@@ -387,6 +411,8 @@ impl Node {
             self.idle_turns = 0;
             auditor.blame("I25", format!("node {} runs without doing anything", self.index));
         }
+        self.unbuffered += process.driver.counters().receive_errors - process.unbuffered;
+        process.unbuffered = process.driver.counters().receive_errors;
         self.wake_at = self.next_wake(now, &process, stays);
         self.process = Some(process);
     }
@@ -423,6 +449,7 @@ impl Node {
         let app = app.chain(process.replies.iter().map(|owed| owed.due));
         let app = app.chain(process.deferred.iter().map(|owed| owed.due));
         let app = app.chain(process.held.iter().map(|held| held.0));
+        let app = app.chain(process.kept.iter().map(|kept| kept.0));
         let soon = (stays || process.stalled.is_some()).then(|| now + Duration::from_micros(20));
         app.chain(process.endpoint.next_timeout()).chain(soon).min()
     }
