@@ -189,15 +189,15 @@ impl Endpoint {
         if common.first.checked_add(common.count.into()).is_none() {
             return Err(DropReason::TransactionViolation);
         }
-        let Bytes::Train(train) = bytes else {
+        if common.count == 1 {
             if self.association(peer_slot).outbox.on_reply(common.first) {
-                self.deliver(&common, 0, common.count, bytes);
+                self.deliver(&common, 0, 1, bytes);
             } else {
                 self.drop_packet(DropReason::DuplicateTransaction);
             }
             self.collect_outcomes(peer_slot);
             return Ok(());
-        };
+        }
         let mut run = 0;
         for index in 0..=common.count {
             let is_new = index < common.count && {
@@ -209,7 +209,8 @@ impl Endpoint {
                 continue;
             }
             if run > 0 {
-                self.deliver(&common, index - run, run, Bytes::Train(train.clone()));
+                let bytes = self.share(&bytes);
+                self.deliver(&common, index - run, run, bytes);
                 run = 0;
             }
             if index < common.count {
@@ -218,6 +219,18 @@ impl Endpoint {
         }
         self.collect_outcomes(peer_slot);
         Ok(())
+    }
+
+    /// The same bytes once more: those of a bundle that came in segments are copied.
+    fn share(&self, bytes: &Bytes) -> Bytes {
+        match bytes {
+            Bytes::Train(train) => Bytes::Train(train.clone()),
+            Bytes::Block(block) => {
+                let mut copy = self.blocks.take(block.len());
+                copy.copy_from_slice(block);
+                Bytes::Block(copy)
+            }
+        }
     }
 
     /// Takes messages of an ordered stream: they are handed over when their turn has come.

@@ -142,6 +142,26 @@ fn packets_that_the_path_no_longer_carries_are_cut_anew() {
     assert!((0..60_u8).all(|n| arrived.iter().any(|(_, _, message)| *message == [n; 100])));
 }
 
+// PROTOCOL 6.10 and 6.17
+#[test]
+fn each_reply_of_a_bundle_that_was_cut_anew_ends_its_request() {
+    let auto = |config: &mut EndpointConfig| config.mtu = Mtu::Auto;
+    let mut pair = Pair::with(auto, auto);
+    pair.longest = 9_000;
+    let (mut pair, peer) = pair.connect();
+    for _ in 0..20 {
+        pair.send(peer, ServiceKind::Request, &bytes(200_000));
+        pair.drive();
+    }
+    pair.longest = 1_300;
+    for number in 0..60_u8 {
+        pair.send(peer, ServiceKind::Request, &[number; 100]);
+    }
+    pair.drive_for(Duration::from_secs(10));
+    assert_eq!(pair.sides[0].replies.len(), 80);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Replied), 80);
+}
+
 // PROTOCOL 6.18
 #[test]
 fn message_waits_for_its_grant_and_asks_when_that_is_lost() {
