@@ -341,8 +341,10 @@ impl Node {
     pub(crate) fn close(&mut self, now: Instant, peer: usize) {
         let now = self.local(now);
         let Some(process) = &mut self.process else { return };
-        let known: Vec<PeerId> =
+        let mut known: Vec<PeerId> =
             process.known.iter().filter(|(_, node)| **node == peer).map(|(id, _)| *id).collect();
+        // In an order that does not depend on how a map is laid out.
+        known.sort_by_key(|id| format!("{id:?}"));
         for id in known {
             if self.random.below(2) == 0 {
                 process.endpoint.close(now, id);

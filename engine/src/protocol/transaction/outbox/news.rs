@@ -2,6 +2,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use super::super::bits::BitRing;
 use super::super::options::Stream;
 use super::super::segmented::AfterLoss;
 use super::super::service::{Outcome, Retry};
@@ -40,6 +41,7 @@ impl Outbox {
                 unit.release_buffer(); // It arrived: it will not leave again.
                 self.unreported += usize::from(!unit.features.reply);
                 self.forget_cancelled(id.index);
+                self.settle();
             }
             Direction::Own => {}
         }
@@ -214,10 +216,7 @@ impl Outbox {
             if transactions.start >= range.end {
                 break;
             }
-            // What of the unit has no end yet lies in the range.
-            let is_covered = range.start
-                <= self.resolved.next_clear(transactions.start, transactions.end)
-                && self.resolved.next_clear(range.end, transactions.end) >= transactions.end;
+            let is_covered = covers(&self.resolved, &range, transactions);
             if !is_covered || !unit.features.ack {
                 continue;
             }
@@ -232,6 +231,7 @@ impl Outbox {
             unit.release_buffer();
             self.forget_cancelled(index);
         }
+        self.settle();
         Ok(())
     }
 
@@ -271,7 +271,7 @@ impl Outbox {
             let (transactions, service) = (unit.transactions(), unit.service);
             let part = transactions.start.max(range.start)..transactions.end.min(range.end);
             if unit.features.reply && outcome == Outcome::Delivered {
-                if part == transactions {
+                if covers(&self.resolved, &range, transactions) {
                     unit.state = State::Heard;
                     unit.release_buffer();
                     self.forget_cancelled(index);
@@ -492,4 +492,11 @@ impl Outbox {
         self.resolved.advance(self.next_transaction);
         self.own.trim();
     }
+}
+
+/// Whether everything of `transactions` that has no end yet lies in `range`.
+fn covers(resolved: &BitRing, range: &Range<u64>, transactions: Range<u64>) -> bool {
+    let Range { start, end } = transactions;
+    range.start <= resolved.next_clear(start, end)
+        && (range.end >= end || resolved.next_clear(range.end, end) >= end)
 }

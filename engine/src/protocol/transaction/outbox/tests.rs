@@ -378,7 +378,7 @@ fn report_on_what_is_accepted_or_done_is_not_awaited_any_more() {
 
 #[test]
 fn message_that_expires_is_told_at_its_deadline_and_does_not_leave() {
-    // PROTOCOL 6.31
+    // PROTOCOL 6.32
     let mut fixture = Fixture::new(true);
     let late = NOW + ROUND_TRIP;
     let options = SendOptions::new(ServiceKind::ExactlyOnce).deadline(late);
@@ -477,4 +477,20 @@ fn newer_messages_push_out_the_oldest_that_have_not_left() {
     }
     assert_eq!(push(&mut fixture, &wait), Err(PushError::NoTransaction));
     assert_eq!(fixture.outcomes(), []);
+}
+
+#[test]
+fn cancelled_request_ends_though_others_of_its_bundle_ended_before_it_was_heard() {
+    // PROTOCOL 6.32
+    let mut fixture = Fixture::new(true);
+    for _ in 0..3 {
+        fixture.push(ServiceKind::Request, b"m").unwrap();
+    }
+    fixture.send(NOW).unwrap();
+    assert!(fixture.outbox.on_reply(0));
+    assert!(fixture.outbox.cancel(1));
+    fixture.outbox.on_done(0..3).unwrap();
+    assert_eq!(fixture.outbox.low_water(), 2);
+    assert!(fixture.outbox.on_reply(2));
+    assert_eq!(fixture.outbox.outstanding(), 0);
 }

@@ -61,11 +61,12 @@ impl Outbox {
         self.cancelled.insert(transaction);
         if is_heard {
             self.forget_cancelled(id.index);
+            self.settle();
         }
         true
     }
 
-    /// A unit arrived: nothing more is awaited of what was cancelled in it.
+    /// A unit arrived: nothing more is awaited of what was cancelled in it. The caller settles.
     pub(super) fn forget_cancelled(&mut self, index: u64) {
         if self.cancelled.is_empty() {
             return;
@@ -76,7 +77,6 @@ impl Outbox {
             let one = transaction..transaction + 1;
             self.resolve(index, one, service, Outcome::Indeterminate);
         }
-        self.settle();
     }
 
     /// Tells the outcome of `range`, except of what was cancelled: that was told.
