@@ -360,14 +360,23 @@ impl Outbox {
             if direction == Direction::Own && unit.first >= range.end {
                 break;
             }
-            if let Some(segmented) = &unit.segmented
-                && range.contains(&unit.first)
-            {
+            let transactions = unit.transactions();
+            // A requester also settles what it gives up, so a part says nothing of the whole; a
+            // receiver takes a unit as one.
+            let is_spoken_of = match direction {
+                Direction::Own => range.contains(&transactions.start),
+                Direction::Reply => {
+                    range.start <= transactions.start && transactions.end <= range.end
+                }
+            };
+            if !is_spoken_of {
+                continue;
+            }
+            if let Some(segmented) = &unit.segmented {
                 let last = segmented.count() - 1;
                 segmented.packets(0..=last).for_each(|(number, is_only)| visit(number, is_only));
             } else if let Some(number) = unit.packet_number
                 && unit.state.is_unsettled()
-                && range.contains(&unit.first)
             {
                 visit(number, unit.tries == 1);
             }

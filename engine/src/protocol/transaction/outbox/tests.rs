@@ -494,3 +494,19 @@ fn cancelled_request_ends_though_others_of_its_bundle_ended_before_it_was_heard(
     assert!(fixture.outbox.on_reply(2));
     assert_eq!(fixture.outbox.outstanding(), 0);
 }
+
+#[test]
+fn requester_that_settled_a_part_of_a_bundle_of_replies_does_not_acknowledge_its_packet() {
+    // PROTOCOL 6.14
+    let mut fixture = Fixture::new(true);
+    for transaction in 0..2 {
+        let Fixture { outbox, pool, .. } = &mut fixture;
+        outbox.push_reply(NOW, pool, transaction, b"r".into(), ROOM).unwrap();
+    }
+    fixture.send(NOW).unwrap();
+    let mut packets = Vec::new();
+    for range in [0..1, 1..2, 0..2] {
+        fixture.outbox.packets(Direction::Reply, range, |number, _| packets.push(number));
+    }
+    assert_eq!(packets, [1], "the last range alone has both");
+}
