@@ -336,6 +336,9 @@ impl Endpoint {
             association.inbox.has_seen(common.first)
         };
         if is_old {
+            if common.is_reply {
+                association.outbox.on_reply(common.first);
+            }
             self.drop_packet(DropReason::DuplicateTransaction);
             return Ok(());
         }

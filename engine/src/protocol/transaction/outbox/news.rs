@@ -300,6 +300,11 @@ impl Outbox {
 
     /// The reply to our `transaction` arrived. `true`: it is the first, deliver it.
     pub fn on_reply(&mut self, transaction: u64) -> bool {
+        if self.cancelled.contains(&transaction) {
+            // The replier stops when it hears that this is settled.
+            self.forget_cancelled(self.own.first_after(transaction));
+            self.settle();
+        }
         if !self.awaits_reply(transaction) {
             return false;
         }

@@ -308,7 +308,7 @@ fn copies_leave_whatever_the_receiver_says_it_has() {
             fixture.outbox.on_missing(now, message, count, std::iter::empty(), ROUND_TRIP);
             left += 1;
         }
-        now = now + ROUND_TRIP;
+        now += ROUND_TRIP;
         assert!(left < 100);
     }
     assert_eq!(left, 3 * 3, "three copies of three segments");
@@ -509,4 +509,19 @@ fn requester_that_settled_a_part_of_a_bundle_of_replies_does_not_acknowledge_its
         fixture.outbox.packets(Direction::Reply, range, |number, _| packets.push(number));
     }
     assert_eq!(packets, [1], "the last range alone has both");
+}
+
+#[test]
+fn reply_to_what_was_cancelled_settles_it_and_is_not_delivered() {
+    // PROTOCOL 6.32
+    let mut fixture = Fixture::new(true);
+    for _ in 0..2 {
+        fixture.push(ServiceKind::Request, b"m").unwrap();
+    }
+    fixture.send(NOW).unwrap();
+    assert!(fixture.outbox.cancel(0));
+    assert!(fixture.outbox.settled().next().is_none());
+    assert!(!fixture.outbox.on_reply(0));
+    assert!(fixture.outbox.settled().eq(std::iter::once(0..1)));
+    assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate)]);
 }
