@@ -139,6 +139,7 @@ impl Endpoint {
         let train = offset + place.start..offset + place.end;
         if head.segment_count > 1 {
             let piece = Piece::read(body, head.segment, head.segment_count)?;
+            let piece = piece.of_bundle(common.kind == BodyKind::Bundle);
             let prefix = piece.prefix_len(body);
             self.take_segment(now, peer_slot, common, &piece, train.start + prefix..train.end)?;
         } else {

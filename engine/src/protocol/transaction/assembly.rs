@@ -36,6 +36,8 @@ pub struct Piece<'a> {
     count: u32,
     /// Which of them this is.
     segment: u32,
+    /// Whether the whole is a bundle: a piece of one is no piece of a message.
+    is_bundle: bool,
     bytes: &'a [u8],
 }
 
@@ -48,13 +50,20 @@ impl<'a> Piece<'a> {
     pub fn read(body: &'a [u8], segment: u32, count: u32) -> Result<Self, DropReason> {
         let (total, prefix) = varint::read(body).ok_or(DropReason::BodyMalformed)?;
         let total = usize::try_from(total).map_err(|_| DropReason::BodyMalformed)?;
-        let piece = Self { total, count, segment, bytes: &body[prefix..] };
+        let bytes = &body[prefix..];
+        let piece = Self { total, count, segment, is_bundle: false, bytes };
         // Every segment but the last is full, and the last one is not empty.
         let is_cut_right = count > 1
             && total <= MESSAGE_LEN_MAX
             && total > (count as usize - 1) * piece.size()
             && piece.bytes.len() == piece.size().min(total - piece.offset());
         if is_cut_right { Ok(piece) } else { Err(DropReason::BodyMalformed) }
+    }
+
+    /// The same as a segment of a bundle, if `is_bundle`.
+    #[must_use]
+    pub const fn of_bundle(self, is_bundle: bool) -> Self {
+        Self { is_bundle, ..self }
     }
 
     /// Bytes of every segment but the last.
@@ -248,7 +257,7 @@ impl Assemblies {
     ) -> Result<(), DropReason> {
         let used = &mut self.used[usize::from(key.is_reply)];
         // A stream's messages are handed over one after the other, not piece between piece.
-        let is_whole = piece.total <= self.whole_len_max || row.order;
+        let is_whole = piece.total <= self.whole_len_max || row.order || piece.is_bundle;
         let needed = if is_whole { piece.total as u64 } else { 0 };
         if self.list.len() >= ASSEMBLIES_MAX || *used + needed > self.budget {
             return Err(DropReason::SegmentMemory);

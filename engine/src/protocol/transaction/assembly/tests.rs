@@ -51,6 +51,18 @@ fn message_is_complete_with_its_last_segment_in_any_order() {
 }
 
 #[test]
+fn bundle_is_complete_as_a_whole_however_long() {
+    // PROTOCOL 6.16
+    let mut assemblies = Assemblies::new(10_000, 100);
+    for segment in 0..3 {
+        let body = body(2_500, segment, 3);
+        let piece = Piece::read(&body, segment, 3).unwrap().of_bundle(true);
+        let progress = assemblies.accept(NOW, KEY, EXACTLY, &piece, &Blocks::default()).unwrap();
+        assert_eq!(matches!(progress, Progress::Complete(_)), segment == 2);
+    }
+}
+
+#[test]
 fn segment_that_contradicts_the_others_or_itself_is_not_kept() {
     // PROTOCOL 6.15, 6.16
     let mut assemblies = Assemblies::new(10_000, 10_000);
