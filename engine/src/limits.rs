@@ -139,6 +139,11 @@ pub const PACING_QUANTUM_LEN_MAX: u64 = 65_536;
 pub const MTU_PROBES_MAX: u8 = 3;
 /// Ranges in an acknowledgement from which on it asks to be confirmed, so that they can go.
 pub const ACK_CONFIRM_RANGES: usize = 8;
+/// Addresses of a peer that are asked at a time whether it is there (PROTOCOL 7.11): one that
+/// changes faster than three probe time-outs is asked at its latest.
+pub const PATH_CHALLENGES_MAX: usize = 3;
+/// How many times the bytes received from an address go to it before it answered (RFC 9000 8.1).
+pub const PATH_RECEIVED_RATIO: u64 = 3;
 /// Lanes of one session. One until a session may span shards.
 pub const LANES_MAX: u16 = 1;
 

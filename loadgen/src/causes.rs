@@ -9,6 +9,7 @@ use raet::{CloseReason, LastHeard, Reason, Refusal, SessionChange};
 pub(crate) fn of(change: &SessionChange, address: SocketAddr) -> Option<String> {
     Some(match change {
         SessionChange::Opened { .. }
+        | SessionChange::Moved { .. }
         | SessionChange::Pending { .. }
         | SessionChange::Closed(CloseReason::ByUs) => return None,
         SessionChange::TimedOut(LastHeard::Nothing) => silent(address),

@@ -326,6 +326,7 @@ impl Handler for Initiator {
     fn on_session(&mut self, context: &mut Context<'_>, _: PeerId, change: SessionChange) {
         match &change {
             SessionChange::Opened { .. } => self.begin(context),
+            SessionChange::Moved { .. } => {}
             SessionChange::Pending { .. } => self.step = Step::Connecting { is_pending: true },
             SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut(_) => {
                 self.talk.give_up();

@@ -144,7 +144,7 @@ impl Handler for Responder {
 
     fn on_session(&mut self, _: &mut Context<'_>, peer: PeerId, change: SessionChange) {
         match change {
-            SessionChange::Opened { address, .. } => {
+            SessionChange::Opened { address, .. } | SessionChange::Moved { address } => {
                 self.addresses.insert(peer, address);
             }
             SessionChange::Closed(reason) => {

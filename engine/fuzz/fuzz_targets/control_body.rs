@@ -57,6 +57,8 @@ fuzz_target!(|data: &[u8]| {
             Block::Issued(end) => writer.issued(end),
             Block::LowWaterMark(transaction) => writer.low_water_mark(transaction),
             Block::Close(close) => writer.close(close),
+            Block::PathChallenge(data) => writer.path_challenge(data),
+            Block::PathResponse(data) => writer.path_response(data),
             Block::Ping => writer.ping(),
         };
         assert!(is_written);

@@ -535,6 +535,9 @@ impl Handler for QueueHandler {
 
     fn on_session(&mut self, _context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
         let remote = self.remote(peer);
+        if matches!(change, SessionChange::Moved { .. }) {
+            return self.put(Incoming::Session { peer: remote, change });
+        }
         let is_open = matches!(change, SessionChange::Opened { .. });
         let state = self.peers.entry(peer).or_default();
         state.is_open = is_open;

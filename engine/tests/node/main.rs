@@ -7,6 +7,7 @@ mod failures;
 mod handlers;
 mod pollers;
 mod queues;
+mod roaming;
 mod shards;
 
 use std::thread;

@@ -21,8 +21,8 @@ pub(crate) struct Ledger {
 struct Account {
     received: u64,
     sent: u64,
-    /// Bytes of Initiates among those received.
-    initiated: u64,
+    /// Bytes of Initiates, and of packets of sessions, among those received.
+    vouched: u64,
     is_proven: bool,
 }
 
@@ -45,9 +45,12 @@ impl Ledger {
             return;
         }
         account.received += datagram.len() as u64;
-        let is_initiate = |packet: Packet| packet.head.packet == PacketKind::Initiate;
-        if split(datagram).is_ok_and(is_initiate) && datagram.len() >= DATAGRAM_LEN_BASE {
-            account.initiated += datagram.len() as u64;
+        let is_vouched = |packet: Packet| {
+            let is_initiate = packet.head.packet == PacketKind::Initiate;
+            packet.head.session != 0 || is_initiate && datagram.len() >= DATAGRAM_LEN_BASE
+        };
+        if split(datagram).is_ok_and(is_vouched) {
+            account.vouched += datagram.len() as u64;
         }
     }
 
@@ -65,7 +68,7 @@ impl Ledger {
         if !account.is_proven {
             account.sent += datagram.len() as u64;
             // Three times what came with a proof of the address, once what came without.
-            if account.sent > account.received + 2 * account.initiated {
+            if account.sent > account.received + 2 * account.vouched {
                 return Err(("I24", format!("{account:?} to {to}, which proved nothing")));
             }
         }

@@ -1,5 +1,7 @@
 //! Control packets: acknowledgements on both planes, credit, low-water marks, close.
 
+use std::net::SocketAddr;
+
 use super::message::abandoned;
 use super::{
     Association, CloseReason, Content, Endpoint, Event, Live, PeerId, Scratch, SessionChange,
@@ -26,7 +28,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         slot: u32,
-        number: Option<u64>,
+        (from, number): (SocketAddr, Option<u64>),
         packet: &Packet,
         body: &[u8],
     ) -> Result<bool, DropReason> {
@@ -35,6 +37,7 @@ impl Endpoint {
         }
         self.acknowledge_plain(now, slot, body)?;
         let mut asks = false;
+        let mut challenge = None;
         // A report with every list full may go on in the next one.
         let (mut refused, mut is_full) = (0, false);
         let mut marks = None;
@@ -102,7 +105,13 @@ impl Endpoint {
                 }
                 Block::AckFrequency(_) => {}
                 Block::Close(_) => {}
+                // One of a packet is answered: a list of them would be a queue.
+                Block::PathChallenge(data) => challenge = Some(data),
+                Block::PathResponse(data) => self.handle_response(now, slot, from, data),
             }
+        }
+        if let Some(data) = challenge {
+            self.answer_challenge(now, slot, from, data);
         }
         let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
         live.ping_due |= live.session.recovery.should_tell_ack_frequency(now);
@@ -369,7 +378,7 @@ impl Endpoint {
 
 /// What a control packet wants confirmed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Confirm {
+pub(super) enum Confirm {
     /// The acknowledgement it carries.
     Ack,
     /// That the peer is there.
@@ -377,7 +386,7 @@ enum Confirm {
 }
 
 /// Builds, seals and records a control packet.
-fn write_packet(
+pub(super) fn write_packet(
     now: Instant,
     live: &mut Live,
     mut lease: Lease,

@@ -183,6 +183,11 @@ pub enum SessionChange {
         /// The packet cipher.
         suite: Suite,
     },
+    /// The session goes on with the peer at another address.
+    Moved {
+        /// Where its packets come from now.
+        address: SocketAddr,
+    },
     /// The peer's operator has not decided about our key yet. This and what follows is told of a
     /// first session only: one that is open goes on while its renewal fails.
     Pending {

@@ -18,6 +18,7 @@ mod event;
 mod finish;
 mod handshake;
 mod message;
+mod paths;
 mod receive;
 mod slots;
 #[cfg(test)]
@@ -205,6 +206,8 @@ pub struct EndpointCounters {
     pub messages_delivered: u64,
     /// Sessions that opened.
     pub sessions_opened: u64,
+    /// Sessions that followed their peer to another address.
+    pub sessions_moved: u64,
     /// Packets whose loss was concluded.
     pub packets_lost: u64,
     /// Arrivals dropped, by reason.

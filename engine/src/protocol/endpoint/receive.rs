@@ -71,18 +71,19 @@ impl Endpoint {
         let slot = *self.by_session.get(&packet.head.session).ok_or(DropReason::SessionUnknown)?;
         let live = self.lives.find_mut(slot).expect("the index names open sessions");
         let was_confirmed = live.session.is_confirmed();
-        let number = live.session.open(now, datagram, &packet)?;
+        let opened = live.session.open(now, datagram, &packet)?;
         self.counters.packets_received += 1;
         if !was_confirmed {
             self.confirm(now, slot)?;
         }
-        let body = packet.body();
+        self.note_source(now, slot, from, opened.is_newest, datagram.len());
+        let (body, number) = (packet.body(), opened.packet_number);
         let asks_now = match packet.head.packet {
             PacketKind::Message => {
                 self.handle_message(now, slot, &packet, &datagram[body], offset)?
             }
             PacketKind::Ack | PacketKind::Probe => {
-                self.handle_control(now, slot, number, &packet, &datagram[body])?
+                self.handle_control(now, slot, (from, number), &packet, &datagram[body])?
             }
             PacketKind::Close => {
                 return self.handle_close(now, slot, &packet, &datagram[body]);

@@ -86,6 +86,8 @@ impl Endpoint {
             live.touched = true;
             self.touched.push(slot);
         }
+        self.send_challenges(now, slot);
+        let Some(live) = self.lives.find_mut(slot) else { return };
         let lost_before = self.scratch.lost.len();
         match live.session.recovery.on_timeout(now, &mut self.scratch.lost) {
             TimeoutOutcome::None => {}

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use super::recovery::{ReceivedPackets, Recovery, RecoveryConfig};
-use super::{Established, KeyHealth, Mode, Protection, Role};
+use super::{Established, KeyHealth, Mode, Opened, Paths, Protection, Role};
 use crate::limits::{HEAD_EMIT_LEN_MAX, HEADROOM, UNCONFIRMED_TIMEOUT};
 use crate::protocol::crypto::Suite;
 use crate::protocol::drop_reason::DropReason;
@@ -81,8 +81,6 @@ pub struct Session<C: Copy> {
     role: Role,
     mode: Mode,
     suite: Suite,
-    /// Where the peer's packets come from and ours go.
-    address: SocketAddr,
     last_heard: Instant,
     idle_timeout: Duration,
     protection: Protection,
@@ -91,6 +89,8 @@ pub struct Session<C: Copy> {
     head_len_max: usize,
     /// One past the last packet number that was used.
     next_number: u64,
+    /// Where the peer's packets come from and ours go.
+    pub paths: Paths,
     /// Sending side of the packet plane.
     pub recovery: Recovery<C>,
     /// Receiving side of the packet plane.
@@ -125,19 +125,19 @@ impl<C: Copy> Session<C> {
             role: established.role,
             mode: established.mode,
             suite: established.suite,
-            address,
             last_heard: now,
             idle_timeout: config.idle_timeout,
             protection,
             writer: HeadWriter::default(),
             head_len_max,
+            paths: Paths::new(address),
             recovery: Recovery::new(config.recovery, seed),
             received: ReceivedPackets::new(config.ack_delay_max),
             next_number: 0,
         }
     }
 
-    /// Verifies and opens a packet in place. In plain mode there is no packet number.
+    /// Verifies and opens a packet in place.
     ///
     /// # Errors
     /// Why it must be dropped; nothing of the session changed but counters of failed openings.
@@ -146,11 +146,11 @@ impl<C: Copy> Session<C> {
         now: Instant,
         datagram: &mut [u8],
         packet: &wire::Packet,
-    ) -> Result<Option<u64>, DropReason> {
+    ) -> Result<Opened, DropReason> {
         let opened = self.protection.open(now, datagram, packet)?;
         self.last_heard = now;
         self.recovery.on_authenticated(now);
-        Ok(opened.packet_number)
+        Ok(opened)
     }
 
     /// Writes head and authentication around `body` in `buffer`, sealing the body in place.
@@ -221,17 +221,25 @@ impl<C: Copy> Session<C> {
         self.body_room_in(self.recovery.datagram_len())
     }
 
+    /// Bytes of a packet with a body of `body_len` bytes, at most.
+    pub fn packet_len_max(&self, body_len: usize) -> usize {
+        self.around() + body_len
+    }
+
     /// Body bytes of a packet in a datagram of `datagram_len` bytes.
     pub fn body_room_in(&self, datagram_len: usize) -> usize {
-        let around = self.head_len_max
-            + self.protection.auth_kind().len()
-            + self.protection.tail_kind().len();
-        datagram_len - around
+        datagram_len - self.around()
+    }
+
+    /// Bytes around a body, at most.
+    fn around(&self) -> usize {
+        self.head_len_max + self.protection.auth_kind().len() + self.protection.tail_kind().len()
     }
 
     /// When the session must be looked at next.
     pub fn next_timeout(&self) -> Instant {
-        let timers = [self.recovery.next_timeout(), self.received.next_timeout()];
+        let timers =
+            [self.recovery.next_timeout(), self.received.next_timeout(), self.paths.next_timeout()];
         timers.into_iter().flatten().fold(self.expiry(), Instant::min)
     }
 
@@ -263,7 +271,7 @@ impl<C: Copy> Session<C> {
 
     /// The peer's address.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.paths.current()
     }
 
     /// Whether messages may be carried: a responder's session carries nothing until a packet of

@@ -41,6 +41,8 @@ pub struct Opened {
     pub packet_number: Option<u64>,
     /// The lane that it came on.
     pub lane: u16,
+    /// Whether no packet with a larger number has opened; never true of plain packets.
+    pub is_newest: bool,
 }
 
 /// How far a session's keys are used up.
@@ -227,7 +229,7 @@ impl Protection {
         let Some(keys) = &mut self.keys else {
             packet.check_tail(datagram)?;
             self.confirmed = true;
-            return Ok(Opened { packet_number: None, lane: LANE });
+            return Ok(Opened { packet_number: None, lane: LANE, is_newest: false });
         };
         let block = Block::read(&datagram[packet.auth()]);
         if block.lane >= LANES_MAX {
@@ -251,12 +253,13 @@ impl Protection {
             keys.failed_openings += 1;
             return Err(DropReason::AuthenticationFailed);
         }
+        let is_newest = receiving.window.is_newest(number);
         receiving.window.mark(number);
         if is_next {
             receiving.advance(now, keys.suite, keys.probe_timeout);
         }
         self.confirmed = true;
-        Ok(Opened { packet_number: Some(number), lane: block.lane })
+        Ok(Opened { packet_number: Some(number), lane: block.lane, is_newest })
     }
 
     /// Moves our sending key on when it is due: after two minutes of use, or before it has

@@ -37,6 +37,11 @@ impl ReplayWindow {
         self.words[word_of(number)] & bit_of(number) == 0
     }
 
+    /// Whether `number` is above every number seen.
+    pub const fn is_newest(&self, number: u64) -> bool {
+        number >= self.end
+    }
+
     /// Records `number`, which [`Self::is_new`] said is new.
     pub fn mark(&mut self, number: u64) {
         assert!(number != u64::MAX, "the last number is refused before this");

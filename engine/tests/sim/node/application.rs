@@ -75,7 +75,7 @@ impl Node {
         auditor: &mut Auditor,
     ) {
         match change {
-            SessionChange::Opened { key, .. } => {
+            SessionChange::Opened { key, address, .. } => {
                 let node = self.addresses.iter().position(|(_, known)| known == key);
                 let Some(node) = node else {
                     return auditor.blame("I21", "a session with a stranger".to_owned());
@@ -83,7 +83,7 @@ impl Node {
                 if self.config.outcast == Some(*key) {
                     auditor.blame("I21", format!("node {} let the outcast in", self.index));
                 }
-                process.ledger.on_proven(self.addresses[node].0);
+                process.ledger.on_proven(*address);
                 process.known.insert(peer, node);
                 process.open.retain(|entry| entry.0 != peer && entry.1 != node);
                 process.open.push((peer, node));
@@ -104,6 +104,7 @@ impl Node {
                     process.connect_at.push((now + after, node));
                 }
             }
+            SessionChange::Moved { address } => process.ledger.on_proven(*address),
             SessionChange::Pending { .. } => {
                 auditor.blame("I21", "nobody here waits for an operator".to_owned());
             }

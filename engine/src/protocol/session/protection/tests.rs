@@ -86,7 +86,10 @@ fn every_mode_carries_a_body_and_hides_it_only_when_sealed() {
             let body = wire::split(&packet).expect("well formed").body();
             let opened = open(&mut ends.theirs, START, &mut packet).expect("authentic");
             let packet_number = (mode != Mode::Plain).then_some(3);
-            assert_eq!(opened, Opened { packet_number, lane: 0 });
+            assert_eq!(
+                opened,
+                Opened { packet_number, lane: 0, is_newest: packet_number.is_some() }
+            );
             assert_eq!(&packet[body], b"the body itself");
         }
     }

@@ -104,6 +104,8 @@ pub struct Recovery<C> {
     ecn: EcnPath,
     frequency: Frequency,
     largest_acked: Option<u64>,
+    /// The first number sent on the present path: what went before says nothing of it.
+    path_start: u64,
     /// When the last eliciting packet was sent, or a probe was asked for.
     timer_base: Instant,
     use_of_window: UseOfWindow,
@@ -201,10 +203,7 @@ impl<C: Copy> Recovery<C> {
         let mtu = MtuProbe::new(config.datagram_len);
         let datagram_len = mtu.current() as u64;
         let congestion = Congestion::new(config.congestion, datagram_len);
-        let mut pacer = Pacer::new();
-        if let CongestionConfig::FixedRate { bytes_per_second } = config.congestion {
-            pacer.on_rate(Instant::ZERO, bytes_per_second, datagram_len);
-        }
+        let pacer = started_pacer(config.congestion, datagram_len);
         Self {
             config,
             numbers: PacketNumbers::new(random_seed),
@@ -216,6 +215,7 @@ impl<C: Copy> Recovery<C> {
             ecn: EcnPath::new(config.ecn),
             frequency: Frequency::new(config.ack_delay_max),
             largest_acked: None,
+            path_start: 0,
             timer_base: Instant::ZERO,
             use_of_window: UseOfWindow::default(),
             loss_time: None,
@@ -386,6 +386,19 @@ impl<C: Copy> Recovery<C> {
         }
     }
 
+    /// The peer is at another address: the path there is a new one, of which nothing is known. What
+    /// is in flight went the old way and says nothing of it (RFC 9000 9.4).
+    pub fn on_path_changed(&mut self) {
+        self.path_start = self.sent.end();
+        self.mtu = MtuProbe::new(self.config.datagram_len);
+        let datagram_len = self.mtu.current() as u64;
+        self.congestion = Congestion::new(self.config.congestion, datagram_len);
+        self.pacer = started_pacer(self.config.congestion, datagram_len);
+        self.rtt = Rtt::new(self.config.initial_rtt);
+        self.use_of_window = UseOfWindow::default();
+        self.event = None;
+    }
+
     /// Whether datagrams are longer than every path is assumed to carry, on no operator's word.
     pub fn may_shrink(&self) -> bool {
         self.mtu.may_shrink()
@@ -515,12 +528,16 @@ impl<C: Copy> Recovery<C> {
         let cut = self.event.as_ref().map(|event| event.started);
         let (mtu, packet_numbers, event_now) = (&mut self.mtu, &self.numbers, self.events);
         let largest_before = self.largest_acked.unwrap_or(0);
+        let path_start = self.path_start;
         self.sent.acknowledge(numbers, |number, sent, was_given_up| {
             settled.packets += 1;
             acked.extend(sent.content);
             if sent.is_marked {
                 settled.marked += 1;
                 settled.newest_marked = settled.newest_marked.max(sent.at);
+            }
+            if number < path_start {
+                return;
             }
             if number == largest {
                 settled.rtt = Some(now.saturating_since(sent.at));
@@ -609,6 +626,10 @@ impl<C: Copy> Recovery<C> {
         if sent.is_marked {
             self.ecn.on_lost();
         }
+        if number < self.path_start {
+            self.sent.give_up(number, 0);
+            return sent.content;
+        }
         if sent.kind == SentKind::MtuProbe {
             self.mtu.on_probe_lost(now);
             self.sent.give_up(number, 0);
@@ -696,6 +717,15 @@ fn spread(wait: Duration, seed: u64) -> Duration {
     // The high bits: the low ones decide which packet numbers are left out.
     let part = u32::try_from((seed >> 32) % 501).expect("at most 500");
     wait.mul_ratio(750 + part, 1_000)
+}
+
+/// A pacer that knows its rate if an operator said it.
+fn started_pacer(congestion: CongestionConfig, datagram_len: u64) -> Pacer {
+    let mut pacer = Pacer::new();
+    if let CongestionConfig::FixedRate { bytes_per_second } = congestion {
+        pacer.on_rate(Instant::ZERO, bytes_per_second, datagram_len);
+    }
+    pacer
 }
 
 /// What the ranges of one acknowledgement settled together.

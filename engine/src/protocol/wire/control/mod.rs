@@ -49,6 +49,10 @@ pub enum Block<'a> {
     Close(Close<'a>),
     /// Nothing but a reason to acknowledge.
     Ping,
+    /// To be echoed to where it came from, in proof that its receiver is there.
+    PathChallenge([u8; 8]),
+    /// The echo of a challenge.
+    PathResponse([u8; 8]),
 }
 
 /// Totals of marked packets on one lane since the session began (RFC 9000 19.3.2).
@@ -137,6 +141,8 @@ mod block_type {
     pub(super) const CLOSE: u64 = 7;
     pub(super) const PADDING: u64 = 8;
     pub(super) const PING: u64 = 9;
+    pub(super) const PATH_CHALLENGE: u64 = 10;
+    pub(super) const PATH_RESPONSE: u64 = 11;
     pub(super) const ACK_FREQUENCY: u64 = 13;
     pub(super) const ISSUED: u64 = 14;
     pub(super) const GRANT: u64 = 15;

@@ -66,6 +66,8 @@ impl<'a> Blocks<'a> {
                     Block::Close(Close { reason: value.varint()?, text: value.text()? })
                 }
                 block_type::PING => Block::Ping,
+                block_type::PATH_CHALLENGE => Block::PathChallenge(value.array()?),
+                block_type::PATH_RESPONSE => Block::PathResponse(value.array()?),
                 // Padding, and what a later version may have added.
                 _ => continue,
             };
@@ -277,6 +279,12 @@ impl<'a> Input<'a> {
             .ok_or(DropReason::BodyMalformed)?;
         self.0 = rest;
         Ok(Self(taken))
+    }
+
+    fn array<const LEN: usize>(&mut self) -> Result<[u8; LEN], DropReason> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(DropReason::BodyMalformed)?;
+        self.0 = rest;
+        Ok(*bytes)
     }
 
     /// All that is left, as a peer's text.

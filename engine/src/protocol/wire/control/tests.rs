@@ -45,6 +45,21 @@ fn packet_ranges(body: &[u8]) -> Vec<RangeInclusive<u64>> {
     ranges.iter().collect()
 }
 
+// PROTOCOL 7.11
+#[test]
+fn path_blocks_are_eight_bytes() {
+    let data = *b"8 random";
+    let challenge = written(|writer| writer.path_challenge(data));
+    assert_eq!(challenge, [&[10, 0x40, 8][..], &data].concat());
+    assert_eq!(only_block(&challenge), Ok(Block::PathChallenge(data)));
+    let response = written(|writer| writer.path_response(data));
+    assert_eq!(only_block(&response), Ok(Block::PathResponse(data)));
+    for len in [7, 9] {
+        let body = [&[10, len][..], &[0; 9][..usize::from(len)]].concat();
+        assert_eq!(only_block(&body), Err(DropReason::BodyMalformed));
+    }
+}
+
 // PROTOCOL 2.17
 #[test]
 fn blocks_come_in_order_and_unknown_types_are_passed_over() {

@@ -217,6 +217,16 @@ impl<'a> Writer<'a> {
         self.block(block_type::PING, |_| Some(()))
     }
 
+    /// Bytes to be echoed to where they came from.
+    pub fn path_challenge(&mut self, data: [u8; 8]) -> bool {
+        self.block(block_type::PATH_CHALLENGE, |block| block.bytes(&data))
+    }
+
+    /// The echo of a challenge.
+    pub fn path_response(&mut self, data: [u8; 8]) -> bool {
+        self.block(block_type::PATH_RESPONSE, |block| block.bytes(&data))
+    }
+
     /// A block of exactly `len` bytes that says nothing; at least 2.
     pub fn padding(&mut self, len: usize) -> bool {
         // The length's own width is what lets every total be reached.
