@@ -301,7 +301,7 @@ fn copies_leave_whatever_the_receiver_says_it_has() {
     let mut left = 0;
     let mut now = NOW;
     while fixture.outcomes().is_empty() {
-        while let Some(id) = fixture.outbox.next(now) {
+        while let Some(id) = fixture.outbox.next(now, Priority::Bulk) {
             let (segment, count) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
             fixture.outbox.on_segment_sent(now, id, segment, ROUND_TRIP);
             let message = (Direction::Own, 0);
