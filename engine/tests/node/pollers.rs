@@ -2,8 +2,8 @@
 
 use raet::time::Duration;
 use raet::{
-    Config, Context, Handler, IoChoice, Message, Outcome, PeerId, Poller, Resolved, SendError,
-    Service,
+    Config, Context, Handler, IoChoice, Message, Mode, Outcome, PeerId, Poller, Resolved,
+    SendError, Service,
 };
 
 use crate::{initiator, listener, on_both_drivers};
@@ -12,6 +12,7 @@ on_both_drivers! {
     messages_go_both_ways_without_a_thread
     patience_bounds_a_quiet_poll
     busy_turn_costs_few_system_calls
+    loopback_keeps_marks_and_the_session_finds_out
 }
 
 /// Counts what arrives, and what ended.
@@ -109,6 +110,22 @@ fn messages_go_both_ways_without_a_thread(io: IoChoice) {
     }
     assert_eq!(pair.one.with(|counter, _| counter.messages), 2 * TOTAL);
     assert_eq!(pair.two.with(|counter, _| counter.replies), TOTAL);
+}
+
+// PROTOCOL 5.25 and 5.26
+fn loopback_keeps_marks_and_the_session_finds_out(io: IoChoice) {
+    for (mode, keeps) in [(Mode::Sealed, true), (Mode::Plain, false)] {
+        let with = |config: Config| Config { modes: vec![mode], ..config };
+        let mut pair = Pair::open(with(listener(io)), with(initiator(io)));
+        let mut sent = 0;
+        while pair.ended() < 1_000 {
+            sent += pair.offer(Service::Request, 1_000 - sent);
+            pair.turn();
+        }
+        let to = pair.to;
+        let path = pair.two.with(|_, context| context.path(to)).expect("the session is open");
+        assert_eq!(path.is_ecn_capable, keeps, "{mode:?} {path:?}");
+    }
 }
 
 fn patience_bounds_a_quiet_poll(io: IoChoice) {

@@ -562,10 +562,12 @@ impl Endpoint {
         let found =
             self.peers.find(peer.slot).filter(|found| found.generation == peer.generation)?;
         let session = &self.lives.find(found.current?)?.session;
+        let statistics = session.recovery.statistics();
         Some(PathStatistics {
-            round_trip: session.recovery.rtt().smoothed(),
-            window: session.recovery.statistics().window,
-            datagram_len: session.recovery.datagram_len(),
+            round_trip: statistics.rtt_smoothed,
+            window: statistics.window,
+            datagram_len: statistics.datagram_len,
+            is_ecn_capable: statistics.is_ecn_capable,
         })
     }
 
@@ -666,6 +668,8 @@ pub struct PathStatistics {
     pub window: u64,
     /// Datagram size in use.
     pub datagram_len: usize,
+    /// Whether the path keeps ECN marks, so that queues can slow us down without a loss.
+    pub is_ecn_capable: bool,
 }
 
 fn explain(error: PushError) -> SendError {
