@@ -252,6 +252,9 @@ pub const ASK_AGAIN_MIN: Duration = Duration::from_secs(5);
 pub const GRANULARITY: Duration = Duration::from_micros(100);
 /// A session without an authenticated packet for this long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which a peer is asked for a sign of life, at least, unless its session would end
+/// before (RFC 8085 3.5).
+pub const KEEP_ALIVE_MIN: Duration = Duration::from_secs(15);
 /// Idle time-outs that a handshake takes (PROTOCOL 3.14).
 pub const IDLE_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(86_400);

@@ -99,6 +99,9 @@ pub struct Config {
     pub network: Network,
     /// A silent session is closed after this; from 100 ms to a day.
     pub idle_timeout: Duration,
+    /// Whether a silent peer is asked for a sign of life before that, so that the session, and a
+    /// NAT's memory of it, live on. Off.
+    pub keep_alive: bool,
     /// A handshake without an answer is given up after this.
     pub handshake_timeout: Duration,
     /// Buffers for messages on their way out, of one shard.
@@ -141,6 +144,7 @@ impl Config {
             congestion: CongestionConfig::Cubic,
             network: Network::Lan,
             idle_timeout: IDLE_TIMEOUT,
+            keep_alive: false,
             handshake_timeout: Duration::from_secs(90),
             send_buffers: 4_096,
             receive_buffers: 256,
@@ -204,6 +208,7 @@ impl Config {
             initial_round_trip: self.network.initial_round_trip(),
             ack_delay_max: self.network.ack_delay_max(),
             idle_timeout: self.idle_timeout,
+            keep_alive: self.keep_alive,
             handshake_timeout: self.handshake_timeout,
             send_buffers: self.send_buffers,
             shard: (shard, self.shards),

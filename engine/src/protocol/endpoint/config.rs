@@ -64,6 +64,9 @@ pub struct EndpointConfig {
     pub ack_delay_max: Duration,
     /// A silent session is closed after this.
     pub idle_timeout: Duration,
+    /// Whether a silent peer is asked for a sign of life before that, so that the session, and a
+    /// NAT's memory of it, live on.
+    pub keep_alive: bool,
     /// A handshake is given up after this.
     pub handshake_timeout: Duration,
     /// First retry of a handshake packet.
@@ -98,6 +101,7 @@ impl EndpointConfig {
             initial_round_trip: Duration::from_millis(1),
             ack_delay_max: Duration::from_millis(1),
             idle_timeout: IDLE_TIMEOUT,
+            keep_alive: false,
             handshake_timeout: Duration::from_secs(90),
             handshake_retry: Duration::from_millis(50),
             send_buffers: 4_096,
@@ -178,6 +182,7 @@ impl EndpointConfig {
                 granularity: GRANULARITY,
                 ecn: mode != Mode::Plain,
             },
+            keep_alive: self.keep_alive,
             idle_timeout: self.idle_timeout.min(Duration::from_millis(peer.idle_timeout_ms.into())),
             ack_delay_max: self.ack_delay_max,
         }

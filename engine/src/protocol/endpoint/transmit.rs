@@ -88,6 +88,9 @@ impl Endpoint {
         }
         self.send_challenges(now, slot);
         let Some(live) = self.lives.find_mut(slot) else { return };
+        // What is in flight asks by itself.
+        live.ping_due |=
+            live.session.poll_keep_alive(now) && live.session.recovery.in_flight_bytes() == 0;
         let lost_before = self.scratch.lost.len();
         match live.session.recovery.on_timeout(now, &mut self.scratch.lost) {
             TimeoutOutcome::None => {}

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::recovery::{ReceivedPackets, Recovery, RecoveryConfig};
 use super::{Established, KeyHealth, Mode, Opened, Paths, Protection, Role};
-use crate::limits::{HEAD_EMIT_LEN_MAX, HEADROOM, UNCONFIRMED_TIMEOUT};
+use crate::limits::{HEAD_EMIT_LEN_MAX, HEADROOM, KEEP_ALIVE_MIN, UNCONFIRMED_TIMEOUT};
 use crate::protocol::crypto::Suite;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::{self, BodyKind, Flags, Head, HeadWriter, PacketKind, ServiceKind};
@@ -68,6 +68,8 @@ pub struct SessionConfig {
     pub recovery: RecoveryConfig,
     /// Without an authentic packet for this long the session is closed.
     pub idle_timeout: Duration,
+    /// Whether a silent peer is asked whether it is there, in good time before that.
+    pub keep_alive: bool,
     /// How long our own acknowledgements may be held back.
     pub ack_delay_max: Duration,
 }
@@ -83,6 +85,9 @@ pub struct Session<C: Copy> {
     suite: Suite,
     last_heard: Instant,
     idle_timeout: Duration,
+    /// After how much silence the peer is asked for a sign of life, and when it last was.
+    keep_alive: Option<Duration>,
+    asked_at: Instant,
     protection: Protection,
     writer: HeadWriter,
     /// Longest head that this session's packets can have.
@@ -127,6 +132,8 @@ impl<C: Copy> Session<C> {
             suite: established.suite,
             last_heard: now,
             idle_timeout: config.idle_timeout,
+            keep_alive: config.keep_alive.then(|| keep_alive_interval(config.idle_timeout)),
+            asked_at: now,
             protection,
             writer: HeadWriter::default(),
             head_len_max,
@@ -240,7 +247,23 @@ impl<C: Copy> Session<C> {
     pub fn next_timeout(&self) -> Instant {
         let timers =
             [self.recovery.next_timeout(), self.received.next_timeout(), self.paths.next_timeout()];
-        timers.into_iter().flatten().fold(self.expiry(), Instant::min)
+        let timers = timers.into_iter().chain([self.keep_alive_at()]);
+        timers.flatten().fold(self.expiry(), Instant::min)
+    }
+
+    /// Whether the peer is to be asked now for a sign of life. It is then not asked again before
+    /// another interval has passed.
+    pub fn poll_keep_alive(&mut self, now: Instant) -> bool {
+        let is_due = self.keep_alive_at().is_some_and(|at| at <= now);
+        if is_due {
+            self.asked_at = now;
+        }
+        is_due
+    }
+
+    fn keep_alive_at(&self) -> Option<Instant> {
+        let interval = self.keep_alive.filter(|_| self.is_confirmed())?;
+        Some(self.last_heard.max(self.asked_at) + interval)
     }
 
     /// When the session ends, if nothing is heard.
@@ -279,6 +302,13 @@ impl<C: Copy> Session<C> {
     pub fn is_confirmed(&self) -> bool {
         self.protection.is_confirmed()
     }
+}
+
+/// After how much silence a peer is asked, so that a session with this idle time-out lives on
+/// (PROTOCOL 7.14).
+fn keep_alive_interval(idle_timeout: Duration) -> Duration {
+    let share = idle_timeout.mul_ratio(3, 4);
+    if KEEP_ALIVE_MIN < idle_timeout { share.max(KEEP_ALIVE_MIN) } else { share }
 }
 
 /// Bytes of a send buffer that carries datagrams of up to `datagram_len` bytes.

@@ -145,3 +145,38 @@ fn another_host_is_another_path_and_another_port_is_not() {
     assert_eq!(after.datagram_len, 1_200);
     pair.drive();
 }
+
+// PROTOCOL 7.4 and 7.14
+#[test]
+fn silent_session_lives_on_only_if_somebody_keeps_it_alive() {
+    let closed = [SessionChange::Closed(CloseReason::Idle)];
+    // By default: 30 s, and nobody asks. The peer's shorter patience is ours, too.
+    for (ours, patience) in [(30, 30), (10, 10)] {
+        let adjust = |config: &mut EndpointConfig| config.idle_timeout = Duration::from_secs(ours);
+        let (mut pair, _) = Pair::with(|_| {}, adjust).connect();
+        let sent = pair.sent;
+        pair.drive_for(Duration::from_secs(patience - 1));
+        assert_eq!((pair.sent, pair.sides[0].changes.len()), (sent, 1));
+        pair.drive_for(Duration::from_secs(2));
+        pair.sides.iter().for_each(|side| assert_eq!(side.changes[1..], closed));
+    }
+    // One side is enough. It asks every 22.5 s, or 7.5 s where 15 s would be too late.
+    for (idle, asked) in [(30, 26..=26), (10, 79..=80)] {
+        let keeps = |config: &mut EndpointConfig| {
+            config.idle_timeout = Duration::from_secs(idle);
+            config.keep_alive = true;
+        };
+        let (mut pair, _) = Pair::with(keeps, |_| {}).connect();
+        let sent = pair.sides[0].endpoint.counters().packets_sent;
+        pair.drive_for(Duration::from_secs(600));
+        assert_eq!(pair.sides[0].changes.len(), 1, "{:?}", pair.sides[0].changes);
+        let pings = pair.sides[0].endpoint.counters().packets_sent - sent;
+        assert!(asked.contains(&pings), "{pings} in ten minutes");
+    }
+    // It does not hide that nobody is there.
+    let keeps = |config: &mut EndpointConfig| config.keep_alive = true;
+    let (mut pair, _) = Pair::with(keeps, |_| {}).connect();
+    pair.loses = Box::new(|_| true);
+    pair.drive_for(Duration::from_secs(31));
+    assert_eq!(pair.sides[0].changes[1..], closed);
+}
