@@ -73,13 +73,13 @@ pub use io::impair::Impairment;
 pub use io::kernel::IoChoice;
 pub use node::{
     Config, ConfigError, Incoming, IoSummary, Network, Node, Payload, Poller, QueueError,
-    QueueNode, Remote, StartError,
+    QueueNode, Receipt, Remote, StartError,
 };
 pub use protocol::crypto::Suite;
 pub use protocol::drop_reason::{DropCounters, DropReason};
 pub use protocol::endpoint::{
-    CloseReason, ConnectError, EndpointCounters, FullReason, MessageKey, Mtu, OutcomeCounters,
-    PathStatistics, PeerId, SendError, SessionChange,
+    CloseReason, ConnectError, Deferred, EndpointCounters, FullReason, MessageKey, Mtu,
+    OutcomeCounters, PathStatistics, PeerId, SendError, SessionChange,
 };
 pub use protocol::session::recovery::CongestionConfig as Congestion;
 pub use protocol::session::{

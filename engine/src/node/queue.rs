@@ -18,7 +18,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{Config, DRAIN_CHECKED_EVERY, Node, STOP_CHECKED_EVERY, StartError};
 use crate::limits::{DATAGRAM_LEN_MAX, TRANSACTIONS_MAX};
-use crate::protocol::endpoint::{ConnectError, PeerId, SendError, SessionChange};
+use crate::protocol::endpoint::{ConnectError, Deferred, PeerId, SendError, SessionChange};
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outcome, Resolved, SendOptions, Stream};
 use crate::protocol::wire::ServiceKind;
@@ -46,6 +46,8 @@ pub enum Incoming {
         sequence: Option<(Stream, u64)>,
         /// For a reply, the ticket of the request that it answers. The request's outcome follows.
         reply_to: Option<u64>,
+        /// What [`QueueNode::commit`] takes, if the node [defers](QueueNode::start_deferring).
+        receipt: Option<Receipt>,
         /// What was sent.
         payload: Payload,
     },
@@ -74,6 +76,14 @@ pub enum Incoming {
         /// What changed.
         change: SessionChange,
     },
+}
+
+/// A message that was taken and does not count as delivered until it is
+/// [committed](QueueNode::commit).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Receipt {
+    shard: usize,
+    deferred: Deferred,
 }
 
 /// A received payload. Its memory is used again once it is dropped.
@@ -155,6 +165,7 @@ struct Line {
 #[derive(Debug)]
 enum Request {
     Close { peer: PeerId },
+    Commit(Deferred),
     Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
     Drain(Duration),
     Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
@@ -174,11 +185,28 @@ impl QueueNode {
     ///
     /// # Panics
     /// If `depth` is zero.
-    pub fn start(mut config: Config, depth: usize) -> Result<Self, StartError> {
+    pub fn start(config: Config, depth: usize) -> Result<Self, StartError> {
+        Self::start_with(config, depth, false)
+    }
+
+    /// As [`QueueNode::start`], but a message whose level is reported on counts as delivered only
+    /// once the application [commits](QueueNode::commit) it. Until then it takes a place of its
+    /// sender's window (PROTOCOL 6.30).
+    ///
+    /// # Errors
+    /// [`StartError`].
+    ///
+    /// # Panics
+    /// If `depth` is zero.
+    pub fn start_deferring(config: Config, depth: usize) -> Result<Self, StartError> {
+        Self::start_with(config, depth, true)
+    }
+
+    fn start_with(mut config: Config, depth: usize, defers: bool) -> Result<Self, StartError> {
         config.transactions = config.transactions.min(affordable(config.receive_bytes));
         let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
         let for_shards = Arc::clone(&lines);
-        let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard))?;
+        let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard, defers))?;
         Ok(Self { node, lines, next_ticket: AtomicU64::new(0) })
     }
 
@@ -226,6 +254,15 @@ impl QueueNode {
     pub fn reply(&self, to: Remote, transaction: u64, payload: &[u8]) -> Result<(), QueueError> {
         let payload = self.lines[to.shard].copy(payload);
         self.request(to.shard, Request::Reply { peer: to.peer, transaction, payload })
+    }
+
+    /// A message counts as delivered: its sender is told so, unless the association with it is
+    /// over; then it sends the message again, or has to call it indeterminate.
+    ///
+    /// # Errors
+    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    pub fn commit(&self, receipt: Receipt) -> Result<(), QueueError> {
+        self.request(receipt.shard, Request::Commit(receipt.deferred))
     }
 
     /// Closes the session with a peer.
@@ -331,9 +368,11 @@ struct QueueHandler {
     stalled: Option<Request>,
     /// What the application's queue had no room for: bounded by credit and by what we send.
     overflow: VecDeque<Incoming>,
-    /// Who sent each message that the application has not taken yet, in order, and the
-    /// transaction that is done when it does.
-    held: VecDeque<(PeerId, Option<u64>)>,
+    /// Whether messages count as delivered only when the application says so.
+    defers: bool,
+    /// Who sent each message that the application has not taken yet, in order, and what is done
+    /// when it does.
+    held: VecDeque<(PeerId, Option<Deferred>)>,
     taken_seen: u64,
     peers: HashMap<PeerId, PeerState>,
 }
@@ -349,11 +388,12 @@ struct PeerState {
 }
 
 impl QueueHandler {
-    fn new(lines: &Arc<[Line]>, shard: usize) -> Self {
+    fn new(lines: &Arc<[Line]>, shard: usize, defers: bool) -> Self {
         Self {
             lines: Arc::clone(lines),
             shard,
             stalled: None,
+            defers,
             overflow: VecDeque::new(),
             held: VecDeque::new(),
             taken_seen: 0,
@@ -386,8 +426,8 @@ impl QueueHandler {
             self.taken_seen += 1;
             let (peer, deferred) = self.held.pop_front().expect("taken once for each that was put");
             context.release(peer, 1);
-            if let Some(transaction) = deferred {
-                context.commit(peer, transaction);
+            if let Some(deferred) = deferred {
+                context.commit(deferred);
             }
         }
         while let Some(incoming) = self.overflow.pop_front() {
@@ -402,6 +442,7 @@ impl QueueHandler {
     fn carry_out(&mut self, context: &mut Context<'_>, request: Request) -> Option<Request> {
         match request {
             Request::Close { peer } => context.close(peer),
+            Request::Commit(deferred) => drop(context.commit(deferred)),
             Request::Drain(patience) => context.drain_all(context.now() + patience.into()),
             Request::Connect { address, key, answer } => match context.connect(address, key) {
                 Ok(peer) => {
@@ -496,14 +537,18 @@ impl Handler for QueueHandler {
         // What a peer may have waiting here is memory that was reserved for it: a small message
         // takes a place of its window, and a large one is not done until it was taken.
         context.hold(message.peer, 1);
-        let is_large = message.payload.len() > DATAGRAM_LEN_MAX && context.defer(&message);
-        self.held.push_back((message.peer, is_large.then_some(message.transaction)));
+        let is_large = message.payload.len() > DATAGRAM_LEN_MAX;
+        let deferred = (self.defers || is_large).then(|| context.defer(&message)).flatten();
+        self.held.push_back((message.peer, deferred.filter(|_| !self.defers)));
+        let shard = self.shard;
+        let receipt = deferred.filter(|_| self.defers).map(|deferred| Receipt { shard, deferred });
         self.put(Incoming::Message {
             from: remote,
             service: message.service,
             transaction: message.transaction,
             sequence: message.sequence,
             reply_to,
+            receipt,
             payload,
         });
         if let Some(ticket) = reply_to {

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::protocol::endpoint::{
-    ConnectError, Endpoint, MessageKey, PathStatistics, PeerId, SendError, SessionChange,
+    ConnectError, Deferred, Endpoint, MessageKey, PathStatistics, PeerId, SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
-use crate::protocol::transaction::{Outbound, Resolved, SendOptions, Stream};
+use crate::protocol::transaction::{Outbound, Resolved, SendOptions, Stream, features};
 use crate::protocol::wire::ServiceKind;
 use crate::time::Instant;
 
@@ -172,16 +172,17 @@ impl<'a> Context<'a> {
 
     /// Takes the message at hand without letting it count as delivered yet: its sender need not
     /// send it again, and is told that it was delivered after [`Context::commit`]. If this process
-    /// or the session ends first, the sender never is. `false`: it is a reply, or a message of
-    /// another kind that is not reported on.
-    pub fn defer(&mut self, message: &Message<'_>) -> bool {
-        !message.is_reply && self.endpoint.defer(message.peer, message.transaction)
+    /// or the session ends first, the sender never is. `None`: its level is not reported
+    /// on, or is done only with a reply.
+    pub fn defer(&mut self, message: &Message<'_>) -> Option<Deferred> {
+        let row = features(message.service);
+        (row.ack && !row.reply).then(|| self.endpoint.defer(message.peer, message.transaction))?
     }
 
-    /// A message that was [deferred](Context::defer) is done: its sender is told so. `false`: it
-    /// is none, or the association with its sender is over.
-    pub fn commit(&mut self, peer: PeerId, transaction: u64) -> bool {
-        self.endpoint.commit(peer, transaction)
+    /// A message that was [deferred](Context::defer) is done: its sender is told so. `false`: the
+    /// association with its sender is over, and nobody is told.
+    pub fn commit(&mut self, deferred: Deferred) -> bool {
+        self.endpoint.commit(deferred)
     }
 
     /// Keeps `count` messages of `peer` in the application's memory: its credit stands still for

@@ -17,6 +17,15 @@ pub struct PeerId {
     pub(super) generation: u32,
 }
 
+/// A message that its receiver took and has not committed yet (PROTOCOL 6.30). It names the
+/// association besides the transaction, since the next one counts from 0 again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Deferred {
+    pub(super) peer: PeerId,
+    pub(super) association: u64,
+    pub(super) transaction: u64,
+}
+
 /// Something that the endpoint's owner should know.
 #[derive(Debug)]
 pub enum Event {

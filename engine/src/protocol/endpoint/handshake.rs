@@ -347,7 +347,9 @@ impl Endpoint {
         let (boot, parameters) = (live.peer_boot, live.peer_parameters);
         let config = self.config.outbox(&parameters);
         let window = self.config.transactions.max(64);
+        self.associations += 1;
         let association = Association {
+            serial: self.associations,
             boot,
             outbox: Outbox::new(config, parameters.transactions.into(), parameters.receive_bytes),
             inbox: Inbox::new(1 << window.ilog2()),

@@ -33,8 +33,8 @@ use std::ops::RangeInclusive;
 
 pub use config::{EndpointConfig, Mtu};
 pub use event::{
-    Body, CloseReason, ConnectError, Event, FullReason, Messages, PeerId, Segment, SendError,
-    SessionChange,
+    Body, CloseReason, ConnectError, Deferred, Event, FullReason, Messages, PeerId, Segment,
+    SendError, SessionChange,
 };
 pub use finish::MessageKey;
 
@@ -100,6 +100,8 @@ struct Live {
 /// when it forgets the association: a session continues what both remember (PROTOCOL 6.13).
 #[derive(Debug)]
 struct Association {
+    /// Counts this endpoint's associations.
+    serial: u64,
     boot: BootId,
     outbox: Outbox,
     inbox: Inbox,
@@ -276,6 +278,8 @@ pub struct Endpoint {
     notices: u64,
     /// The number of the next association that gets one.
     next_association: u64,
+    /// Associations that began so far.
+    associations: u64,
     reader: HeadReader,
     /// Memory of messages that are larger than a packet or came before their turn.
     blocks: Blocks,
@@ -358,6 +362,7 @@ impl Endpoint {
             waiting: HashMap::new(),
             notices: 0,
             next_association: shard << 48,
+            associations: 0,
             reader: HeadReader::default(),
             blocks: Blocks::default(),
             lives: Slots::new(),
@@ -451,22 +456,22 @@ impl Endpoint {
     }
 
     /// Has a transaction whose message was handed over in this turn count as accepted, not as
-    /// done, until [`Endpoint::commit`]. `false`: the association is gone.
-    pub fn defer(&mut self, from: PeerId, transaction: u64) -> bool {
-        let Some(peer) = self.find_peer(from) else { return false };
-        let Some(association) = peer.association.as_mut() else { return false };
+    /// done, until [`Endpoint::commit`]. `None`: the association is gone.
+    pub fn defer(&mut self, from: PeerId, transaction: u64) -> Option<Deferred> {
+        let association = self.find_peer(from)?.association.as_mut()?;
         association.inbox.defer(transaction..transaction + 1);
-        true
+        Some(Deferred { peer: from, association: association.serial, transaction })
     }
 
-    /// A transaction that was deferred is done. `false`: it is none.
-    pub fn commit(&mut self, from: PeerId, transaction: u64) -> bool {
-        let Some(peer) = self.find_peer(from) else { return false };
+    /// A transaction that was deferred is done. `false`: its association is over.
+    pub fn commit(&mut self, deferred: Deferred) -> bool {
+        let Some(peer) = self.find_peer(deferred.peer) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
-        let was_deferred = association.inbox.commit(transaction);
+        let was_deferred = association.serial == deferred.association
+            && association.inbox.commit(deferred.transaction);
         if was_deferred {
             // Asked for and so sent again if it is lost: nothing else would bring the news.
-            self.ask_for_report(from.slot);
+            self.ask_for_report(deferred.peer.slot);
         }
         was_deferred
     }

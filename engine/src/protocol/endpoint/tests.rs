@@ -8,6 +8,7 @@ mod hostile;
 mod marks;
 mod paths;
 mod priority;
+mod restarts;
 mod segments;
 mod sequence;
 
@@ -44,6 +45,9 @@ struct Side {
     /// Answers every request with its payload reversed.
     replies_at_once: bool,
     refuses: bool,
+    /// Defers every message instead of having it count as done.
+    defers: bool,
+    deferred: Vec<Deferred>,
 }
 
 impl Side {
@@ -69,6 +73,8 @@ impl Side {
             pieces: (Vec::new(), 0),
             replies_at_once: true,
             refuses: false,
+            defers: false,
+            deferred: Vec::new(),
         }
     }
 
@@ -96,7 +102,9 @@ impl Side {
                             return;
                         }
                         self.messages.push((peer, transaction, payload.to_vec()));
-                        if self.refuses {
+                        if self.defers {
+                            self.deferred.extend(self.endpoint.defer(peer, transaction));
+                        } else if self.refuses {
                             assert!(self.endpoint.refuse(peer, transaction, 7));
                         } else if is_request && self.replies_at_once {
                             let reversed: Vec<u8> = payload.iter().rev().copied().collect();

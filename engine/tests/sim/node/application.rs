@@ -5,7 +5,7 @@ use raet::protocol::endpoint::{Event, Messages, Segment};
 use raet::time::{Duration, Instant};
 use raet::{Outcome, PeerId, SendError, Service, SessionChange};
 
-use super::{Node, Owed, Process, Sabotage};
+use super::{Node, Owed, Process, Sabotage, Uncommitted};
 use crate::auditor::{Auditor, Handled};
 use crate::trace::Trace;
 
@@ -222,9 +222,13 @@ impl Node {
         if defers && service != Service::Request && auditor.is_reported_on(letter) {
             auditor.on_handled(letter, Handled::Deferred);
             let is_told = self.sabotage == Some(Sabotage::TellsBeforeCommit);
-            if is_told || process.endpoint.defer(peer, transaction) {
+            let deferred = match is_told {
+                true => None,
+                false => process.endpoint.defer(peer, transaction),
+            };
+            if is_told || deferred.is_some() {
                 let due = later + self.random.between(Duration::ZERO, COMMIT_WITHIN);
-                process.deferred.push(Owed { due, peer, transaction, letter });
+                process.deferred.push(Uncommitted { due, peer, deferred, letter });
             }
         } else {
             auditor.on_handled(letter, Handled::Kept);
@@ -275,7 +279,9 @@ impl Node {
             is_busy = true;
             // The effect is there, whether or not the sender still hears of it.
             auditor.on_committed(owed.letter);
-            process.endpoint.commit(owed.peer, owed.transaction);
+            if let Some(deferred) = owed.deferred {
+                process.endpoint.commit(deferred);
+            }
         }
         for owed in process.regretted.extract_if(.., |owed| owed.due <= now) {
             is_busy = true;

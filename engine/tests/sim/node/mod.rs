@@ -15,7 +15,7 @@ use raet::limits::{DATAGRAM_LEN_MAX, RECEIVE_BATCH};
 use raet::protocol::endpoint::{Endpoint, EndpointConfig, Messages};
 use raet::protocol::session::{BootId, Offer};
 use raet::time::{Duration, Instant};
-use raet::{Identity, Outbound, PeerId, PublicKey, SendError, Trust, TrustPolicy};
+use raet::{Deferred, Identity, Outbound, PeerId, PublicKey, SendError, Trust, TrustPolicy};
 
 use crate::auditor::Auditor;
 use crate::ledger::Ledger;
@@ -73,7 +73,7 @@ struct Process {
     connect_at: Vec<(Instant, usize)>,
     replies: Vec<Owed>,
     held: Vec<(Instant, PeerId)>,
-    deferred: Vec<Owed>,
+    deferred: Vec<Uncommitted>,
     /// Messages to be taken back.
     regretted: Vec<Owed>,
     kept: Vec<(Instant, Messages)>,
@@ -81,7 +81,16 @@ struct Process {
     unbuffered: u64,
 }
 
-/// A reply, or a commit, that the application takes its time for.
+/// A commit that the application takes its time for.
+struct Uncommitted {
+    due: Instant,
+    peer: PeerId,
+    /// What the endpoint wants to hear, unless it was told too early.
+    deferred: Option<Deferred>,
+    letter: usize,
+}
+
+/// A reply that the application takes its time for.
 struct Owed {
     due: Instant,
     peer: PeerId,

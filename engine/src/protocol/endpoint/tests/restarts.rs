@@ -1,0 +1,59 @@
+//! Processes that come back under another boot id.
+
+use super::*;
+
+// PROTOCOL 6.13
+#[test]
+fn restarted_peer_turns_what_is_in_flight_into_indeterminate() {
+    let (mut pair, peer) = Pair::connected();
+    pair.send(peer, ServiceKind::ExactlyOnce, b"before");
+    pair.drive();
+    // The responder restarts and opens a session itself.
+    let changes = std::mem::take(&mut pair.sides[0].changes);
+    assert_eq!(changes.len(), 1);
+    pair.sides[1] = Side::new(2, |config| config.boot = BootId([99; 16]));
+    pair.send(peer, ServiceKind::ExactlyOnce, b"into the void");
+    let (address, key) = (pair.sides[0].address, pair.sides[0].key);
+    pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
+    pair.drive();
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Indeterminate), 1);
+    assert!(matches!(
+        pair.sides[0].changes[..],
+        [SessionChange::Closed(CloseReason::PeerRestarted), SessionChange::Opened { .. }]
+    ));
+    pair.send(peer, ServiceKind::ExactlyOnce, b"after");
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.last().unwrap().2, b"after");
+}
+
+/// The second side sends to the first, over a session that is open or that it opens.
+fn send_back(pair: &mut Pair, payload: &[u8]) -> u64 {
+    let (address, key) = (pair.sides[0].address, pair.sides[0].key);
+    let peer = pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
+    pair.drive();
+    let options = ServiceKind::ExactlyOnce.into();
+    let sent = pair.sides[1].endpoint.send(pair.now, peer, &options, payload.into());
+    pair.drive();
+    sent.unwrap()
+}
+
+// PROTOCOL 6.30
+#[test]
+fn commit_of_a_former_association_is_none_of_the_next_one() {
+    let (mut pair, _) = Pair::connected();
+    pair.sides[0].defers = true;
+    send_back(&mut pair, b"of the first life");
+    assert_eq!(pair.sides[1].outcomes, [], "taken, and not done");
+    pair.sides[1] = Side::new(2, |config| config.boot = BootId([99; 16]));
+    let again = send_back(&mut pair, b"of the second life");
+    let [old, new] = pair.sides[0].deferred[..] else { panic!("two were handed over") };
+    assert_eq!((old.peer, old.transaction), (new.peer, again), "only the association differs");
+
+    assert!(!pair.sides[0].endpoint.commit(old));
+    pair.drive();
+    assert_eq!(pair.sides[1].outcomes, []);
+    assert!(pair.sides[0].endpoint.commit(new));
+    assert!(!pair.sides[0].endpoint.commit(new));
+    pair.drive();
+    assert_eq!(pair.sides[1].outcomes, [(again, 1, Outcome::Delivered)]);
+}
