@@ -4,7 +4,7 @@ use core::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::place::parent_of;
+use super::folder::parent_of;
 
 /// Why a file was not read or written.
 #[derive(Debug)]
@@ -15,6 +15,10 @@ pub struct FileError {
 }
 
 impl FileError {
+    pub(crate) fn new(kind: FileKind, path: PathBuf, problem: FileProblem) -> Self {
+        Self { kind, path, problem }
+    }
+
     /// What the file was to hold.
     pub const fn kind(&self) -> FileKind {
         self.kind
@@ -36,6 +40,8 @@ impl FileError {
 pub enum FileKind {
     /// A node's secret key.
     Identity,
+    /// Records that wait to be delivered.
+    Outbox,
     /// A key that two nodes share.
     PreSharedKey,
     /// Whom a node talks to.
@@ -90,6 +96,7 @@ impl fmt::Display for FileError {
         let folder = Quoted(parent_of(&self.path));
         let kind = match self.kind {
             FileKind::Identity => "identity file",
+            FileKind::Outbox => "outbox file",
             FileKind::PreSharedKey => "pre-shared key file",
             FileKind::Trust => "trust file",
         };
@@ -129,6 +136,7 @@ impl fmt::Display for FileError {
             FileProblem::Mode(mode) => {
                 write!(f, "is open to others (mode {mode:04o}): run chmod 600 {file}")?;
                 match self.kind {
+                    FileKind::Outbox => Ok(()),
                     FileKind::Trust => f.write_str(" and check what it says"),
                     _ => f.write_str(", and make a new key if anybody may have read it"),
                 }

@@ -32,6 +32,7 @@
 //! newline may be missing.
 
 mod error;
+mod folder;
 mod place;
 mod trust;
 
@@ -39,12 +40,13 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use self::place::{Folder, Place};
+use self::place::Place;
 use crate::limits::KEY_FILE_LEN_MAX;
 use crate::protocol::crypto::{KEY_LEN, Random};
 use crate::protocol::session::Identity;
 
 pub use error::{FileError, FileKind, FileProblem};
+pub(crate) use folder::{Folder, SafeFolder, cannot};
 pub use trust::TrustFile;
 
 /// The file of an [`Identity`].

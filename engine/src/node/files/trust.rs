@@ -18,7 +18,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::error::{FileError, FileKind, FileProblem};
-use super::place::{Folder, Place};
+use super::folder::Folder;
+use super::place::Place;
 use crate::limits::{DECIDED_PEERS_MAX, TRUST_FILE_LEN_MAX};
 use crate::protocol::session::{PeerRecord, PeerText, PublicKey, Standing, Trust, TrustPolicy};
 
