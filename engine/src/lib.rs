@@ -57,6 +57,7 @@
 // Rooms are public for benches, fuzz targets and tests; what this page names is the interface.
 #[doc(hidden)]
 pub mod buffer;
+pub mod durable;
 #[doc(hidden)]
 pub mod io;
 #[doc(hidden)]

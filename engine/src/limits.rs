@@ -273,6 +273,15 @@ pub const TRUST_FILE_LEN_MAX: usize =
 /// costs one.
 pub const DRAFTS_MAX: u32 = 64;
 
+/// Bytes of a record in an outbox: messages of this length still fit every default.
+pub const OUTBOX_RECORD_LEN_MAX: usize = 1 << 20;
+/// Records in an outbox that are not done, or wait for older ones: 40 bytes of memory each.
+pub const OUTBOX_RECORDS_MAX: usize = 1 << 20;
+/// Bytes that an outbox may be told to take on disk. It is read in sixteenths at start.
+pub const OUTBOX_BYTES_RANGE: RangeInclusive<u64> = (64 << 10)..=(4 << 30);
+/// Bytes that an outbox gathers in memory before it writes them unasked.
+pub const OUTBOX_BATCH_LEN_MAX: usize = 1 << 20;
+
 // How the bounds relate. A wrong pair does not compile.
 const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
 const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);

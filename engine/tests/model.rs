@@ -165,7 +165,7 @@ const TABLE: [(&str, Row); 13] = [
 
 const CONCURRENT: Row = Row { is_concurrent: true, retention: Retention::KeepMark, ..DURABLE };
 
-/// How long the record has to be kept.
+/// How long the record has to be kept (PROTOCOL 6.43).
 const RETENTION: [(&str, Row); 4] = [
     ("forgotten below a mark that is kept", CONCURRENT),
     (
@@ -659,6 +659,7 @@ fn each_row_takes_effect_as_often_as_it_claims() {
     check_all::<1>(&TABLE);
 }
 
+// PROTOCOL 6.42 and 6.43
 #[test]
 fn records_may_go_once_the_mark_has_passed_and_is_kept() {
     check_all::<1>(&RETENTION);

@@ -3,6 +3,7 @@
 //! What concerns the kernel runs over both drivers; what the host lacks is skipped aloud.
 
 mod config;
+mod durable;
 mod failures;
 mod handlers;
 mod pollers;

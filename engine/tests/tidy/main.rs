@@ -17,6 +17,8 @@ use source::{Child, Path, Source};
 /// The rooms and what each may import. A longer path wins over a shorter one.
 const ARROWS: &[(&str, &[&str])] = &[
     ("buffer", &[]),
+    // Above the node: it drives queues and reads keys, as an application does.
+    ("durable", &["node", "protocol"]),
     ("io", &["buffer"]),
     // Beyond its two neighbours a node shows users the protocol's own types, such as keys.
     ("node", &["shard", "io", "protocol"]),

@@ -1,0 +1,168 @@
+//! Joins an outbox with a node: what is accepted is sent until it is delivered.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::message::write_head;
+use super::outbox::{Outbox, OutboxError};
+use crate::node::{Incoming, QueueError, QueueNode, Remote};
+use crate::protocol::endpoint::SessionChange;
+use crate::protocol::session::PublicKey;
+use crate::protocol::transaction::Outcome;
+use crate::protocol::wire::ServiceKind;
+
+/// Sends the records of an outbox to one peer, each exactly once if the peer does its part (see
+/// the room's page), in the order in which they were accepted; after a session ended, what is not
+/// known to be delivered is sent again under the keys it had.
+///
+/// It has no thread: hand it all that the node receives ([`DurableSender::handle`]), then
+/// [`DurableSender::pump`]. It does not open sessions: while it is not
+/// [attached](DurableSender::is_attached), connect, or wait for the peer to.
+#[derive(Debug)]
+pub struct DurableSender<O> {
+    outbox: O,
+    peer: PublicKey,
+    remote: Option<Remote>,
+    /// Records under way, by ticket: no more than the queue and the peer's window take.
+    in_flight: HashMap<u64, u64>,
+    /// Records to send again.
+    again: BTreeSet<u64>,
+    /// The first record that was not sent since this process started.
+    next: u64,
+    message: Vec<u8>,
+}
+
+/// A record that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Its number.
+    pub record: u64,
+    /// The reason with which the peer's application refused it; `None`: it was delivered.
+    pub refused: Option<u8>,
+}
+
+impl<O: Outbox> DurableSender<O> {
+    /// Sends what `outbox` holds, and what will be accepted, to the node that holds `peer`.
+    pub fn new(outbox: O, peer: PublicKey) -> Self {
+        let next = outbox.low();
+        Self {
+            outbox,
+            peer,
+            remote: None,
+            in_flight: HashMap::new(),
+            again: BTreeSet::new(),
+            next,
+            message: Vec::new(),
+        }
+    }
+
+    /// Takes a record and returns its number. It is accepted for good once [`DurableSender::pump`]
+    /// returned; a crash before may forget it.
+    ///
+    /// # Errors
+    /// [`OutboxError`]; [`OutboxError::Full`] is normal.
+    pub fn accept(&mut self, record: &[u8]) -> Result<u64, OutboxError> {
+        self.outbox.append(record)
+    }
+
+    /// Uses this session from now on. Also done by [`DurableSender::handle`] when one opens.
+    pub fn attach(&mut self, remote: Remote) {
+        self.remote = Some(remote);
+    }
+
+    /// Whether there is a session to send in.
+    pub fn is_attached(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Whether everything that was accepted is over.
+    pub fn is_idle(&self) -> bool {
+        self.outbox.low() == self.outbox.end()
+    }
+
+    /// The outbox.
+    pub fn outbox(&self) -> &O {
+        &self.outbox
+    }
+
+    /// Looks at what the node received; other peers' news are ignored. `Some`: a record is over.
+    ///
+    /// # Errors
+    /// [`OutboxError::Failed`].
+    pub fn handle(&mut self, incoming: &Incoming) -> Result<Option<Ended>, OutboxError> {
+        match incoming {
+            Incoming::Outcome { ticket, outcome, .. } => self.on_outcome(*ticket, *outcome),
+            Incoming::Session { peer, change: SessionChange::Opened { key, .. } } => {
+                if *key == self.peer {
+                    self.attach(*peer);
+                }
+                Ok(None)
+            }
+            Incoming::Session { peer, .. } => {
+                self.remote = self.remote.filter(|remote| remote != peer);
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn on_outcome(&mut self, ticket: u64, outcome: Outcome) -> Result<Option<Ended>, OutboxError> {
+        let Some(record) = self.in_flight.remove(&ticket) else { return Ok(None) };
+        let refused = match outcome {
+            Outcome::Refused(reason) => Some(reason),
+            Outcome::Delivered => None,
+            Outcome::Indeterminate => {
+                self.again.insert(record);
+                return Ok(None);
+            }
+            // The session was gone, or does not take it: nothing more goes into it.
+            Outcome::HandlerFailed | Outcome::NotSent | Outcome::Replied | Outcome::Sent => {
+                self.again.insert(record);
+                self.remote = None;
+                return Ok(None);
+            }
+        };
+        self.outbox.done(record)?;
+        Ok(Some(Ended { record, refused }))
+    }
+
+    /// Makes what was accepted and done safe, in one go, then sends as much as the node takes.
+    /// Returns how many messages that were.
+    ///
+    /// # Errors
+    /// [`OutboxError::Failed`].
+    pub fn pump(&mut self, node: &QueueNode) -> Result<usize, OutboxError> {
+        self.outbox.sync()?;
+        let mut count = 0;
+        while let (Some(remote), Some(record)) = (self.remote, self.take_next()) {
+            write_head(&mut self.message, self.outbox.id(), record, self.outbox.low());
+            if !self.outbox.read(record, &mut self.message)? {
+                continue; // Done before this process started.
+            }
+            match node.send(remote, ServiceKind::ExactlyOnce, &self.message) {
+                Ok(ticket) => {
+                    self.in_flight.insert(ticket, record);
+                    count += 1;
+                }
+                Err(error) => {
+                    self.again.insert(record);
+                    if error != QueueError::QueueFull {
+                        self.remote = None;
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// The lowest record that is to be sent.
+    fn take_next(&mut self) -> Option<u64> {
+        self.again.pop_first().or_else(|| {
+            let is_safe = self.next < self.outbox.end();
+            is_safe.then(|| {
+                self.next += 1;
+                self.next - 1
+            })
+        })
+    }
+}
