@@ -133,7 +133,9 @@ impl<O: Outbox> DurableSender<O> {
     pub fn pump(&mut self, node: &QueueNode) -> Result<usize, OutboxError> {
         self.outbox.sync()?;
         let mut count = 0;
-        while let (Some(remote), Some(record)) = (self.remote, self.take_next()) {
+        while let Some(remote) = self.remote
+            && let Some(record) = self.take_next()
+        {
             write_head(&mut self.message, self.outbox.id(), record, self.outbox.low());
             if !self.outbox.read(record, &mut self.message)? {
                 continue; // Done before this process started.

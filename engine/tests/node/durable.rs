@@ -105,6 +105,23 @@ fn record_is_over_when_it_was_committed_and_not_before() {
     assert!(!source.sender.is_idle());
 }
 
+#[test]
+fn records_accepted_without_a_session_wait_for_one() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let mut sink = Sink::start();
+    let node = QueueNode::start(config(1), 64).expect("loopback works");
+    let key = *sink.node.node().key();
+    let mut sender = DurableSender::new(outbox(folder.path()), key);
+    for number in 0..3_u64 {
+        sender.accept(&number.to_le_bytes()).expect("there is room");
+        assert_eq!(sender.pump(&node).expect("the disk works"), 0);
+    }
+    assert!(!sender.is_attached());
+    sender.attach(node.connect(sink.node.node().address(), key).expect("it listens"));
+    let mut source = Source { node, sender, ended: Vec::new() };
+    until(&mut source, &mut sink, |_, sink| sink.taken.len() == 3);
+}
+
 // PROTOCOL 6.41 and 6.42
 #[test]
 fn restarted_sender_sends_what_is_left_under_the_keys_it_had() {
