@@ -141,7 +141,8 @@ fn canary_that_hides_a_gap_is_found() {
 
 #[test]
 fn canary_that_loses_a_piece_is_found() {
-    finds(Sabotage::LosesPiece, &["I13", "I16"]);
+    // The last piece of a message is missed only when its end is told.
+    finds(Sabotage::LosesPiece, &["I13", "I16", "I5 or I7"]);
 }
 
 #[test]
