@@ -12,9 +12,12 @@ use crate::lines::{Lines, Survey};
 use crate::payload::{self, HEADER_LEN, Label, NUMBERED_LEN_MIN, SEALED_LEN_MIN, Tag};
 use crate::plan::Sizes;
 
-/// Bytes of a long message that are prepared in one turn: a few microseconds, so that messages
-/// of other kinds do not wait.
+/// Bytes of a long message that are prepared at once: a few microseconds, so that messages of
+/// other kinds do not wait.
 const SLICE_LEN: usize = 1 << 16;
+/// The same where there are no other kinds: a turn still has to end so that acknowledgements are
+/// read.
+const SLICE_LEN_ALONE: usize = 1 << 20;
 /// Long messages whose memory is kept for the next ones.
 const KEPT_MAX: usize = 16;
 
@@ -101,6 +104,8 @@ pub(crate) struct Source {
     /// Number of the next message.
     number: u64,
     maker: Maker,
+    /// Bytes of a long message that are prepared at once.
+    slice: usize,
     hashing: Hashing,
 }
 
@@ -150,7 +155,13 @@ impl Source {
                 Maker::Lines { lines, buffer: buffer(), waiting: None }
             }
         };
-        Ok(Self { seed, kind, number: 0, maker, hashing: Hashing::new(content.holding()) })
+        let (slice, hashing) = (SLICE_LEN, Hashing::new(content.holding()));
+        Ok(Self { seed, kind, number: 0, maker, slice, hashing })
+    }
+
+    /// This one, in a run without messages of other kinds.
+    pub(crate) fn alone(self) -> Self {
+        Self { slice: SLICE_LEN_ALONE, ..self }
     }
 
     /// Prepares a slice of the next message, if it is a long one; false if more is to be done.
@@ -160,7 +171,7 @@ impl Source {
     #[inline]
     pub(crate) fn prepare(&mut self) -> io::Result<bool> {
         let Maker::Long { body, draft } = &mut self.maker else { return Ok(true) };
-        draft.go_on(body, self.seed, self.kind, self.number)
+        draft.go_on(body, self.slice, self.seed, self.kind, self.number)
     }
 
     /// The next message, meant to be sent at `intended`.
@@ -195,7 +206,7 @@ impl Source {
                 Ok(Next::Message(Outbound::Borrowed(message)))
             }
             Maker::Long { body, draft } => {
-                if !draft.go_on(body, self.seed, self.kind, self.number)? {
+                if !draft.go_on(body, self.slice, self.seed, self.kind, self.number)? {
                     return Ok(Next::Later);
                 }
                 Ok(draft.finish(body, self.seed, label).map_or(Next::End, Next::Message))
@@ -246,7 +257,14 @@ struct Draft {
 
 impl Draft {
     /// Prepares a slice of the message `number`; true if there is nothing more to prepare.
-    fn go_on(&mut self, body: &mut Body, seed: u64, kind: u8, number: u64) -> io::Result<bool> {
+    fn go_on(
+        &mut self,
+        body: &mut Body,
+        slice: usize,
+        seed: u64,
+        kind: u8,
+        number: u64,
+    ) -> io::Result<bool> {
         if self.message.is_none() {
             let len = match body {
                 Body::Blocks(blocks) => blocks.next_len(),
@@ -257,7 +275,7 @@ impl Draft {
             self.done = HEADER_LEN;
         }
         let Some(message) = self.message.as_mut().and_then(Arc::get_mut) else { return Ok(true) };
-        let slice = self.done..message.len().min(self.done + SLICE_LEN);
+        let slice = self.done..message.len().min(self.done + slice);
         if slice.is_empty() {
             return Ok(true);
         }

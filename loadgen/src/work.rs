@@ -61,11 +61,15 @@ impl Work {
     pub(crate) fn new(load: &Load, kind: u8, place: u32) -> Self {
         let workload = load.workloads[usize::from(kind)].clone();
         let (place, sessions) = (place.into(), load.sessions.into());
+        let source = Source::new(&workload.content, load.seed, kind, place, sessions);
         Self {
             kind,
             options: workload.options(),
             streams: workload.streams(),
-            source: Source::new(&workload.content, load.seed, kind, place, sessions),
+            source: match load.workloads.len() {
+                1 => source.map(Source::alone),
+                _ => source,
+            },
             workload,
             schedule: None,
             left: 0,
