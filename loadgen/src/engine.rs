@@ -17,7 +17,7 @@ use crate::report::NodeFigures;
 
 /// A silent peer in another process is given up after this: it may have been killed. In one
 /// process nobody is, and silence only means that too much runs on too few cores.
-pub(crate) const IDLE_TIMEOUT_APART: Duration = Duration::from_secs(5);
+pub(crate) const IDLE_TIMEOUT_APART: Duration = Duration::from_secs(15);
 /// A handshake without an answer is given up after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffers of the initiators of one process, shared out to its sessions.

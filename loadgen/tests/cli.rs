@@ -400,7 +400,7 @@ fn a_killed_responder_ends_the_run_with_clear_outcomes() {
     signal(&server.child, "-KILL");
     let started = Instant::now();
     let report = report_of(child, &line, 1);
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
     assert_eq!(report["verdict"], "missing");
     let sent = number(&report, "sent");
     let ended = number(&report, "acknowledged")
@@ -437,7 +437,7 @@ fn a_killed_initiator_frees_its_session() {
     let started = Instant::now();
     let ended = server.next_line();
     assert!(ended.contains("ended (Idle)"), "{ended}");
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
     assert_whole(&report(&format!("run {} --messages 1k", server.connect()), 0), 1_000);
 }
 
