@@ -39,6 +39,60 @@ run_simulator() {
         bounded cargo test --locked --release --workspace --test sim --quiet
 }
 
+# run_restarts COUNT SEED: kills the two processes of the durable example COUNT times in all, at
+# moments that the seed draws, lets them finish, and checks that each record had its effect once.
+run_restarts() {
+    local restarts=$1 seed=$2 program=$target_dir/release/examples/durable
+    bounded cargo build --locked --release --workspace --example durable || return
+    (
+        folder=$(mktemp -d)
+        declare -A pids=()
+        # Only what was started here is ended here.
+        trap 'for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null; done; rm -rf "$folder"' EXIT
+        start() {
+            local words=(receive "$folder/receive")
+            [[ $1 == receive ]] || words=(send "$folder/send" "$folder/receive")
+            "$program" "${words[@]}" >>"$folder/$1.log" 2>&1 &
+            pids[$1]=$!
+        }
+        # end SIDE: without a word of warning. A process that ended by itself broke down.
+        end() {
+            if ! kill -9 "${pids[$1]}" 2>/dev/null; then
+                echo "the side that does '$1' ended by itself:"
+                tail -n 5 "$folder/$1.log"
+                exit 1
+            fi
+            { wait "${pids[$1]}" || true; } 2>/dev/null
+            unset "pids[$1]"
+        }
+        # Its sequence of numbers follows from its seed.
+        RANDOM=$seed
+        sides=(receive send)
+        start receive
+        start send
+        for ((round = 1; round <= restarts; round++)); do
+            side=${sides[RANDOM % 2]}
+            printf -v delay '0.%03d' "$((RANDOM % 400))"
+            sleep "$delay"
+            end "$side"
+            start "$side"
+            ((round % 100 != 0)) || echo "$round of $restarts restarts, $SECONDS s"
+        done
+        end send
+        accepted=$(timeout 120 "$program" drain "$folder/send" "$folder/receive") || {
+            echo "what is left is not delivered within 120 s; the last words of both sides:"
+            tail -n 5 "$folder"/*.log
+            exit 1
+        }
+        end receive
+        ((accepted >= restarts)) || {
+            echo "only $accepted records were accepted: the processes make no progress"
+            exit 1
+        }
+        "$program" check "$folder/receive" "$accepted"
+    )
+}
+
 have_fuzz_targets() {
     [[ -e engine/fuzz/Cargo.toml ]]
 }

@@ -37,6 +37,12 @@ fn poll_loop_counts_to_ten() {
     assert!(said.contains("done after"), "{said}");
 }
 
+#[test]
+fn durable_counts_each_number_once_though_the_receiver_is_killed() {
+    let said = run("durable");
+    assert!(said.contains("20000 numbers, each exactly once"), "{said}");
+}
+
 /// What an example prints. It has to end by itself, and well.
 fn run(example: &str) -> String {
     let path = built(example);
