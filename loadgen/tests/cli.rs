@@ -256,6 +256,16 @@ fn ordered_streams_of_every_kind_stay_in_order_on_a_bad_path() {
 }
 
 #[test]
+fn what_lossy_streams_pass_over_is_told() {
+    let line = "--service sequence --streams 2 --bundle off --size 600 --messages 2k \
+                --stream-kind lossy-on-request --impair loss=50% --seed 5";
+    let report = report(line, 0);
+    let told = number(&report["kinds"][0]["order"], "gaps_told");
+    assert!(told > 0, "{report:#}");
+    assert_eq!(report["kinds"][0]["order"]["gaps_untold"], 0);
+}
+
+#[test]
 fn long_messages_of_a_stream_arrive_in_order_on_both_drivers() {
     for io in ["mmsg", "auto"] {
         let report = report(
