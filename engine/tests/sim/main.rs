@@ -2,7 +2,7 @@
 //! each message was promised (docs/TESTING.md, section Simulation).
 //!
 //! `RAET_SEEDS` says how many worlds to run, `RAET_FIRST_SEED` from which; `RAET_SEED` runs one
-//! and tells its whole story.
+//! and tells its whole story. `RAET_UNTIL_FAILURE` ends a run with the first world that fails.
 
 mod auditor;
 mod ledger;
@@ -37,7 +37,11 @@ fn every_promise_holds_in_every_world() {
     let (mut sent, mut delivered, mut packets) = (0, 0, 0);
     let mut figures = Figures::default();
     let mut failed = Vec::new();
+    let stops_early = std::env::var_os("RAET_UNTIL_FAILURE").is_some();
     for seed in first..first + count {
+        if stops_early && !failed.is_empty() {
+            break;
+        }
         let run = |is_told| world::run(seed, None, is_told);
         let Ok(verdict) = catch_unwind(|| run(single.is_some())) else {
             println!("seed {seed}: an assertion of the engine failed, as printed above");
