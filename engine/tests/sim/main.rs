@@ -166,5 +166,6 @@ fn canary_that_sends_after_the_deadline_is_found() {
 
 #[test]
 fn canary_that_keeps_a_buffer_is_found() {
-    finds(Sabotage::KeepsBuffer, &["I27"]);
+    // Where there are few buffers, none is left for a session.
+    finds(Sabotage::KeepsBuffer, &["I27", "I9"]);
 }

@@ -70,6 +70,7 @@ pub(crate) struct Troubles {
     pub(crate) clog: u64,
     pub(crate) cut: u64,
     pub(crate) swizzle: u64,
+    pub(crate) rebind: u64,
     pub(crate) pause: u64,
     pub(crate) weather: u64,
     pub(crate) work: u64,
@@ -139,6 +140,7 @@ impl Plan {
             swizzle: swarm(1),
             pause: swarm(3),
             weather: swarm(6),
+            rebind: swarm(4),
             work: 12,
         };
         let mut services = [(); 8].map(|()| swarm(4));

@@ -2,6 +2,7 @@
 //! sessions close and nothing may be left.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use raet::io::random::Random;
 use raet::io::sim::{Faults, SimNetwork};
@@ -58,6 +59,8 @@ struct World {
     drafted_bytes: u64,
     /// Faults injected by the world itself.
     injected: BTreeMap<&'static str, u64>,
+    /// Addresses that NATs gave to nodes so far.
+    bindings: u16,
 }
 
 /// Runs the world of `seed` to its end.
@@ -91,6 +94,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
         drafted: 0,
         drafted_bytes: 0,
         injected: BTreeMap::new(),
+        bindings: 0,
     };
     world.run();
     Verdict {
@@ -287,7 +291,7 @@ impl World {
         let edge = self.plan.edges[self.random.index(self.plan.edges.len())];
         let longest = self.plan.span.min(Duration::from_secs(40)).max(Duration::from_millis(60));
         let spell = log_uniform(&mut self.random, Duration::from_millis(1), longest);
-        let acts: [(u64, Act); 9] = [
+        let acts: [(u64, Act); 10] = [
             (troubles.clock, |world, now, node, _, spell| {
                 world.count("clock jumped ahead", 1);
                 world.nodes[node].jump(now, spell);
@@ -320,6 +324,10 @@ impl World {
                     world.network.cut(from, to);
                 }
                 world.plan_due(spell, Due::Heal(one, other));
+            }),
+            (troubles.rebind, |world, _, node, _, _| {
+                world.count("address changed by a NAT", 1);
+                world.rebind(node);
             }),
             (troubles.pause, |world, now, node, _, spell| {
                 world.count("host paused", 1);
@@ -386,6 +394,15 @@ impl World {
         let mut injected = self.injected.clone();
         injected.extend(counted);
         injected
+    }
+
+    /// A NAT gives a node another address, half the time one of another host.
+    fn rebind(&mut self, node: usize) {
+        self.bindings = self.bindings.wrapping_add(1);
+        let host = if self.random.below(2) == 0 { 1 } else { self.bindings.to_be_bytes()[1] };
+        let net = u8::try_from(node + 1).expect("few nodes");
+        let mask = SocketAddr::from(([10, 1, net, host], self.bindings));
+        self.network.mask(self.nodes[node].address, mask);
     }
 
     /// A burst of messages in one direction.

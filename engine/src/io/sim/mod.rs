@@ -59,6 +59,9 @@ struct World {
     memory: Vec<Flight>,
     /// Links, each in one direction, that carry nothing.
     cuts: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// As whom others see nodes behind a NAT, and who is behind each such address.
+    masks: BTreeMap<SocketAddr, SocketAddr>,
+    masked: BTreeMap<SocketAddr, SocketAddr>,
     /// Emptied byte buffers, kept so that a long run does not live in the allocator.
     spare: Vec<Vec<u8>>,
 }
@@ -73,6 +76,8 @@ struct Flight {
 struct Datagram {
     from: SocketAddr,
     ecn: Ecn,
+    /// Whom its receiver takes for its sender.
+    seen: SocketAddr,
     bytes: Vec<u8>,
 }
 
@@ -90,6 +95,8 @@ impl SimNetwork {
             links: BTreeMap::new(),
             memory: Vec::new(),
             cuts: BTreeSet::new(),
+            masks: BTreeMap::new(),
+            masked: BTreeMap::new(),
             spare: Vec::new(),
         })))
     }
@@ -160,6 +167,17 @@ impl SimNetwork {
         world.memory.clear();
     }
 
+    /// Has others see what the node at `address` sends as coming from `mask`, as a NAT that binds it
+    /// anew does. What is sent to the mask reaches the node, what is sent to its mask of before
+    /// nobody; what is sent to `address` itself goes on to reach it. Cuts speak of `address`.
+    pub fn mask(&self, address: SocketAddr, mask: SocketAddr) {
+        let world = &mut *self.0.borrow_mut();
+        if let Some(before) = world.masks.insert(address, mask) {
+            world.masked.remove(&before);
+        }
+        world.masked.insert(mask, address);
+    }
+
     /// When the next packet arrives; `None` when nothing is under way.
     pub fn next_event(&self) -> Option<Instant> {
         self.0.borrow().in_flight.keys().next().map(|(arrival, _)| *arrival)
@@ -184,6 +202,7 @@ impl SimNetwork {
 impl World {
     fn send(&mut self, from: SocketAddr, to: SocketAddr, sent: Ecn, bytes: &[u8]) {
         self.counters.sent += 1;
+        let to = self.masked.get(&to).copied().unwrap_or(to);
         if bytes.len() > self.faults.mtu {
             self.counters.too_large += 1;
             return;
@@ -235,7 +254,8 @@ impl World {
         if self.random.below(8) > 0 {
             return;
         }
-        let flight = Flight { to, datagram: Datagram { from, ecn, bytes: bytes.to_vec() } };
+        let flight =
+            Flight { to, datagram: Datagram { from, seen: from, ecn, bytes: bytes.to_vec() } };
         if self.memory.len() < MEMORY_MAX {
             self.memory.push(flight);
         } else {
@@ -271,7 +291,8 @@ impl World {
             return self.recycle(copy);
         };
         self.flights_sent += 1;
-        let flight = Flight { to, datagram: Datagram { from, ecn, bytes: copy } };
+        let seen = self.masks.get(&from).copied().unwrap_or(from);
+        let flight = Flight { to, datagram: Datagram { from, seen, ecn, bytes: copy } };
         self.in_flight.insert((arrival, self.flights_sent), flight);
     }
 
@@ -339,7 +360,7 @@ impl SimDriver {
         while count < inbox.len().min(TRAIN_SEGMENTS_MAX) {
             let next = &inbox[count];
             let fits = len + next.bytes.len() <= self.pool.stride().min(TRAIN_LEN_MAX);
-            let follows = next.from == first.from
+            let follows = next.seen == first.seen
                 && next.ecn == first.ecn
                 && next.bytes.len() <= first.bytes.len();
             if next.bytes.is_empty() || !follows || !fits {
@@ -389,7 +410,8 @@ impl Driver for SimDriver {
                 lost.into_iter().for_each(|datagram| world.recycle(datagram.bytes));
                 continue;
             };
-            let Datagram { from, ecn, ref bytes } = *inbox.front().expect("a train has a first");
+            let Datagram { seen: from, ecn, ref bytes, .. } =
+                *inbox.front().expect("a train has a first");
             let segment_len = bytes.len().max(1);
             copy_train(&mut lease, inbox.iter().take(count));
             for _ in 0..count {

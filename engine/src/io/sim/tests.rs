@@ -146,6 +146,25 @@ fn partition_also_takes_what_is_under_way() {
 }
 
 #[test]
+fn masked_node_is_seen_and_reached_at_its_mask_and_no_more_at_the_one_before() {
+    let mut pair = pair(1, Faults::NONE);
+    pair.network.mask(address(2), address(7));
+    for (to, arrives) in [(2, 1), (7, 1), (8, 0)] {
+        pair.one.transmit(datagram(&pair.pool, address(to), b"hello")).unwrap();
+        pair.one.wait(None).unwrap();
+        assert_eq!(pair.arrivals().len(), arrives, "to {to}");
+    }
+    pair.network.mask(address(2), address(8));
+    pair.one.transmit(datagram(&pair.pool, address(7), b"hello")).unwrap();
+    pair.one.wait(None).unwrap();
+    assert_eq!(pair.arrivals().len(), 0);
+    pair.two.transmit(datagram(&pair.pool, address(1), b"hello")).unwrap();
+    pair.two.wait(None).unwrap();
+    pair.network.advance_to(pair.network.next_event().expect("one is under way"));
+    assert_eq!(pair.one.receive().expect("it arrived").from, address(8));
+}
+
+#[test]
 fn datagram_larger_than_the_path_vanishes_and_is_counted() {
     let mut pair = pair(1, Faults { mtu: 1200, ..Faults::NONE });
     pair.send(&[0; 1201]);
