@@ -2,30 +2,6 @@
 
 use super::*;
 
-// PROTOCOL 6.13
-#[test]
-fn restarted_peer_turns_what_is_in_flight_into_indeterminate() {
-    let (mut pair, peer) = Pair::connected();
-    pair.send(peer, ServiceKind::ExactlyOnce, b"before");
-    pair.drive();
-    // The responder restarts and opens a session itself.
-    let changes = std::mem::take(&mut pair.sides[0].changes);
-    assert_eq!(changes.len(), 1);
-    pair.sides[1] = Side::new(2, |config| config.boot = BootId([99; 16]));
-    pair.send(peer, ServiceKind::ExactlyOnce, b"into the void");
-    let (address, key) = (pair.sides[0].address, pair.sides[0].key);
-    pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
-    pair.drive();
-    assert_eq!(pair.sides[0].outcome_count(Outcome::Indeterminate), 1);
-    assert!(matches!(
-        pair.sides[0].changes[..],
-        [SessionChange::Closed(CloseReason::PeerRestarted), SessionChange::Opened { .. }]
-    ));
-    pair.send(peer, ServiceKind::ExactlyOnce, b"after");
-    pair.drive();
-    assert_eq!(pair.sides[1].messages.last().unwrap().2, b"after");
-}
-
 /// The second side sends to the first, over a session that is open or that it opens.
 fn send_back(pair: &mut Pair, payload: &[u8]) -> u64 {
     let (address, key) = (pair.sides[0].address, pair.sides[0].key);
