@@ -247,7 +247,8 @@ impl QueueNode {
         Ok(ticket)
     }
 
-    /// Queues the reply to a request.
+    /// Queues the reply to a request. One that is longer than the peer takes ends the request as
+    /// [`Outcome::HandlerFailed`].
     ///
     /// # Errors
     /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
@@ -457,8 +458,15 @@ impl QueueHandler {
                 Err(error) => drop(answer.try_send(Err(QueueError::Connect(error)))),
             },
             Request::Reply { peer, transaction, payload } => {
-                if let Err(SendError::Full(_)) = context.reply(peer, transaction, &payload) {
-                    return Some(Request::Reply { peer, transaction, payload });
+                match context.reply(peer, transaction, &payload) {
+                    Err(SendError::Full(_)) => {
+                        return Some(Request::Reply { peer, transaction, payload });
+                    }
+                    // Without an answer the request would wait for ever.
+                    Err(SendError::TooLarge { .. }) => {
+                        context.fail(peer, transaction);
+                    }
+                    Ok(()) | Err(_) => {}
                 }
                 self.recycle(payload);
             }

@@ -244,3 +244,21 @@ fn send_that_the_shard_never_took_ends_as_not_sent() {
     assert!(rest.iter().any(told), "{rest:?}");
     drop(one);
 }
+
+#[test]
+fn reply_that_the_peer_cannot_take_fails_its_request() {
+    const RESERVED: usize = 1 << 20;
+    let narrow = Config { receive_bytes: RESERVED as u64, ..initiator(IoChoice::Auto) };
+    let (one, two, to) = pair(listener(IoChoice::Auto), narrow, 64);
+    let ticket = send(&two, to, Service::Request, b"all of it");
+    let (from, transaction) = wait_for("the request", || match one.receive()? {
+        Incoming::Message { from, transaction, .. } => Some((from, transaction)),
+        _ => None,
+    });
+    one.reply(from, transaction, &vec![0; RESERVED + 1]).expect("room in the queue");
+    let ended = wait_for("the outcome", || match two.receive()? {
+        Incoming::Outcome { ticket, outcome, .. } => Some((ticket, outcome)),
+        _ => None,
+    });
+    assert_eq!(ended, (ticket, Outcome::HandlerFailed));
+}
