@@ -3,9 +3,7 @@
 use std::net::SocketAddr;
 
 use super::message::abandoned;
-use super::{
-    Association, CloseReason, Content, Endpoint, Event, Live, PeerId, Scratch, SessionChange,
-};
+use super::{Association, CloseReason, Content, Endpoint, Live, PeerId, Scratch};
 use crate::buffer::{Lease, Transmit};
 use crate::limits::{
     ACK_CONFIRM_RANGES, ACK_RANGES_MAX, CONTROL_BLOCKS_MAX, HEADROOM, MISSING_MESSAGES_MAX,
@@ -282,20 +280,6 @@ impl Endpoint {
         });
         self.outgoing.extend(farewell);
         self.end_session(now, slot, reason);
-    }
-
-    /// Forgets a session; if it carried the peer's messages, the association ends with it.
-    pub(super) fn end_session(&mut self, now: Instant, slot: u32, reason: CloseReason) {
-        let Some(live) = self.forget_live(slot) else { return };
-        let id = self.peer_id(live.peer);
-        let Some(peer) = self.peers.find_mut(live.peer) else { return };
-        if peer.current == Some(slot) {
-            peer.current = None;
-            self.end_association(live.peer);
-            let change = SessionChange::Closed(reason);
-            self.events.push_back(Event::Session { peer: id, change });
-        }
-        self.release_peer_if_idle(now, live.peer);
     }
 
     /// The next acknowledgement that is due, once everything received was handed over.

@@ -2,17 +2,14 @@
 
 use std::net::SocketAddr;
 
-use super::{
-    Association, CloseReason, ConnectError, Endpoint, Event, Live, Peer, PeerId, SessionChange,
-};
-use crate::buffer::{Ecn, Pool, Transmit};
+use super::{CloseReason, ConnectError, Endpoint, Event, Live, Peer, PeerId, SessionChange};
+use crate::buffer::{Ecn, Transmit};
 use crate::limits::{ASK_AGAIN_MIN, PENDING_PEERS_MAX};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::{
     Established, HandshakeError, Initiator, Notice, Progress, PublicKey, Role, Session, Standing,
     survives,
 };
-use crate::protocol::transaction::{Assemblies, Escrow, Inbox, Outbox};
 use crate::protocol::wire::{Packet, PacketKind};
 use crate::time::Instant;
 
@@ -341,62 +338,6 @@ impl Endpoint {
         self.rearm(now, peer_slot);
     }
 
-    fn begin_association(&mut self, peer_slot: u32, live_slot: u32) {
-        self.forget_deliveries(peer_slot);
-        let live = self.lives.find(live_slot).expect("the caller found it");
-        let (boot, parameters) = (live.peer_boot, live.peer_parameters);
-        let config = self.config.outbox(&parameters);
-        let window = self.config.transactions.max(64);
-        self.associations += 1;
-        let association = Association {
-            serial: self.associations,
-            boot,
-            outbox: Outbox::new(config, parameters.transactions.into(), parameters.receive_bytes),
-            inbox: Inbox::new(1 << window.ilog2()),
-            assemblies: Assemblies::new(self.config.receive_bytes, self.config.whole_len_max),
-            escrow: Escrow::new(self.config.receive_bytes),
-            peer_issued: 0,
-            receive_bytes: self.config.receive_bytes,
-            low_water_told: 0,
-            credit_told: 0,
-            starved_at: Instant::ZERO,
-            barren_reports: 0,
-            resume: super::Resume::default(),
-        };
-        self.peers.find_mut(peer_slot).expect("a session has a peer").association =
-            Some(association);
-    }
-
-    /// Unseals every unit that a session sealed, and has those in flight leave again.
-    fn unseal_all(&mut self, peer_slot: u32, former: u32) {
-        let Some(live) = self.lives.find_mut(former) else { return };
-        let Some(peer) = self.peers.find_mut(peer_slot) else { return };
-        let Some(association) = peer.association.as_mut() else { return };
-        let outbox = &mut association.outbox;
-        for id in outbox.unit_ids() {
-            let Some(unit) = outbox.unit(id) else { continue };
-            unit.forget_packet();
-            if let Some((packet, head_len)) = unit.take_sealed()
-                && !unit.is_released()
-            {
-                if unit.buffer().is_none() {
-                    // The kernel still reads the bytes and the keys go now: go on with a copy, in
-                    // a pool of its own if ours is empty.
-                    let stride = self.pool.stride();
-                    let own = || Pool::new(1, stride).ok()?.take();
-                    let Some(lease) = self.pool.take().or_else(own) else {
-                        outbox.give_up(id);
-                        continue;
-                    };
-                    unit.move_to(lease, packet.clone());
-                }
-                let buffer = unit.buffer().expect("a copy has one holder");
-                live.session.unseal(&mut buffer[packet], head_len);
-            }
-            outbox.on_session_lost(id);
-        }
-    }
-
     fn add_peer(&mut self, key: PublicKey, address: SocketAddr) -> Option<u32> {
         if self.peers.len() >= self.config.peers_max {
             return None;
@@ -465,55 +406,6 @@ impl Endpoint {
         Some(live)
     }
 
-    /// Ends the association with a peer, and with it every session and handshake that was told
-    /// to continue it.
-    pub(super) fn end_association(&mut self, peer_slot: u32) {
-        let Some(peer) = self.peers.find_mut(peer_slot) else { return };
-        if let Some(association) = peer.association.as_mut() {
-            association.outbox.abandon();
-        }
-        self.collect_outcomes(peer_slot);
-        self.abandon_handshake(peer_slot);
-        self.forget_lives(peer_slot, |_| true);
-        let peer = self.peers.find_mut(peer_slot).expect("found above");
-        peer.association = None;
-        peer.drain_until = None;
-        peer.association_number = self.next_association;
-        self.next_association += 1;
-    }
-
-    /// Removes those sessions of a peer that are `stale`.
-    fn forget_lives(&mut self, peer_slot: u32, stale: impl Fn(&Live) -> bool) {
-        // Most peers have one session: only others are worth a search.
-        if self.peers.find(peer_slot).is_none_or(|peer| peer.lives == 0) {
-            return;
-        }
-        let is_one =
-            |(slot, live): (u32, &Live)| (live.peer == peer_slot && stale(live)).then_some(slot);
-        let found: Vec<u32> = self.lives.iter().filter_map(is_one).collect();
-        for slot in found {
-            self.forget_live(slot);
-        }
-    }
-
-    /// Takes back what the application was not handed yet of an association that is over: an
-    /// answer to it would meet another transaction of the same number. Nothing of it was
-    /// acknowledged. Replies stay: their outcomes are told.
-    fn forget_deliveries(&mut self, peer_slot: u32) {
-        let peer = self.peer_id(peer_slot);
-        self.scratch.deliveries.retain(|known| known.peer() != peer || known.is_reply());
-        if self.undelivered == 0 {
-            return;
-        }
-        let before = self.events.len();
-        self.events.retain(|event| match event {
-            Event::Messages(messages) => messages.peer != peer || messages.is_reply,
-            Event::Segment(segment) => segment.peer != peer || segment.is_reply,
-            _ => true,
-        });
-        self.undelivered -= before - self.events.len();
-    }
-
     /// Gives up asking a peer that answered "pending".
     fn stop_asking(&mut self, slot: u32) {
         let peer = self.peers.find_mut(slot).expect("the caller found it");
@@ -545,7 +437,7 @@ impl Endpoint {
         }
     }
 
-    fn abandon_handshake(&mut self, slot: u32) {
+    pub(super) fn abandon_handshake(&mut self, slot: u32) {
         let Some(peer) = self.peers.find_mut(slot) else { return };
         if let Some(handshake) = peer.handshake.take() {
             self.by_handshake.remove(&handshake.transaction());

@@ -12,6 +12,7 @@
 //! [`Endpoint::next_timeout`]. Acknowledgements are withheld while events wait to be drained:
 //! what is reported as done has been handed over.
 
+mod association;
 mod config;
 mod control;
 mod event;
@@ -38,12 +39,13 @@ pub use event::{
 };
 pub use finish::MessageKey;
 
+use self::association::Association;
 use self::slots::Slots;
 use self::timers::Timers;
 use crate::buffer::{Blocks, Lease, Pool, Transmit};
 use crate::limits::{
     CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, GRANULARITY, PACKETS_IN_FLIGHT_MAX,
-    TRAIN_SEGMENTS_MAX, TRANSACTION_RANGES_MAX, TURN_PACKETS_MAX,
+    TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
@@ -51,8 +53,7 @@ use crate::protocol::session::{
     buffer_len,
 };
 use crate::protocol::transaction::{
-    Assemblies, AssemblyKey, Escrow, Inbox, Outbound, Outbox, Outcome, Overflow, PushError,
-    Resolved, SendOptions, UnitId, features,
+    Outbound, Outbox, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId, features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -91,77 +92,6 @@ struct Live {
     /// packets arrived.
     last_ping: Option<u64>,
     arrivals: u64,
-}
-
-/// Transaction state shared with one incarnation of a peer; passed on from session to session.
-///
-/// Both sides must agree on which association a session continues, or one would take the other's
-/// new numbers for old ones. So each tells its half's id in the handshake, and takes a new one
-/// when it forgets the association: a session continues what both remember (PROTOCOL 6.13).
-#[derive(Debug)]
-struct Association {
-    /// Counts this endpoint's associations.
-    serial: u64,
-    boot: BootId,
-    outbox: Outbox,
-    inbox: Inbox,
-    /// Messages of the peer, and replies, of which segments are missing.
-    assemblies: Assemblies,
-    /// Ordered streams of the peer.
-    escrow: Escrow,
-    /// One past the highest transaction that the peer says it used.
-    peer_issued: u64,
-    /// What we granted the peer, in bytes unresolved at once.
-    receive_bytes: u64,
-    low_water_told: u64,
-    credit_told: u64,
-    /// When the peer was last asked for credit because there was none left.
-    starved_at: Instant,
-    /// Full reports, one after the other, that told nothing new.
-    barren_reports: u64,
-    /// Where reports go on that did not fit the last acknowledgement.
-    resume: Resume,
-}
-
-impl Association {
-    /// When arrivals that miss something must be looked at.
-    fn next_timeout(&self) -> Option<Instant> {
-        let both = [self.assemblies.next_timeout(), self.escrow.next_timeout()];
-        both.into_iter().flatten().min()
-    }
-
-    /// When to ask the peer for its word, because nothing else brings progress: some message waits
-    /// for a grant, a request or a report, and nothing is on its way.
-    fn asks_at(&self, session: &Session<Content>) -> Option<Instant> {
-        let waits = (self.outbox.depends_on_peer() || self.outbox.awaits_report())
-            && !self.outbox.has_backlog()
-            && session.recovery.in_flight_bytes() == 0;
-        waits.then(|| self.starved_at + session.recovery.probe_timeout())
-    }
-
-    /// Whether to ask for another report at once, after one with lists as long as they may be if
-    /// it `is_full`: messages were heard of and not reported on, and the next report may tell of
-    /// them, because it goes on where this one ended or because our mark shortens it. When a
-    /// whole round of lists told nothing new, the rest is time (PROTOCOL 6.6).
-    fn is_worth_asking(&mut self, is_full: bool) -> bool {
-        let round = self.outbox.outstanding() / TRANSACTION_RANGES_MAX as u64 + 1;
-        let is_barren = is_full && !self.outbox.has_outcome();
-        self.barren_reports = if is_barren { self.barren_reports + 1 } else { 0 };
-        let goes_on = is_full && self.barren_reports <= round;
-        let is_news = goes_on || self.outbox.low_water() > self.low_water_told;
-        self.outbox.awaits_report() && is_news
-    }
-}
-
-/// Transactions from which on the next acknowledgement lists more than the lowest range.
-#[derive(Debug, Default)]
-struct Resume {
-    accepted: u64,
-    done: u64,
-    refused: u64,
-    settled: u64,
-    /// The message in segments whose turn it is.
-    missing: AssemblyKey,
 }
 
 /// A peer: an identity we talk to, or try to.

@@ -1,0 +1,200 @@
+//! What two processes know of each other: how it begins, goes on in another session, and ends.
+
+use super::{CloseReason, Content, Endpoint, Event, Live, SessionChange};
+use crate::buffer::Pool;
+use crate::limits::TRANSACTION_RANGES_MAX;
+use crate::protocol::session::{BootId, Session};
+use crate::protocol::transaction::{Assemblies, AssemblyKey, Escrow, Inbox, Outbox};
+use crate::time::Instant;
+
+/// Transaction state shared with one incarnation of a peer; passed on from session to session.
+///
+/// Both sides must agree on which association a session continues, or one would take the other's
+/// new numbers for old ones. So each tells its half's id in the handshake, and takes a new one
+/// when it forgets the association: a session continues what both remember (PROTOCOL 6.13).
+#[derive(Debug)]
+pub(super) struct Association {
+    /// Counts this endpoint's associations.
+    pub(super) serial: u64,
+    pub(super) boot: BootId,
+    pub(super) outbox: Outbox,
+    pub(super) inbox: Inbox,
+    /// Messages of the peer, and replies, of which segments are missing.
+    pub(super) assemblies: Assemblies,
+    /// Ordered streams of the peer.
+    pub(super) escrow: Escrow,
+    /// One past the highest transaction that the peer says it used.
+    pub(super) peer_issued: u64,
+    /// What we granted the peer, in bytes unresolved at once.
+    pub(super) receive_bytes: u64,
+    pub(super) low_water_told: u64,
+    pub(super) credit_told: u64,
+    /// When the peer was last asked for credit because there was none left.
+    pub(super) starved_at: Instant,
+    /// Full reports, one after the other, that told nothing new.
+    pub(super) barren_reports: u64,
+    /// Where reports go on that did not fit the last acknowledgement.
+    pub(super) resume: Resume,
+}
+
+impl Association {
+    /// When arrivals that miss something must be looked at.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let both = [self.assemblies.next_timeout(), self.escrow.next_timeout()];
+        both.into_iter().flatten().min()
+    }
+
+    /// When to ask the peer for its word, because nothing else brings progress: some message waits
+    /// for a grant, a request or a report, and nothing is on its way.
+    pub(super) fn asks_at(&self, session: &Session<Content>) -> Option<Instant> {
+        let waits = (self.outbox.depends_on_peer() || self.outbox.awaits_report())
+            && !self.outbox.has_backlog()
+            && session.recovery.in_flight_bytes() == 0;
+        waits.then(|| self.starved_at + session.recovery.probe_timeout())
+    }
+
+    /// Whether to ask for another report at once, after one with lists as long as they may be if
+    /// it `is_full`: messages were heard of and not reported on, and the next report may tell of
+    /// them, because it goes on where this one ended or because our mark shortens it. When a
+    /// whole round of lists told nothing new, the rest is time (PROTOCOL 6.6).
+    pub(super) fn is_worth_asking(&mut self, is_full: bool) -> bool {
+        let round = self.outbox.outstanding() / TRANSACTION_RANGES_MAX as u64 + 1;
+        let is_barren = is_full && !self.outbox.has_outcome();
+        self.barren_reports = if is_barren { self.barren_reports + 1 } else { 0 };
+        let goes_on = is_full && self.barren_reports <= round;
+        let is_news = goes_on || self.outbox.low_water() > self.low_water_told;
+        self.outbox.awaits_report() && is_news
+    }
+}
+
+/// Transactions from which on the next acknowledgement lists more than the lowest range.
+#[derive(Debug, Default)]
+pub(super) struct Resume {
+    pub(super) accepted: u64,
+    pub(super) done: u64,
+    pub(super) refused: u64,
+    pub(super) settled: u64,
+    /// The message in segments whose turn it is.
+    pub(super) missing: AssemblyKey,
+}
+
+impl Endpoint {
+    pub(super) fn begin_association(&mut self, peer_slot: u32, live_slot: u32) {
+        self.forget_deliveries(peer_slot);
+        let live = self.lives.find(live_slot).expect("the caller found it");
+        let (boot, parameters) = (live.peer_boot, live.peer_parameters);
+        let config = self.config.outbox(&parameters);
+        let window = self.config.transactions.max(64);
+        self.associations += 1;
+        let association = Association {
+            serial: self.associations,
+            boot,
+            outbox: Outbox::new(config, parameters.transactions.into(), parameters.receive_bytes),
+            inbox: Inbox::new(1 << window.ilog2()),
+            assemblies: Assemblies::new(self.config.receive_bytes, self.config.whole_len_max),
+            escrow: Escrow::new(self.config.receive_bytes),
+            peer_issued: 0,
+            receive_bytes: self.config.receive_bytes,
+            low_water_told: 0,
+            credit_told: 0,
+            starved_at: Instant::ZERO,
+            barren_reports: 0,
+            resume: Resume::default(),
+        };
+        self.peers.find_mut(peer_slot).expect("a session has a peer").association =
+            Some(association);
+    }
+
+    /// Unseals every unit that a session sealed, and has those in flight leave again.
+    pub(super) fn unseal_all(&mut self, peer_slot: u32, former: u32) {
+        let Some(live) = self.lives.find_mut(former) else { return };
+        let Some(peer) = self.peers.find_mut(peer_slot) else { return };
+        let Some(association) = peer.association.as_mut() else { return };
+        let outbox = &mut association.outbox;
+        for id in outbox.unit_ids() {
+            let Some(unit) = outbox.unit(id) else { continue };
+            unit.forget_packet();
+            if let Some((packet, head_len)) = unit.take_sealed()
+                && !unit.is_released()
+            {
+                if unit.buffer().is_none() {
+                    // The kernel still reads the bytes and the keys go now: go on with a copy, in
+                    // a pool of its own if ours is empty.
+                    let stride = self.pool.stride();
+                    let own = || Pool::new(1, stride).ok()?.take();
+                    let Some(lease) = self.pool.take().or_else(own) else {
+                        outbox.give_up(id);
+                        continue;
+                    };
+                    unit.move_to(lease, packet.clone());
+                }
+                let buffer = unit.buffer().expect("a copy has one holder");
+                live.session.unseal(&mut buffer[packet], head_len);
+            }
+            outbox.on_session_lost(id);
+        }
+    }
+
+    /// Ends the association with a peer, and with it every session and handshake that was told
+    /// to continue it.
+    pub(super) fn end_association(&mut self, peer_slot: u32) {
+        let Some(peer) = self.peers.find_mut(peer_slot) else { return };
+        if let Some(association) = peer.association.as_mut() {
+            association.outbox.abandon();
+        }
+        self.collect_outcomes(peer_slot);
+        self.abandon_handshake(peer_slot);
+        self.forget_lives(peer_slot, |_| true);
+        let peer = self.peers.find_mut(peer_slot).expect("found above");
+        peer.association = None;
+        peer.drain_until = None;
+        peer.association_number = self.next_association;
+        self.next_association += 1;
+    }
+
+    /// Removes those sessions of a peer that are `stale`.
+    pub(super) fn forget_lives(&mut self, peer_slot: u32, stale: impl Fn(&Live) -> bool) {
+        // Most peers have one session: only others are worth a search.
+        if self.peers.find(peer_slot).is_none_or(|peer| peer.lives == 0) {
+            return;
+        }
+        let is_one =
+            |(slot, live): (u32, &Live)| (live.peer == peer_slot && stale(live)).then_some(slot);
+        let found: Vec<u32> = self.lives.iter().filter_map(is_one).collect();
+        for slot in found {
+            self.forget_live(slot);
+        }
+    }
+
+    /// Takes back what the application was not handed yet of an association that is over: an
+    /// answer to it would meet another transaction of the same number. Nothing of it was
+    /// acknowledged. Replies stay: their outcomes are told.
+    fn forget_deliveries(&mut self, peer_slot: u32) {
+        let peer = self.peer_id(peer_slot);
+        self.scratch.deliveries.retain(|known| known.peer() != peer || known.is_reply());
+        if self.undelivered == 0 {
+            return;
+        }
+        let before = self.events.len();
+        self.events.retain(|event| match event {
+            Event::Messages(messages) => messages.peer != peer || messages.is_reply,
+            Event::Segment(segment) => segment.peer != peer || segment.is_reply,
+            _ => true,
+        });
+        self.undelivered -= before - self.events.len();
+    }
+
+    /// Forgets a session; if it carried the peer's messages, the association ends with it.
+    pub(super) fn end_session(&mut self, now: Instant, slot: u32, reason: CloseReason) {
+        let Some(live) = self.forget_live(slot) else { return };
+        let id = self.peer_id(live.peer);
+        let Some(peer) = self.peers.find_mut(live.peer) else { return };
+        if peer.current == Some(slot) {
+            peer.current = None;
+            self.end_association(live.peer);
+            let change = SessionChange::Closed(reason);
+            self.events.push_back(Event::Session { peer: id, change });
+        }
+        self.release_peer_if_idle(now, live.peer);
+    }
+}
