@@ -35,6 +35,9 @@ pub const HEAD_EMIT_LEN_MAX: usize = 320;
 pub const CONTROL_BUFFERS: u32 = 512;
 /// Of those, the ones that packets of strangers do not get: acknowledgements need them.
 pub const CONTROL_BUFFERS_KEPT: usize = CONTROL_BUFFERS as usize / 2;
+/// Send buffers that no small message gets: a message in segments stands before it in the queue and
+/// needs one for each.
+pub const SEGMENT_BUFFERS_KEPT: u32 = 1;
 /// Bytes of such a buffer: an Initiate is 1200, and an acknowledgement with every list full less.
 pub const CONTROL_BUFFER_LEN: usize = HEADROOM + 1_400;
 /// Segments of one GSO or GRO train (`UDP_MAX_SEGMENTS` of Linux 6.x).

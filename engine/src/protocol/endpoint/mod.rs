@@ -45,7 +45,7 @@ use self::timers::Timers;
 use crate::buffer::{Blocks, Lease, Pool, Transmit};
 use crate::limits::{
     CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, GRANULARITY, PACKETS_IN_FLIGHT_MAX,
-    TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
+    SEGMENT_BUFFERS_KEPT, TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
@@ -277,7 +277,8 @@ impl Endpoint {
     pub fn new(now: Instant, config: EndpointConfig, seed: [u8; 32]) -> io::Result<Self> {
         let mut random = Random::from_seed(seed);
         let responder = config.listen.then(|| Responder::new(now, config.responder(), &mut random));
-        let pool = Pool::new(config.send_buffers, buffer_len(config.datagram_len_max()))?;
+        let send_buffers = config.send_buffers.saturating_add(SEGMENT_BUFFERS_KEPT);
+        let pool = Pool::new(send_buffers, buffer_len(config.datagram_len_max()))?;
         let control_pool = Pool::new(CONTROL_BUFFERS, CONTROL_BUFFER_LEN)?;
         let trust = config.trust.clone();
         // Shards of a node share its boot id, but no association.

@@ -13,7 +13,9 @@ use super::segmented::{PREFIX_LEN_MAX, Segmented};
 use super::service::{Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
-use crate::limits::{ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START, SEGMENT_BURST};
+use crate::limits::{
+    ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START, SEGMENT_BUFFERS_KEPT, SEGMENT_BURST,
+};
 use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
 
@@ -161,7 +163,7 @@ impl Outbox {
         if bytes > self.message_len_max(options, room) {
             return Err(PushError::TooLarge { max: self.message_len_max(options, room) });
         }
-        self.make_room(options, pool.available() > 0);
+        self.make_room(options, has_buffer(pool));
         if transaction >= self.credit.min(self.resolved.end()) {
             return Err(PushError::NoTransaction);
         }
@@ -257,7 +259,7 @@ impl Outbox {
             }
             self.close(direction);
         }
-        let lease = pool.take().ok_or(PushError::NoBuffer)?;
+        let lease = has_buffer(pool).then(|| pool.take()).flatten().ok_or(PushError::NoBuffer)?;
         let mut unit = Unit::new(lease, options, transaction, order);
         assert!(unit.append(&message, room), "the framed length was checked");
         self.count_dependent(direction, &unit);
@@ -605,6 +607,11 @@ impl Outbox {
 /// Bytes of a message that one packet carries, of one with `room` bytes for a whole message.
 const fn segment_room(room: usize) -> usize {
     room - SEGMENT_LEN_MAX - PREFIX_LEN_MAX
+}
+
+/// Whether a small message may take a buffer.
+fn has_buffer(pool: &Pool) -> bool {
+    pool.available() > SEGMENT_BUFFERS_KEPT as usize
 }
 
 #[cfg(test)]

@@ -43,6 +43,23 @@ fn message_of_every_level_travels_in_segments_and_ends_as_a_small_one_does() {
     }
 }
 
+#[test]
+fn message_in_segments_leaves_although_small_ones_behind_it_took_every_buffer() {
+    let few = |config: &mut EndpointConfig| {
+        config.send_buffers = 4;
+        config.bundle = false;
+    };
+    let (mut pair, peer) = Pair::with(few, |_| {}).connect();
+    pair.send(peer, ServiceKind::ExactlyOnce, &bytes(10_000));
+    let options = ServiceKind::ExactlyOnce.into();
+    let small = std::iter::repeat_with(|| {
+        pair.sides[0].endpoint.send(pair.now, peer, &options, b"small".into())
+    });
+    assert_eq!(small.take_while(Result::is_ok).count(), 4);
+    pair.drive();
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 5);
+}
+
 // PROTOCOL 6.15 and 6.9
 #[test]
 fn message_in_segments_survives_loss_and_comes_once() {

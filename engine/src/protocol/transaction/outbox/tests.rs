@@ -11,6 +11,8 @@ use crate::protocol::transaction::StreamKind;
 const NOW: Instant = Instant::from_nanos(1_000);
 const ROUND_TRIP: Duration = Duration::from_millis(1);
 const ROOM: usize = 1_000;
+/// As many as the window has places, and what is kept for segments.
+const BUFFERS: u32 = 64 + SEGMENT_BUFFERS_KEPT;
 
 struct Fixture {
     outbox: Outbox,
@@ -23,7 +25,7 @@ impl Fixture {
         let config = OutboxConfig { window: 64, tries: 3, linger: Duration::ZERO, bundle };
         Self {
             outbox: Outbox::new(config, 64, 10_000),
-            pool: Pool::new(64, HEADROOM + ROOM).unwrap(),
+            pool: Pool::new(BUFFERS, HEADROOM + ROOM).unwrap(),
             next_packet: 0,
         }
     }
@@ -75,7 +77,7 @@ fn reply_that_nobody_waits_for_does_not_leave() {
     assert_eq!(fixture.outbox.unit(wanted).unwrap().transactions(), 9..10);
     assert!(fixture.send(NOW).is_none());
     fixture.outbox.on_packet_acked(wanted, 0);
-    assert_eq!(fixture.pool.available(), 64);
+    assert_eq!(fixture.pool.available(), BUFFERS as usize);
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn finite_retry_ends_as_indeterminate() {
     }
     assert!(fixture.send(NOW).is_none());
     assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate)]);
-    assert_eq!(fixture.pool.available(), 64);
+    assert_eq!(fixture.pool.available(), BUFFERS as usize);
 }
 
 #[test]
@@ -140,7 +142,7 @@ fn request_ends_with_its_first_reply_and_no_sooner() {
     fixture.push(ServiceKind::Request, b"b").unwrap();
     fixture.send(NOW).unwrap();
     fixture.outbox.on_done(0..2).unwrap();
-    assert_eq!(fixture.pool.available(), 64, "what was accepted need not be kept");
+    assert_eq!(fixture.pool.available(), BUFFERS as usize, "what was accepted need not be kept");
     assert_eq!(fixture.outcomes(), []);
     assert!(fixture.outbox.on_reply(1) && !fixture.outbox.on_reply(1));
     assert!(!fixture.outbox.on_reply(2), "never asked");
@@ -187,7 +189,7 @@ fn abandoned_sends_tell_what_left_from_what_did_not() {
     fixture.outbox.abandon();
     let expected = [(0, 1, Outcome::Indeterminate), (1, 1, Outcome::NotSent)];
     assert_eq!(fixture.outcomes(), expected);
-    assert_eq!(fixture.pool.available(), 64);
+    assert_eq!(fixture.pool.available(), BUFFERS as usize);
 }
 
 proptest! {
@@ -407,7 +409,7 @@ fn open_bundle_that_expires_takes_no_more_messages() {
     outbox.push(NOW, pool, &options, b"second".into(), ROOM).unwrap();
     outbox.expire(NOW);
     assert_eq!(fixture.outcomes(), [(0, 2, Outcome::NotSent)]);
-    assert_eq!(fixture.pool.available(), 64);
+    assert_eq!(fixture.pool.available(), BUFFERS as usize);
 }
 
 #[test]
