@@ -226,6 +226,10 @@ pub const INITIATES_PER_PREFIX_BURST: u32 = 5;
 pub const PREFIX_SLOTS: usize = 1_024;
 /// Refusals that a prefix is told in a minute; further ones it has to guess from silence.
 pub const REFUSALS_PER_PREFIX_MINUTE: u8 = 3;
+/// Packets of unknown sessions that one shard answers in a second.
+pub const RESETS_PER_SECOND: u32 = 1_000;
+/// And of one address prefix (/32 or /64).
+pub const RESETS_PER_PREFIX_SECOND: u32 = 1;
 /// Peers with a lasting decision, accepted or rejected.
 pub const DECIDED_PEERS_MAX: usize = 65_536;
 
@@ -255,6 +259,11 @@ pub const ASK_AGAIN_MIN: Duration = Duration::from_secs(5);
 pub const GRANULARITY: Duration = Duration::from_micros(100);
 /// A session without an authenticated packet for this long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is under way with a peer whose session was lost waits this long for the next one: longer than
+/// a switch takes to restart, shorter than anybody would believe an old order.
+pub const ASSOCIATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest such wait that can be configured.
+pub const ASSOCIATION_TIMEOUT_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Silence after which a peer is asked for a sign of life, at least, unless its session would end
 /// before (RFC 8085 3.5).
 pub const KEEP_ALIVE_MIN: Duration = Duration::from_secs(15);

@@ -9,6 +9,7 @@ use raet::{CloseReason, LastHeard, Reason, Refusal, SessionChange};
 pub(crate) fn of(change: &SessionChange, address: SocketAddr) -> Option<String> {
     Some(match change {
         SessionChange::Opened { .. }
+        | SessionChange::Lost(_)
         | SessionChange::Moved { .. }
         | SessionChange::Pending { .. }
         | SessionChange::Closed(CloseReason::ByUs) => return None,
@@ -68,6 +69,7 @@ fn closed(reason: CloseReason, address: SocketAddr) -> String {
         CloseReason::Idle => "fell silent",
         CloseReason::KeysExhausted => "used up its keys",
         CloseReason::PeerRestarted => "ended because the peer restarted",
+        CloseReason::Reset => "is not known to the peer any more",
         CloseReason::Violation => "ended because the peer broke the protocol",
     };
     format!("the session with {address} {how}; look at what runs there, and start again")

@@ -18,6 +18,8 @@ use crate::report::NodeFigures;
 /// A silent peer in another process is given up after this: it may have been killed. In one
 /// process nobody is, and silence only means that too much runs on too few cores.
 pub(crate) const IDLE_TIMEOUT_APART: Duration = Duration::from_secs(15);
+/// A load whose session is lost waits this long for the next one; then it has failed.
+const ASSOCIATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// A handshake without an answer is given up after this.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffers of the initiators of one process, shared out to its sessions.
@@ -114,6 +116,7 @@ pub(crate) fn config(options: &EngineOptions, bind: SocketAddr) -> Result<Config
     config.transactions = raet::limits::TRANSACTIONS_MAX;
     config.receive_bytes = RECEIVE_BYTES;
     config.handshake_timeout = HANDSHAKE_TIMEOUT;
+    config.association_timeout = ASSOCIATION_TIMEOUT;
     Ok(config)
 }
 

@@ -325,8 +325,12 @@ impl Handler for Initiator {
 
     fn on_session(&mut self, context: &mut Context<'_>, _: PeerId, change: SessionChange) {
         match &change {
-            SessionChange::Opened { .. } => self.begin(context),
-            SessionChange::Moved { .. } => {}
+            // Later ones renew the session, or go on after it was lost.
+            SessionChange::Opened { .. } if matches!(self.step, Step::Connecting { .. }) => {
+                self.begin(context);
+            }
+            SessionChange::Lost(_) | SessionChange::Moved { .. } | SessionChange::Opened { .. } => {
+            }
             SessionChange::Pending { .. } => self.step = Step::Connecting { is_pending: true },
             SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut(_) => {
                 self.talk.give_up();

@@ -154,7 +154,8 @@ impl Handler for Responder {
                 // Nobody listens any more when the node is being stopped.
                 let _ = self.summaries.send(line);
             }
-            SessionChange::Pending { .. }
+            SessionChange::Lost(_)
+            | SessionChange::Pending { .. }
             | SessionChange::Refused(_)
             | SessionChange::TimedOut(_) => {}
         }

@@ -97,6 +97,8 @@ impl<O: Outbox> DurableSender<O> {
                 }
                 Ok(None)
             }
+            // What was sent goes on in the next session.
+            Incoming::Session { change: SessionChange::Lost(_), .. } => Ok(None),
             Incoming::Session { peer, .. } => {
                 self.remote = self.remote.filter(|remote| remote != peer);
                 Ok(None)

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::io::impair::Impairment;
 use crate::io::kernel::IoChoice;
 use crate::limits::{
-    DATAGRAM_LEN_MAX, IDLE_TIMEOUT, IDLE_TIMEOUT_RANGE, MESSAGE_LEN_MAX, TRANSACTIONS_DEFAULT,
+    ASSOCIATION_TIMEOUT, ASSOCIATION_TIMEOUT_MAX, DATAGRAM_LEN_MAX, IDLE_TIMEOUT,
+    IDLE_TIMEOUT_RANGE, MESSAGE_LEN_MAX, TRANSACTIONS_DEFAULT,
 };
 use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
@@ -99,8 +100,14 @@ pub struct Config {
     pub network: Network,
     /// A silent session is closed after this; from 100 ms to a day.
     pub idle_timeout: Duration,
-    /// Whether a silent peer is asked for a sign of life before that, so that the session, and a
-    /// NAT's memory of it, live on. Off.
+    /// What is under way with a peer waits this long for another session when one is lost to
+    /// silence, to a peer that restarted, or to used-up keys; up to a week. Sends are taken
+    /// meanwhile, and the side that connected opens the next session by itself as soon as it has
+    /// something to send. Zero: all ends with the session.
+    pub association_timeout: Duration,
+    /// Whether a silent peer is asked for a sign of life before a session ends, and a lost session
+    /// opened again although nothing is to be sent, so that the session, and a NAT's memory of it,
+    /// live on. Off. Whoever connects only to receive wants it.
     pub keep_alive: bool,
     /// A handshake without an answer is given up after this.
     pub handshake_timeout: Duration,
@@ -144,6 +151,7 @@ impl Config {
             congestion: CongestionConfig::Cubic,
             network: Network::Lan,
             idle_timeout: IDLE_TIMEOUT,
+            association_timeout: ASSOCIATION_TIMEOUT,
             keep_alive: false,
             handshake_timeout: Duration::from_secs(90),
             send_buffers: 4_096,
@@ -177,6 +185,9 @@ impl Config {
         if !IDLE_TIMEOUT_RANGE.contains(&self.idle_timeout) {
             return Err(ConfigError::IdleTimeout(self.idle_timeout));
         }
+        if self.association_timeout > ASSOCIATION_TIMEOUT_MAX {
+            return Err(ConfigError::AssociationTimeout(self.association_timeout));
+        }
         if PeerText::new(self.name.as_bytes()).is_none() {
             return Err(ConfigError::Name);
         }
@@ -208,6 +219,7 @@ impl Config {
             initial_round_trip: self.network.initial_round_trip(),
             ack_delay_max: self.network.ack_delay_max(),
             idle_timeout: self.idle_timeout,
+            association_timeout: self.association_timeout,
             keep_alive: self.keep_alive,
             handshake_timeout: self.handshake_timeout,
             send_buffers: self.send_buffers,
@@ -232,6 +244,8 @@ fn is_private(address: SocketAddr) -> bool {
 /// A setting that cannot work.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConfigError {
+    /// A wait for another session longer than a week.
+    AssociationTimeout(Duration),
     /// An idle time-out that peers would not take.
     IdleTimeout(Duration),
     /// A datagram size outside the possible.
@@ -258,6 +272,11 @@ pub enum ConfigError {
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::AssociationTimeout(timeout) => write!(
+                f,
+                "a wait of {} s for another session cannot be: choose at most 604800",
+                timeout.as_micros() / 1_000_000
+            ),
             Self::IdleTimeout(timeout) => write!(
                 f,
                 "an idle time-out of {} ms cannot be: choose from 100 to 86400000",

@@ -594,12 +594,17 @@ impl Handler for QueueHandler {
         let is_open = matches!(change, SessionChange::Opened { .. });
         let state = self.peers.entry(peer).or_default();
         state.is_open = is_open;
+        if matches!(change, SessionChange::Lost(_)) {
+            return self.put(Incoming::Session { peer: remote, change }); // Its sends go on.
+        }
         for waiting in state.waiting.drain(..) {
             let answer =
                 if is_open { Ok(remote) } else { Err(QueueError::NotOpened(change.clone())) };
             let _ = waiting.try_send(answer); // If the caller is gone nobody minds.
         }
-        if !is_open {
+        // What was sent before a session was lost may have to wait for an operator.
+        let waits = matches!(change, SessionChange::Pending { .. }) && !state.tickets.is_empty();
+        if !is_open && !waits {
             self.peers.remove(&peer);
         }
         self.put(Incoming::Session { peer: remote, change });

@@ -113,7 +113,7 @@ fn pending_peer_gets_in_once_the_operator_accepts_it() {
 }
 
 /// A node that takes what comes, for as long as somebody turns its crank.
-struct Mute;
+pub(crate) struct Mute;
 
 impl Handler for Mute {
     fn on_message(&mut self, _: &mut Context<'_>, _: Message<'_>) {}
@@ -128,7 +128,8 @@ fn vanished_peer_ends_the_session_and_leaves_every_send_with_an_outcome(io: IoCh
     // A window for all of the sends.
     let receive_bytes = 512 << 20;
     let idle_timeout = Duration::from_millis(500);
-    let two = Config { idle_timeout, receive_bytes, ..initiator(io) };
+    let association_timeout = Duration::from_secs(1);
+    let two = Config { idle_timeout, association_timeout, receive_bytes, ..initiator(io) };
     let two = QueueNode::start(two, SENDS).expect("the initiator starts");
     let to = std::thread::scope(|scope| {
         let connecting = scope.spawn(|| two.connect(address, key));
@@ -170,7 +171,11 @@ fn vanished_peer_ends_the_session_and_leaves_every_send_with_an_outcome(io: IoCh
 
 #[test]
 fn session_of_an_initiator_that_vanished_is_freed() {
-    let one = Config { idle_timeout: Duration::from_millis(300), ..listener(IoChoice::Auto) };
+    let one = Config {
+        idle_timeout: Duration::from_millis(300),
+        association_timeout: Duration::ZERO,
+        ..listener(IoChoice::Auto)
+    };
     let one = QueueNode::start(one, 64).expect("the listener starts");
     let (address, key) = (one.node().address(), *one.node().key());
     let mut two = Poller::new(initiator(IoChoice::Auto), Mute).expect("the initiator starts");

@@ -6,6 +6,7 @@ mod config;
 mod durable;
 mod failures;
 mod handlers;
+mod lost;
 mod pollers;
 mod queues;
 mod roaming;

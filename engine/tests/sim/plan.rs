@@ -23,6 +23,9 @@ pub(crate) const SERVICES: [Service; 8] = [
     Service::Request,
 ];
 
+/// Longest time that a node of a world keeps what it knows of a peer without a session.
+pub(crate) const ASSOCIATION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
 /// Which pair of nodes talks, and which of the two opens the session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edge {
@@ -45,6 +48,7 @@ pub(crate) struct NodePlan {
     pub(crate) initial_round_trip: Duration,
     pub(crate) ack_delay_max: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) association_timeout: Duration,
     pub(crate) send_buffers: u32,
     pub(crate) receive_buffers: u32,
     /// Whether its application keeps messages in the buffers in which they came, for a while.
@@ -283,6 +287,10 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
         initial_round_trip: *pick(random, &[Duration::from_millis(1), Duration::from_millis(333)]),
         ack_delay_max: *pick(random, &[Duration::from_micros(100), Duration::from_millis(25)]),
         idle_timeout: *pick(random, &[Duration::from_secs(3), Duration::from_secs(30)]),
+        association_timeout: *pick(
+            random,
+            &[Duration::ZERO, Duration::from_secs(5), ASSOCIATION_TIMEOUT_MAX],
+        ),
         send_buffers: *pick(random, &[4, 16, 64, 512]),
         receive_buffers: *pick(random, &[8, 64, 256]),
         keeps_buffers: random.below(3) == 0,

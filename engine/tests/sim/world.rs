@@ -12,7 +12,7 @@ use raet::{FullReason, Overflow, Priority, SendError, SendOptions, Service};
 
 use crate::auditor::Auditor;
 use crate::node::{Node, Sabotage};
-use crate::plan::{Edge, Plan, SERVICES, log_uniform, pick};
+use crate::plan::{ASSOCIATION_TIMEOUT_MAX, Edge, Plan, SERVICES, log_uniform, pick};
 use crate::trace::Trace;
 
 /// Turns of all nodes in one world: two hundred times what a usual one takes.
@@ -215,7 +215,8 @@ impl World {
                 }
             }
         }
-        let patience = IDLE_TIMEOUT + UNCONFIRMED_TIMEOUT + PROBE_TIMEOUT_MAX.saturating_mul(3);
+        let silence = IDLE_TIMEOUT + PROBE_TIMEOUT_MAX.saturating_mul(3);
+        let patience = silence + UNCONFIRMED_TIMEOUT + ASSOCIATION_TIMEOUT_MAX;
         self.run_until(now + patience, |_| false);
         if self.is_sound() {
             for node in &self.nodes {

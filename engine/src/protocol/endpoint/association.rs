@@ -1,11 +1,11 @@
 //! What two processes know of each other: how it begins, goes on in another session, and ends.
 
-use super::{CloseReason, Content, Endpoint, Event, Live, SessionChange};
+use super::{CloseReason, Content, Endpoint, Event, Live, Peer, SessionChange};
 use crate::buffer::Pool;
-use crate::limits::TRANSACTION_RANGES_MAX;
+use crate::limits::{DATAGRAM_LEN_BASE, TRANSACTION_RANGES_MAX};
 use crate::protocol::session::{BootId, Session};
 use crate::protocol::transaction::{Assemblies, AssemblyKey, Escrow, Inbox, Outbox};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// Transaction state shared with one incarnation of a peer; passed on from session to session.
 ///
@@ -35,6 +35,8 @@ pub(super) struct Association {
     pub(super) barren_reports: u64,
     /// Where reports go on that did not fit the last acknowledgement.
     pub(super) resume: Resume,
+    /// Body bytes of a packet in any session that may come, while there is none.
+    pub(super) room: usize,
 }
 
 impl Association {
@@ -100,6 +102,7 @@ impl Endpoint {
             starved_at: Instant::ZERO,
             barren_reports: 0,
             resume: Resume::default(),
+            room: live.session.body_room_in(DATAGRAM_LEN_BASE),
         };
         self.peers.find_mut(peer_slot).expect("a session has a peer").association =
             Some(association);
@@ -148,6 +151,8 @@ impl Endpoint {
         let peer = self.peers.find_mut(peer_slot).expect("found above");
         peer.association = None;
         peer.drain_until = None;
+        peer.lost_until = None;
+        peer.redials = false;
         peer.association_number = self.next_association;
         self.next_association += 1;
     }
@@ -184,17 +189,78 @@ impl Endpoint {
         self.undelivered -= before - self.events.len();
     }
 
-    /// Forgets a session; if it carried the peer's messages, the association ends with it.
+    /// Ends a session. The association goes on without one, unless a side gave it up with it.
     pub(super) fn end_session(&mut self, now: Instant, slot: u32, reason: CloseReason) {
-        let Some(live) = self.forget_live(slot) else { return };
-        let id = self.peer_id(live.peer);
-        let Some(peer) = self.peers.find_mut(live.peer) else { return };
-        if peer.current == Some(slot) {
-            peer.current = None;
-            self.end_association(live.peer);
-            let change = SessionChange::Closed(reason);
-            self.events.push_back(Event::Session { peer: id, change });
+        let Some(peer_slot) = self.lives.find(slot).map(|live| live.peer) else { return };
+        let is_current = self.peers.find(peer_slot).is_some_and(|peer| peer.current == Some(slot));
+        let is_given_up = match reason {
+            CloseReason::ByPeer
+            | CloseReason::ByUs
+            | CloseReason::PeerRestarted
+            | CloseReason::Violation => true,
+            CloseReason::Idle | CloseReason::KeysExhausted | CloseReason::Reset => {
+                self.config.association_timeout == Duration::ZERO
+            }
+        };
+        if is_current && !is_given_up {
+            return self.lose_session(now, slot, reason);
         }
-        self.release_peer_if_idle(now, live.peer);
+        self.forget_live(slot);
+        if is_current {
+            self.peers.find_mut(peer_slot).expect("a session has a peer").current = None;
+            self.end_association(peer_slot);
+            self.tell(peer_slot, SessionChange::Closed(reason));
+        }
+        self.release_peer_if_idle(now, peer_slot);
+    }
+
+    /// Ends a session whose association waits for the next one (PROTOCOL 6.13). The side that
+    /// opened it asks for that if it has something to say, or wants its sessions to live.
+    fn lose_session(&mut self, now: Instant, slot: u32, reason: CloseReason) {
+        let peer_slot = self.lives.find(slot).expect("the caller found it").peer;
+        self.unseal_all(peer_slot, slot);
+        self.forget_live(slot);
+        let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
+        peer.current = None;
+        peer.lost_until = Some(now + self.config.association_timeout);
+        self.collect_outcomes(peer_slot);
+        self.tell(peer_slot, SessionChange::Lost(reason));
+        let outbox =
+            self.peers.find(peer_slot).and_then(|peer| Some(&peer.association.as_ref()?.outbox));
+        if self.config.keep_alive || outbox.is_some_and(|outbox| !outbox.is_settled()) {
+            self.redial(now, peer_slot);
+        }
+        self.rearm(now, peer_slot);
+    }
+
+    /// Asks for another session with a peer whose session was lost, if that is ours to do.
+    pub(super) fn redial(&mut self, now: Instant, peer_slot: u32) {
+        let asks = self.peers.find(peer_slot).is_some_and(|peer| {
+            let is_asked = peer.handshake.is_some() || peer.ask_again.is_some();
+            peer.redials && peer.lost_until.is_some() && !is_asked
+        });
+        if asks {
+            self.start_handshake(now, peer_slot);
+        }
+    }
+
+    /// No session came for an association that had lost its own.
+    pub(super) fn end_lost_association(&mut self, now: Instant, peer_slot: u32) {
+        self.stop_asking(peer_slot);
+        self.end_association(peer_slot);
+        self.tell(peer_slot, SessionChange::Closed(CloseReason::Idle));
+        self.release_peer_if_idle(now, peer_slot);
+    }
+
+    /// Ends the association that waits for its next session and would have to go first, of those
+    /// in which we have nothing to lose: a new peer takes its place.
+    pub(super) fn end_idlest_association(&mut self, now: Instant) {
+        let waiting = |(slot, peer): (u32, &Peer)| {
+            let outbox = &peer.association.as_ref()?.outbox;
+            (outbox.outstanding() == 0).then_some((peer.lost_until?, slot))
+        };
+        if let Some((_, slot)) = self.peers.iter().filter_map(waiting).min() {
+            self.end_lost_association(now, slot);
+        }
     }
 }

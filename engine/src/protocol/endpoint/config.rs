@@ -5,8 +5,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::limits::{
-    DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT, LANES_MAX, MESSAGE_LEN_MAX,
-    TRANSACTIONS_DEFAULT,
+    ASSOCIATION_TIMEOUT, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT, LANES_MAX,
+    MESSAGE_LEN_MAX, TRANSACTIONS_DEFAULT,
 };
 use crate::protocol::session::recovery::{CongestionConfig, DatagramLen, RecoveryConfig};
 use crate::protocol::session::{
@@ -64,8 +64,12 @@ pub struct EndpointConfig {
     pub ack_delay_max: Duration,
     /// A silent session is closed after this.
     pub idle_timeout: Duration,
-    /// Whether a silent peer is asked for a sign of life before that, so that the session, and a
-    /// NAT's memory of it, live on.
+    /// What is under way with a peer waits this long for another session when one is lost. Zero:
+    /// it ends with the session.
+    pub association_timeout: Duration,
+    /// Whether a silent peer is asked for a sign of life before a session ends, and a lost session
+    /// opened again although nothing is to be sent, so that the session, and a NAT's memory of it,
+    /// live on.
     pub keep_alive: bool,
     /// A handshake is given up after this.
     pub handshake_timeout: Duration,
@@ -101,6 +105,7 @@ impl EndpointConfig {
             initial_round_trip: Duration::from_millis(1),
             ack_delay_max: Duration::from_millis(1),
             idle_timeout: IDLE_TIMEOUT,
+            association_timeout: ASSOCIATION_TIMEOUT,
             keep_alive: false,
             handshake_timeout: Duration::from_secs(90),
             handshake_retry: Duration::from_millis(50),

@@ -11,7 +11,7 @@ use crate::limits::{
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::recovery::SentKind;
-use crate::protocol::session::{KeyHealth, Mode, Outgoing};
+use crate::protocol::session::{KeyHealth, Mode, Outgoing, ResetToken};
 use crate::protocol::transaction::{AssemblyKey, Direction, Inbox, Retry};
 use crate::protocol::wire::control::{
     Block, Blocks, Close, Credit, EcnCounts, Grant, Initiator, TransactionRanges,
@@ -105,6 +105,7 @@ impl Endpoint {
                 Block::Close(_) => {}
                 // One of a packet is answered: a list of them would be a queue.
                 Block::PathChallenge(data) => challenge = Some(data),
+                Block::ResetToken(token) => live.peer_token = Some(ResetToken(token)),
                 Block::PathResponse(data) => self.handle_response(now, slot, from, data),
             }
         }
@@ -330,6 +331,7 @@ impl Endpoint {
             self.end_session(now, slot, CloseReason::KeysExhausted);
             return None;
         }
+        let token = self.token_to_tell(live);
         let lease = self.control_lease()?;
         let live = self.lives.find_mut(slot)?;
         live.ping_due = false;
@@ -342,6 +344,7 @@ impl Endpoint {
             write_packet(now, live, lease, PacketKind::Probe, content, |writer, live| {
                 let is_complete = writer.ping();
                 writer.ack_frequency(live.session.recovery.ack_frequency());
+                token.map(|ResetToken(token)| writer.reset_token(token));
                 if quiet {
                     write_state(now, writer, live, association);
                 } else {

@@ -179,8 +179,12 @@ impl Messages {
 /// A change in the relation with a peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SessionChange {
-    /// The session ended.
+    /// The session ended, and with it all that was under way.
     Closed(CloseReason),
+    /// The session ended, and what was sent waits for the next: messages are still taken, and the
+    /// side that opened the session opens another one. It is told by [`Opened`](Self::Opened), or
+    /// by [`Closed`](Self::Closed) if none comes in time.
+    Lost(CloseReason),
     /// A session is open: messages can be sent.
     Opened {
         /// The peer's proven identity.
@@ -218,12 +222,14 @@ pub enum CloseReason {
     ByPeer,
     /// Nothing authentic arrived for the idle time-out.
     Idle,
-    /// The peer's process was replaced by a new one.
+    /// The peer's process was replaced by a new one, or has forgotten what it knew of us.
     PeerRestarted,
     /// The peer broke a rule that an honest one cannot break by accident.
     Violation,
     /// Key limits are used up.
     KeysExhausted,
+    /// The peer does not know the session any more.
+    Reset,
 }
 
 /// Why a message was not taken. Nothing was done; it may be offered again when that is over.
@@ -231,7 +237,7 @@ pub enum CloseReason {
 pub enum SendError {
     /// No room for now.
     Full(FullReason),
-    /// There is no open session with this peer.
+    /// There is no session with this peer, and none is awaited.
     NotConnected,
     /// The session ends as soon as what was taken before is delivered.
     Closing,

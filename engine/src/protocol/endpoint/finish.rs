@@ -63,7 +63,7 @@ impl Endpoint {
     pub fn drain(&mut self, now: Instant, id: PeerId, deadline: Instant) {
         self.flush(id);
         let Some(peer) = self.find_peer(id) else { return };
-        if peer.current.is_none() {
+        if peer.association.is_none() {
             return self.close(now, id);
         }
         if peer.drain_until.replace(deadline).is_none() {

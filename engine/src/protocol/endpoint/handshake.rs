@@ -36,9 +36,10 @@ impl Endpoint {
         }
         let slot = match self.by_key.get(&key) {
             Some(&slot) => slot,
-            None => self.add_peer(key, address).ok_or(ConnectError::TooManyPeers)?,
+            None => self.add_peer(now, key, address).ok_or(ConnectError::TooManyPeers)?,
         };
         let peer = self.peers.find_mut(slot).expect("found or made above");
+        peer.redials = true;
         if self.asking.remove(&(peer.address, slot)) {
             self.asking.insert((address, slot));
         }
@@ -52,14 +53,17 @@ impl Endpoint {
     /// Closes the session with a peer. Transactions still outstanding end as indeterminate.
     pub fn close(&mut self, now: Instant, id: PeerId) {
         let Some(peer) = self.find_peer(id) else { return };
-        let current = peer.current;
+        let (current, is_lost) = (peer.current, peer.lost_until.is_some());
         self.stop_asking(id.slot);
         if let Some(live) = current {
-            self.close_session(now, live, CloseReason::ByUs);
-        } else {
-            self.abandon_handshake(id.slot);
-            self.release_peer_if_idle(now, id.slot);
+            return self.close_session(now, live, CloseReason::ByUs);
         }
+        self.abandon_handshake(id.slot);
+        if is_lost {
+            self.end_association(id.slot);
+            self.tell(id.slot, SessionChange::Closed(CloseReason::ByUs));
+        }
+        self.release_peer_if_idle(now, id.slot);
     }
 
     /// Takes an operator's decision: the key is accepted from now on, and a peer that waits for
@@ -138,7 +142,7 @@ impl Endpoint {
         if let Some(established) = initiated.established {
             let slot = match self.by_key.get(&established.peer) {
                 Some(&slot) => slot,
-                None => self.add_peer(established.peer, from).ok_or(DropReason::OverBudget)?,
+                None => self.add_peer(now, established.peer, from).ok_or(DropReason::OverBudget)?,
             };
             self.add_live(now, slot, from, &established);
         }
@@ -193,13 +197,14 @@ impl Endpoint {
             }
             Progress::Pending { retry_after } => {
                 self.abandon_handshake(slot);
-                let peer = self.peers.find_mut(slot).expect("found above");
-                peer.ask_again = Some(now + retry_after.max(ASK_AGAIN_MIN));
-                self.asking.insert((peer.address, slot));
+                self.ask_later(slot, now + retry_after.max(ASK_AGAIN_MIN));
                 self.tell_failure(slot, SessionChange::Pending { retry_after });
             }
             Progress::Refused(refusal) => {
                 self.abandon_handshake(slot);
+                if self.peers.find(slot).is_some_and(|peer| peer.lost_until.is_some()) {
+                    self.end_association(slot);
+                }
                 self.tell_failure(slot, SessionChange::Refused(refusal));
                 self.release_peer_if_idle(now, slot);
             }
@@ -252,6 +257,9 @@ impl Endpoint {
         self.expire_sends(now, slot);
         self.ask_if_stuck(now, slot);
         let Some(peer) = self.peers.find_mut(slot) else { return };
+        if peer.lost_until.is_some_and(|at| at <= now) {
+            return self.end_lost_association(now, slot);
+        }
         if peer.ask_again.is_some_and(|at| at <= now) && peer.handshake.is_none() {
             self.start_handshake(now, slot);
             return;
@@ -262,8 +270,12 @@ impl Endpoint {
             .and_then(|handshake| handshake.handle_timeout(now, &mut self.random));
         if let Some(HandshakeError::TimedOut(heard)) = failed {
             self.abandon_handshake(slot);
-            self.tell_failure(slot, SessionChange::TimedOut(heard));
-            self.release_peer_if_idle(now, slot);
+            if self.peers.find(slot).is_some_and(|peer| peer.lost_until.is_some()) {
+                self.ask_later(slot, now + ASK_AGAIN_MIN);
+            } else {
+                self.tell_failure(slot, SessionChange::TimedOut(heard));
+                self.release_peer_if_idle(now, slot);
+            }
         }
         self.mark_ready(slot);
     }
@@ -300,6 +312,7 @@ impl Endpoint {
         }
         let restarted = peer.association.as_ref().is_some_and(|known| known.boot != boot);
         let former = peer.current.replace(slot);
+        peer.lost_until = None;
         if let Some(former) = former {
             let former_role = self.lives.find(former).map(|live| live.session.role());
             // Both sides opened at once: the session of the smaller key carries the messages.
@@ -321,7 +334,8 @@ impl Endpoint {
             self.collect_outcomes(peer_slot);
             self.tell(peer_slot, SessionChange::Closed(CloseReason::PeerRestarted));
         }
-        if restarted || former.is_none() {
+        let is_first = self.peers.find(peer_slot).is_some_and(|peer| peer.association.is_none());
+        if restarted || is_first {
             self.begin_association(peer_slot, slot);
             if self.peers.find(peer_slot).is_some_and(|peer| peer.lives > 1) {
                 self.forget_lives(peer_slot, |live| live.peer_boot != boot);
@@ -338,7 +352,10 @@ impl Endpoint {
         self.rearm(now, peer_slot);
     }
 
-    fn add_peer(&mut self, key: PublicKey, address: SocketAddr) -> Option<u32> {
+    fn add_peer(&mut self, now: Instant, key: PublicKey, address: SocketAddr) -> Option<u32> {
+        if self.peers.len() >= self.config.peers_max {
+            self.end_idlest_association(now);
+        }
         if self.peers.len() >= self.config.peers_max {
             return None;
         }
@@ -355,6 +372,8 @@ impl Endpoint {
             lives: 0,
             is_ready: false,
             drain_until: None,
+            lost_until: None,
+            redials: false,
         });
         self.next_association += 1;
         self.peers.find_mut(slot).expect("just inserted").generation = generation;
@@ -381,6 +400,8 @@ impl Endpoint {
             peer_parameters: parameters,
             peer_name: established.peer_name.clone(),
             peer_role: established.peer_role.clone(),
+            // A responder is told by the first packets.
+            peer_token: (established.role == Role::Initiator).then_some(established.reset_token),
             touched: false,
             is_ack_due: false,
             probes: 0,
@@ -406,8 +427,15 @@ impl Endpoint {
         Some(live)
     }
 
-    /// Gives up asking a peer that answered "pending".
-    fn stop_asking(&mut self, slot: u32) {
+    /// Has a peer that gave no session asked again.
+    fn ask_later(&mut self, slot: u32, at: Instant) {
+        let peer = self.peers.find_mut(slot).expect("the caller found it");
+        peer.ask_again = Some(at);
+        self.asking.insert((peer.address, slot));
+    }
+
+    /// Gives up asking a peer again.
+    pub(super) fn stop_asking(&mut self, slot: u32) {
         let peer = self.peers.find_mut(slot).expect("the caller found it");
         if peer.ask_again.take().is_some() {
             self.asking.remove(&(peer.address, slot));
@@ -447,7 +475,8 @@ impl Endpoint {
     /// Frees the slot of a peer that nothing refers to any more.
     pub(super) fn release_peer_if_idle(&mut self, now: Instant, slot: u32) {
         let Some(peer) = self.peers.find(slot) else { return };
-        if peer.lives > 0 || peer.handshake.is_some() || peer.ask_again.is_some() {
+        let is_asked = peer.handshake.is_some() || peer.ask_again.is_some();
+        if peer.lives > 0 || peer.association.is_some() || is_asked {
             return self.rearm(now, slot);
         }
         let peer = self.peers.remove(slot).expect("found above");
@@ -462,7 +491,7 @@ impl Endpoint {
         }
     }
 
-    fn tell(&mut self, slot: u32, change: SessionChange) {
+    pub(super) fn tell(&mut self, slot: u32, change: SessionChange) {
         let peer = self.peer_id(slot);
         self.events.push_back(Event::Session { peer, change });
     }

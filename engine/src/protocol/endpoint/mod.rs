@@ -21,6 +21,7 @@ mod handshake;
 mod message;
 mod paths;
 mod receive;
+mod reset;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -49,8 +50,8 @@ use crate::limits::{
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
-    BootId, Initiator, Parameters, PeerText, PublicKey, Random, Responder, Session, Trust,
-    buffer_len,
+    BootId, Initiator, Parameters, PeerText, PublicKey, Random, ResetToken, Responder, Session,
+    Trust, buffer_len,
 };
 use crate::protocol::transaction::{
     Outbound, Outbox, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId, features,
@@ -80,6 +81,8 @@ struct Live {
     peer_parameters: Parameters,
     peer_name: PeerText,
     peer_role: PeerText,
+    /// What the peer would say if it did not know the session any more.
+    peer_token: Option<ResetToken>,
     /// Something arrived since the last batch ended.
     touched: bool,
     /// It stands among the sessions that owe an acknowledgement.
@@ -101,7 +104,7 @@ struct Peer {
     key: PublicKey,
     address: SocketAddr,
     handshake: Option<Box<Initiator>>,
-    /// When to ask again, after an answer of "pending".
+    /// When to ask again, after an answer of "pending", or none for an association that waits.
     ask_again: Option<Instant>,
     asked_at: Instant,
     association: Option<Association>,
@@ -115,6 +118,10 @@ struct Peer {
     is_ready: bool,
     /// The session ends when all is told, at the latest now: nothing new is taken.
     drain_until: Option<Instant>,
+    /// The association has no session; it ends now if none comes.
+    lost_until: Option<Instant>,
+    /// We opened the session, and open the next if it is lost.
+    redials: bool,
 }
 
 /// What an endpoint did, for reports. All count since it was made.
@@ -335,6 +342,7 @@ impl Endpoint {
         if peer.drain_until.is_some() {
             return Err(SendError::Closing);
         }
+        let is_lost = peer.current.is_none();
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, options, message, room);
         self.counters.messages_accepted += u64::from(sent.is_ok());
@@ -344,15 +352,19 @@ impl Endpoint {
         if matches!(sent, Err(PushError::NoTransaction)) && !asks {
             // Nothing under way will be answered with credit: ask, once in a probe time-out.
             let live = peer.current.and_then(|live| self.lives.find(live));
-            let recovery = &live.expect("checked by body_room").session.recovery;
-            asks = recovery.in_flight_bytes() == 0
-                && association.starved_at + recovery.probe_timeout() <= now;
+            asks = live.is_some_and(|Live { session, .. }| {
+                session.recovery.in_flight_bytes() == 0
+                    && association.starved_at + session.recovery.probe_timeout() <= now
+            });
             if asks {
                 association.starved_at = now;
             }
         }
         if asks {
             self.ask_for_report(to.slot);
+        }
+        if is_lost {
+            self.redial(now, to.slot);
         }
         self.mark_ready(to.slot);
         sent.map_err(explain)
@@ -371,8 +383,12 @@ impl Endpoint {
     ) -> Result<(), SendError> {
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
+        let is_lost = peer.current.is_none();
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push_reply(now, &self.pool, transaction, message, room);
+        if is_lost {
+            self.redial(now, to.slot);
+        }
         self.mark_ready(to.slot);
         sent.map_err(explain)
     }
@@ -509,8 +525,13 @@ impl Endpoint {
 
     fn body_room(&self, peer: PeerId) -> Result<usize, SendError> {
         let found = self.peers.find(peer.slot).filter(|found| found.generation == peer.generation);
-        let live = found.and_then(|found| self.lives.find(found.current?));
-        live.map(|live| live.session.body_room()).ok_or(SendError::NotConnected)
+        let found = found.ok_or(SendError::NotConnected)?;
+        match found.current.and_then(|live| self.lives.find(live)) {
+            Some(live) => Ok(live.session.body_room()),
+            None => {
+                found.association.as_ref().map(|known| known.room).ok_or(SendError::NotConnected)
+            }
+        }
     }
 
     fn find_peer(&mut self, id: PeerId) -> Option<&mut Peer> {
@@ -552,8 +573,10 @@ impl Endpoint {
         };
         let handshake = peer.handshake.as_ref().map(|handshake| handshake.next_timeout());
         let expiry = peer.association.as_ref().and_then(|known| known.outbox.next_deadline());
-        let own = [handshake, peer.ask_again, peer.drain_until, expiry];
-        let mut deadline = own.into_iter().flatten().min();
+        let arrivals = peer.association.as_ref().and_then(Association::next_timeout);
+        let patience = [peer.ask_again, peer.drain_until, peer.lost_until];
+        let own = patience.into_iter().chain([handshake, expiry, arrivals]);
+        let mut deadline = own.flatten().min();
         if let Some(live) = peer.current.and_then(|live| self.lives.find(live)) {
             let session = &live.session;
             let outbox = peer.association.as_ref().map(|association| &association.outbox);
@@ -566,9 +589,8 @@ impl Endpoint {
                 && outbox.is_some_and(|outbox| outbox.has_ready(now))
                 && session.recovery.window_available(now) >= session.recovery.datagram_len() as u64;
             let held = is_held.then_some(now);
-            let arrivals = peer.association.as_ref().and_then(Association::next_timeout);
             let silence = peer.association.as_ref().and_then(|known| known.asks_at(session));
-            deadline = [deadline, work, paced, held, arrivals, silence].into_iter().flatten().min();
+            deadline = [deadline, work, paced, held, silence].into_iter().flatten().min();
         }
         // A deadline that is not in the future would spin: one granule is soon enough.
         let earliest = now + GRANULARITY;

@@ -26,7 +26,10 @@ impl Endpoint {
             match self.handle_packet(now, from, ecn, datagram, start) {
                 Ok(()) => {}
                 Err(DropReason::SessionUnknown) => {
-                    misrouted = misrouted.or_else(|| Some((start..end, self.owner(datagram)?)));
+                    match self.owner(datagram) {
+                        None => self.answer_unknown(now, from, datagram),
+                        owner => misrouted = misrouted.or_else(|| Some(start..end).zip(owner)),
+                    }
                     self.drop_packet(DropReason::SessionUnknown);
                 }
                 Err(reason) => self.drop_packet(reason),
@@ -70,6 +73,9 @@ impl Endpoint {
         }
         let slot = *self.by_session.get(&packet.head.session).ok_or(DropReason::SessionUnknown)?;
         let live = self.lives.find_mut(slot).expect("the index names open sessions");
+        if packet.head.packet == PacketKind::Reset {
+            return self.handle_reset(now, slot, &packet, datagram);
+        }
         let was_confirmed = live.session.is_confirmed();
         let opened = live.session.open(now, datagram, &packet)?;
         self.counters.packets_received += 1;

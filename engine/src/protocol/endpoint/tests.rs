@@ -5,6 +5,7 @@ mod finish;
 mod frequency;
 mod goodput;
 mod hostile;
+mod lost;
 mod marks;
 mod paths;
 mod priority;
@@ -344,7 +345,8 @@ fn unacknowledged_levels_end_as_sent() {
 // PROTOCOL 6.10, 6.13 and 7.4
 #[test]
 fn silent_peer_ends_the_session_and_everything_in_flight_is_indeterminate() {
-    let (mut pair, peer) = Pair::connected();
+    let at_once = |config: &mut EndpointConfig| config.association_timeout = Duration::ZERO;
+    let (mut pair, peer) = Pair::with(at_once, at_once).connect();
     pair.loses = Box::new(|_| true);
     pair.send(peer, ServiceKind::ExactlyOnce, b"lost");
     pair.drive_for(Duration::from_secs(40));
@@ -613,7 +615,7 @@ fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
         pair.sides[1].receive(now, from, Ecn::NotEct, &buffer[sealed.packet]);
     };
     for (packet, body, reason) in [
-        (PacketKind::Reset, BodyKind::Raw, DropReason::Unsupported),
+        (PacketKind::Reset, BodyKind::Raw, DropReason::KindMismatch),
         (PacketKind::Hello, BodyKind::Control, DropReason::Unsupported),
         (PacketKind::Ack, BodyKind::Raw, DropReason::KindMismatch),
         (PacketKind::Close, BodyKind::Raw, DropReason::KindMismatch),

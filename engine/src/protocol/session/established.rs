@@ -1,10 +1,10 @@
 //! What a completed handshake hands over.
 
-use super::identity::{BootId, PeerText, PublicKey};
+use super::identity::{BootId, PeerText, PublicKey, ResetToken};
 use super::keys::SessionSecrets;
 use super::offer::Mode;
 use super::parameters::Parameters;
-use crate::protocol::crypto::{MAC_LEN, Suite};
+use crate::protocol::crypto::Suite;
 
 /// Which side of a session we are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -41,5 +41,5 @@ pub struct Established {
     pub secrets: SessionSecrets,
     /// What the responder will answer in a stateless reset of this session: an initiator compares
     /// with it, a responder could compute it from its identity.
-    pub reset_token: [u8; MAC_LEN],
+    pub reset_token: ResetToken,
 }

@@ -8,6 +8,23 @@ use zeroize::Zeroizing;
 use crate::limits::PEER_TEXT_LEN_MAX;
 use crate::protocol::crypto::{self, KEY_LEN, MAC_LEN, Random, Secret};
 
+/// What only a node itself can say of a session: that it does not know it any more (PROTOCOL 4.5).
+/// Compared in constant time.
+#[derive(Clone, Copy, Eq)]
+pub struct ResetToken(pub [u8; MAC_LEN]);
+
+impl PartialEq for ResetToken {
+    fn eq(&self, other: &Self) -> bool {
+        crypto::equal(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for ResetToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResetToken(..)") // Whoever knows it can end the session.
+    }
+}
+
 /// A node's public key: its identity. Written as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; KEY_LEN]);
@@ -114,8 +131,8 @@ impl Identity {
     }
 
     /// What we answer for `session` once we no longer know it (PROTOCOL 4.5).
-    pub fn reset_token(&self, session: u64) -> [u8; MAC_LEN] {
-        crypto::mac(&self.reset_secret, &[&session.to_be_bytes()])
+    pub fn reset_token(&self, session: u64) -> ResetToken {
+        ResetToken(crypto::mac(&self.reset_secret, &[&session.to_be_bytes()]))
     }
 
     pub(super) const fn secret(&self) -> &Secret {

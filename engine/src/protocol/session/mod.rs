@@ -27,7 +27,7 @@ pub use handshake::{
     HandshakeError, Initiated, Initiator, InitiatorConfig, LastHeard, Notice, Progress, Reason,
     Refusal, Responder, ResponderConfig,
 };
-pub use identity::{BootId, Identity, ParseKeyError, PeerText, PublicKey};
+pub use identity::{BootId, Identity, ParseKeyError, PeerText, PublicKey, ResetToken};
 pub use keys::SessionSecrets;
 pub use live::{Outgoing, Sealed, Session, SessionConfig, buffer_len};
 pub use offer::{Choice, Mode, NoneInCommon, Offer, OfferBits};

@@ -86,12 +86,14 @@ impl Node {
                 process.ledger.on_proven(*address);
                 process.known.insert(peer, node);
                 process.open.retain(|entry| entry.0 != peer && entry.1 != node);
+                process.lost.retain(|entry| entry.0 != peer && entry.1 != node);
                 process.open.push((peer, node));
                 process.connect_at.retain(|entry| entry.1 != node);
             }
             SessionChange::Closed(_) | SessionChange::Refused(_) | SessionChange::TimedOut(_) => {
                 auditor.on_closed(self.index, peer);
                 process.open.retain(|entry| entry.0 != peer);
+                process.lost.retain(|entry| entry.0 != peer);
                 process.replies.retain(|owed| owed.peer != peer);
                 process.held.retain(|held| held.1 != peer);
                 process.deferred.retain(|owed| owed.peer != peer);
@@ -102,6 +104,18 @@ impl Node {
                     let is_refused = matches!(change, SessionChange::Refused(_));
                     let after = if is_refused { REFUSED_AFTER } else { self.reconnect_after };
                     process.connect_at.push((now + after, node));
+                }
+            }
+            SessionChange::Lost(_) => {
+                // Nothing ended. Who opened the session opens another once there is need; the
+                // application sees need at once.
+                let (lost, open) = process.open.iter().partition(|entry| entry.0 == peer);
+                process.open = open;
+                process.lost.extend::<Vec<_>>(lost);
+                if let Some(&node) = process.known.get(&peer)
+                    && self.wanted.contains(&node)
+                {
+                    process.connect_at.push((now + self.reconnect_after, node));
                 }
             }
             SessionChange::Moved { address } => process.ledger.on_proven(*address),

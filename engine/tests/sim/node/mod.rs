@@ -69,6 +69,8 @@ struct Process {
     known: HashMap<PeerId, usize>,
     /// Names of peers whose session is open.
     open: Vec<(PeerId, usize)>,
+    /// Names of peers whose session was lost, and not what was sent.
+    lost: Vec<(PeerId, usize)>,
     /// Peers to connect to again, when.
     connect_at: Vec<(Instant, usize)>,
     replies: Vec<Owed>,
@@ -219,6 +221,7 @@ impl Node {
             initial_round_trip: plan.initial_round_trip,
             ack_delay_max: plan.ack_delay_max,
             idle_timeout: plan.idle_timeout,
+            association_timeout: plan.association_timeout,
             handshake_timeout: Duration::from_secs(20),
             send_buffers: plan.send_buffers,
             ..EndpointConfig::new(Arc::clone(&self.identity), BootId(boot))
@@ -232,6 +235,7 @@ impl Node {
             stalled: None,
             known: HashMap::new(),
             open: Vec::new(),
+            lost: Vec::new(),
             connect_at: self.wanted.iter().map(|&peer| (now, peer)).collect(),
             replies: Vec::new(),
             held: Vec::new(),
@@ -305,7 +309,8 @@ impl Node {
     ) -> Result<(), SendError> {
         let now = self.local(now);
         let Some(process) = &mut self.process else { return Err(SendError::NotConnected) };
-        let to = process.open.iter().find(|(_, node)| *node == draft.to);
+        let mut takers = process.open.iter().chain(&process.lost);
+        let to = takers.find(|(_, node)| *node == draft.to);
         let Some(&(peer, _)) = to else { return Err(SendError::NotConnected) };
         self.wake_at = Some(self.wake_at.map_or(now, |at| at.min(now)));
         self.idle_turns = 0;

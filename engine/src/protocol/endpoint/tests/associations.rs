@@ -12,7 +12,10 @@ fn restarted_peer_turns_what_is_in_flight_into_indeterminate() {
     let changes = std::mem::take(&mut pair.sides[0].changes);
     assert_eq!(changes.len(), 1);
     pair.sides[1] = Side::new(2, |config| config.boot = BootId([99; 16]));
+    pair.loses = Box::new(|_| true);
     pair.send(peer, ServiceKind::ExactlyOnce, b"into the void");
+    pair.turn();
+    pair.loses = Box::new(|_| false);
     let (address, key) = (pair.sides[0].address, pair.sides[0].key);
     pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
     pair.drive();

@@ -149,7 +149,7 @@ fn another_host_is_another_path_and_another_port_is_not() {
 // PROTOCOL 7.4 and 7.14
 #[test]
 fn silent_session_lives_on_only_if_somebody_keeps_it_alive() {
-    let closed = [SessionChange::Closed(CloseReason::Idle)];
+    let lost = [SessionChange::Lost(CloseReason::Idle)];
     // By default: 30 s, and nobody asks. The peer's shorter patience is ours, too.
     for (ours, patience) in [(30, 30), (10, 10)] {
         let adjust = |config: &mut EndpointConfig| config.idle_timeout = Duration::from_secs(ours);
@@ -158,7 +158,7 @@ fn silent_session_lives_on_only_if_somebody_keeps_it_alive() {
         pair.drive_for(Duration::from_secs(patience - 1));
         assert_eq!((pair.sent, pair.sides[0].changes.len()), (sent, 1));
         pair.drive_for(Duration::from_secs(2));
-        pair.sides.iter().for_each(|side| assert_eq!(side.changes[1..], closed));
+        pair.sides.iter().for_each(|side| assert_eq!(side.changes[1..], lost));
     }
     // One side is enough. It asks every 22.5 s, or 7.5 s where 15 s would be too late.
     for (idle, asked) in [(30, 26..=26), (10, 79..=80)] {
@@ -178,5 +178,5 @@ fn silent_session_lives_on_only_if_somebody_keeps_it_alive() {
     let (mut pair, _) = Pair::with(keeps, |_| {}).connect();
     pair.loses = Box::new(|_| true);
     pair.drive_for(Duration::from_secs(31));
-    assert_eq!(pair.sides[0].changes[1..], closed);
+    assert_eq!(pair.sides[0].changes[1..], lost);
 }

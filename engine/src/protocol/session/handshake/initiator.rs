@@ -20,7 +20,7 @@ use super::refusal::{Reason, Refusal};
 use crate::protocol::crypto::{KEY_LEN, MAC_LEN, Random, Secret, Suite, TAG_LEN};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::established::{Established, Role};
-use crate::protocol::session::identity::{BootId, Identity, PeerText, PublicKey};
+use crate::protocol::session::identity::{BootId, Identity, PeerText, PublicKey, ResetToken};
 use crate::protocol::session::keys::{SessionSecrets, session_id};
 use crate::protocol::session::offer::{Choice, HEADS_JSON, Mode, Offer};
 use crate::protocol::session::parameters::Parameters;
@@ -461,7 +461,7 @@ impl ExpectAccept {
                     mode: choice.mode,
                     peer_parameters: payload.parameters,
                     secrets: SessionSecrets::derive(split),
-                    reset_token: payload.reset_token,
+                    reset_token: ResetToken(payload.reset_token),
                 })))
             }
             Status::Pending => Ok(Progress::Pending { retry_after }),

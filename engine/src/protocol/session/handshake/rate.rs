@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::limits::{
     INITIATES_PER_PREFIX_BURST, INITIATES_PER_PREFIX_SECOND, PREFIX_SLOTS,
-    REFUSALS_PER_PREFIX_MINUTE,
+    REFUSALS_PER_PREFIX_MINUTE, RESETS_PER_PREFIX_SECOND,
 };
 use crate::protocol::crypto::{self, KEY_LEN};
 use crate::protocol::session::trust::Prefix;
@@ -65,6 +65,7 @@ pub(super) struct PrefixRates {
 #[derive(Clone, Copy)]
 struct Slot {
     initiates: Rate,
+    resets: Rate,
     refusals: u8,
     refusals_since: Instant,
 }
@@ -72,13 +73,19 @@ struct Slot {
 impl PrefixRates {
     pub(super) fn new(key: [u8; KEY_LEN]) -> Self {
         let initiates = Rate::new(INITIATES_PER_PREFIX_SECOND, INITIATES_PER_PREFIX_BURST);
-        let slot = Slot { initiates, refusals: 0, refusals_since: Instant::ZERO };
+        let resets = Rate::new(RESETS_PER_PREFIX_SECOND, 1);
+        let slot = Slot { initiates, resets, refusals: 0, refusals_since: Instant::ZERO };
         Self { key, slots: vec![slot; PREFIX_SLOTS].into() }
     }
 
     /// The prefix's rate of Initiates.
     pub(super) fn initiates(&mut self, from: IpAddr) -> &mut Rate {
         &mut self.slot(from).initiates
+    }
+
+    /// The prefix's rate of answers to packets of unknown sessions.
+    pub(super) fn resets(&mut self, from: IpAddr) -> &mut Rate {
+        &mut self.slot(from).resets
     }
 
     /// Whether a refusal may still be told to the prefix this minute; counts it if so.

@@ -7,7 +7,7 @@
 
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -21,11 +21,13 @@ use super::messages::{
 use super::noise::{FirstRead, SEALED_KEY_LEN, SecondMixed, read_first};
 use super::rate::{PrefixRates, Rate};
 use super::refusal::{Reason, Refusal};
-use crate::limits::{ACCEPT_CACHED, HALF_OPEN_MAX, HELLOS_PER_SECOND, INITIATES_PER_SECOND};
+use crate::limits::{
+    ACCEPT_CACHED, HALF_OPEN_MAX, HELLOS_PER_SECOND, INITIATES_PER_SECOND, RESETS_PER_SECOND,
+};
 use crate::protocol::crypto::{self, KEY_LEN, MAC_LEN, Random, Secret, TAG_LEN};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::established::{Established, Role};
-use crate::protocol::session::identity::{BootId, Identity, PublicKey};
+use crate::protocol::session::identity::{BootId, Identity, PublicKey, ResetToken};
 use crate::protocol::session::keys::{SessionSecrets, session_id};
 use crate::protocol::session::offer::{Choice, HEADS_JSON, NoneInCommon, Offer};
 use crate::protocol::session::parameters::Parameters;
@@ -95,6 +97,8 @@ pub struct Responder {
     initiates: Rate,
     /// Initiates that cost public-key work.
     agreements: Rate,
+    /// Answers to packets of unknown sessions.
+    resets: Rate,
     prefixes: PrefixRates,
     accepts: Accepts,
 }
@@ -118,6 +122,7 @@ impl Responder {
             hellos: Rate::new(HELLOS_PER_SECOND, HELLOS_PER_SECOND / 10),
             initiates: Rate::new(HELLOS_PER_SECOND, HELLOS_PER_SECOND / 10),
             agreements: Rate::new(INITIATES_PER_SECOND, INITIATES_PER_SECOND),
+            resets: Rate::new(RESETS_PER_SECOND, RESETS_PER_SECOND / 10),
             prefixes: PrefixRates::new(random.bytes()),
             accepts: Accepts::default(),
             config,
@@ -127,6 +132,11 @@ impl Responder {
     /// What it was made with.
     pub const fn config(&self) -> &ResponderConfig {
         &self.config
+    }
+
+    /// Whether `from` may be told now that a session is unknown; counts it if so.
+    pub fn may_reset(&mut self, now: Instant, from: IpAddr) -> bool {
+        self.resets.allows(now) && self.prefixes.resets(from).take(now) && self.resets.take(now)
     }
 
     /// Answers a Hello with a Cookie in `out`, and remembers nothing.
@@ -338,7 +348,7 @@ impl Responder {
                 payload.mode = choice.mode.number();
                 payload.heads = HEADS_JSON;
                 payload.salt = salt;
-                payload.reset_token = reset_token;
+                payload.reset_token = reset_token.0;
             }
             Verdict::Pending => {
                 payload.status = Status::Pending;
@@ -424,7 +434,7 @@ struct Answer {
     peer: PublicKey,
     said: InitiatePayload,
     session: u64,
-    reset_token: [u8; MAC_LEN],
+    reset_token: ResetToken,
 }
 
 /// The first salt whose session id is free.

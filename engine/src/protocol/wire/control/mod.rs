@@ -53,6 +53,8 @@ pub enum Block<'a> {
     PathChallenge([u8; 8]),
     /// The echo of a challenge.
     PathResponse([u8; 8]),
+    /// What its sender will answer in a reset of this session.
+    ResetToken([u8; 16]),
 }
 
 /// Totals of marked packets on one lane since the session began (RFC 9000 19.3.2).
@@ -143,6 +145,7 @@ mod block_type {
     pub(super) const PING: u64 = 9;
     pub(super) const PATH_CHALLENGE: u64 = 10;
     pub(super) const PATH_RESPONSE: u64 = 11;
+    pub(super) const RESET_TOKEN: u64 = 12;
     pub(super) const ACK_FREQUENCY: u64 = 13;
     pub(super) const ISSUED: u64 = 14;
     pub(super) const GRANT: u64 = 15;

@@ -68,6 +68,7 @@ impl<'a> Blocks<'a> {
                 block_type::PING => Block::Ping,
                 block_type::PATH_CHALLENGE => Block::PathChallenge(value.array()?),
                 block_type::PATH_RESPONSE => Block::PathResponse(value.array()?),
+                block_type::RESET_TOKEN => Block::ResetToken(value.array()?),
                 // Padding, and what a later version may have added.
                 _ => continue,
             };

@@ -47,13 +47,17 @@ fn packet_ranges(body: &[u8]) -> Vec<RangeInclusive<u64>> {
 
 // PROTOCOL 7.11
 #[test]
-fn path_blocks_are_eight_bytes() {
+fn path_blocks_are_eight_bytes_and_a_token_sixteen() {
     let data = *b"8 random";
     let challenge = written(|writer| writer.path_challenge(data));
     assert_eq!(challenge, [&[10, 0x40, 8][..], &data].concat());
     assert_eq!(only_block(&challenge), Ok(Block::PathChallenge(data)));
     let response = written(|writer| writer.path_response(data));
     assert_eq!(only_block(&response), Ok(Block::PathResponse(data)));
+    let token = *b"of sixteen bytes";
+    let told = written(|writer| writer.reset_token(token));
+    assert_eq!(told, [&[12, 0x40, 16][..], &token].concat());
+    assert_eq!(only_block(&told), Ok(Block::ResetToken(token)));
     for len in [7, 9] {
         let body = [&[10, len][..], &[0; 9][..usize::from(len)]].concat();
         assert_eq!(only_block(&body), Err(DropReason::BodyMalformed));

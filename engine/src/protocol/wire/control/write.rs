@@ -227,6 +227,11 @@ impl<'a> Writer<'a> {
         self.block(block_type::PATH_RESPONSE, |block| block.bytes(&data))
     }
 
+    /// What the sender of the block will answer in a reset of this session.
+    pub fn reset_token(&mut self, token: [u8; 16]) -> bool {
+        self.block(block_type::RESET_TOKEN, |block| block.bytes(&token))
+    }
+
     /// A block of exactly `len` bytes that says nothing; at least 2.
     pub fn padding(&mut self, len: usize) -> bool {
         // The length's own width is what lets every total be reached.
