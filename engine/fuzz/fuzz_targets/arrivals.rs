@@ -110,6 +110,7 @@ fn segments(script: &[u8]) {
         let body = body(key, total, count, segment, op[3] == 0xff);
         let Ok(piece) = Piece::read(&body, segment, count) else { continue };
         assert!(total > 0 && piece.total() == total && count > 1);
+        assert!(!assemblies.forget_former(key, &piece), "nothing is handed over in pieces");
         let got = assemblies.accept(Instant::ZERO, key, row, &piece, &blocks);
 
         let known = twin.get(&key).map(|(total, count, _)| (*total, *count));

@@ -346,6 +346,11 @@ impl Endpoint {
         if common.row.order && association.escrow.judge(common.order, 0) == Place::TooFar {
             return Err(DropReason::OrderPassed);
         }
+        let was_handed_over = association.assemblies.forget_former(key, segment);
+        if was_handed_over {
+            self.events.push_back(abandoned(common.peer, key));
+        }
+        let association = self.association(peer_slot);
         match association.assemblies.accept(now, key, common.row, segment, &blocks)? {
             Progress::Complete(block) => {
                 let count = message_count(common.kind, &block)?;

@@ -43,6 +43,8 @@ struct Side {
     gaps: Vec<(Stream, std::ops::Range<u64>)>,
     /// Pieces of messages put together, and how many there were.
     pieces: (Vec<u8>, u64),
+    /// Messages of which pieces came and that were not completed.
+    abandoned: u64,
     /// Answers every request with its payload reversed.
     replies_at_once: bool,
     refuses: bool,
@@ -72,6 +74,7 @@ impl Side {
             ordered: Vec::new(),
             gaps: Vec::new(),
             pieces: (Vec::new(), 0),
+            abandoned: 0,
             replies_at_once: true,
             refuses: false,
             defers: false,
@@ -124,7 +127,10 @@ impl Side {
                     self.pieces.1 += 1;
                 }
                 Event::Gap { stream, missing, .. } => self.gaps.push((stream, missing)),
-                Event::Abandoned { .. } => {}
+                Event::Abandoned { .. } => {
+                    self.pieces.0.clear();
+                    self.abandoned += 1;
+                }
                 Event::Session { change, .. } => self.changes.push(change),
                 Event::Misrouted { .. } => panic!("there is one shard"),
             }

@@ -175,7 +175,15 @@ impl Assemblies {
         Self { list: BTreeMap::new(), used: [0; 2], budget, whole_len_max, sweep_at: None }
     }
 
-    /// Takes a segment.
+    /// Forgets what arrived of a message if this segment shows that its sender has cut it anew,
+    /// because the path carries less than before (PROTOCOL 6.17). Returns whether pieces of it
+    /// were handed over.
+    pub fn forget_former(&mut self, key: AssemblyKey, piece: &Piece<'_>) -> bool {
+        let is_former = |known: &Assembly| known.total == piece.total && known.count < piece.count;
+        self.list.get(&key).is_some_and(is_former) && self.forget(key)
+    }
+
+    /// Takes a segment, for which [`Assemblies::forget_former`] made place.
     ///
     /// # Errors
     /// [`DropReason::TransactionViolation`] if it contradicts what arrived of its message,
@@ -191,11 +199,7 @@ impl Assemblies {
         let known = self.list.get(&key).map(|known| (known.total, known.count));
         match known {
             Some((total, count)) if total == piece.total && count == piece.count => {}
-            // Its sender cut the message anew, because the path carries less than before.
-            Some((total, count)) if total == piece.total && count < piece.count => {
-                self.forget(key);
-                self.begin(now, key, row, piece, blocks)?;
-            }
+            // Of a message that has been cut anew since.
             Some((total, _)) if total == piece.total => return Ok(Progress::Duplicate),
             Some(_) => return Err(DropReason::TransactionViolation),
             None => self.begin(now, key, row, piece, blocks)?,

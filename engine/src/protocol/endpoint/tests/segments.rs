@@ -159,6 +159,34 @@ fn packets_that_the_path_no_longer_carries_are_cut_anew() {
     assert!((0..60_u8).all(|n| arrived.iter().any(|(_, _, message)| *message == [n; 100])));
 }
 
+// PROTOCOL 6.17
+#[test]
+fn message_that_is_cut_anew_is_abandoned_before_its_pieces_come_again() {
+    let auto = |config: &mut EndpointConfig| config.mtu = Mtu::Auto;
+    let pieces = |config: &mut EndpointConfig| {
+        config.mtu = Mtu::Auto;
+        config.whole_len_max = 300_000;
+    };
+    let mut pair = Pair::with(auto, pieces);
+    pair.longest = 9_000;
+    let (mut pair, peer) = pair.connect();
+    for _ in 0..20 {
+        pair.send(peer, ServiceKind::ExactlyOnce, &bytes(200_000));
+        pair.drive();
+    }
+    let message = bytes(4 << 20);
+    pair.send(peer, ServiceKind::ExactlyOnce, &message);
+    while pair.sides[1].pieces.0.is_empty() {
+        pair.drive_for(Duration::from_micros(10));
+    }
+    pair.longest = 1_300;
+    pair.link.retain(|(.., datagram)| datagram.len() <= 1_300);
+    pair.drive_for(Duration::from_secs(10));
+    assert_eq!(pair.sides[1].abandoned, 1);
+    assert_eq!(pair.sides[1].pieces.0, message);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 21);
+}
+
 // PROTOCOL 6.10 and 6.17
 #[test]
 fn each_reply_of_a_bundle_that_was_cut_anew_ends_its_request() {

@@ -29,6 +29,7 @@ fn accept(
 ) -> Result<Progress, DropReason> {
     let body = body(total, segment, count);
     let piece = Piece::read(&body, segment, count)?;
+    assemblies.forget_former(key, &piece);
     assemblies.accept(NOW, key, EXACTLY, &piece, &Blocks::default())
 }
 
