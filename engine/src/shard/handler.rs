@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::protocol::endpoint::{
-    ConnectError, Deferred, Endpoint, MessageKey, PathStatistics, PeerId, SendError, SessionChange,
+    ConnectError, Deferred, Endpoint, MemoryStatistics, MessageKey, PathStatistics, PeerId,
+    SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outbound, Resolved, SendOptions, Stream, features};
@@ -289,5 +290,10 @@ impl<'a> Context<'a> {
     /// Where the path to a peer stands.
     pub fn path(&self, peer: PeerId) -> Option<PathStatistics> {
         self.endpoint.path(peer)
+    }
+
+    /// Memory that messages from and to a peer occupy, with its bounds.
+    pub fn memory(&self, peer: PeerId) -> Option<MemoryStatistics> {
+        self.endpoint.memory(peer)
     }
 }

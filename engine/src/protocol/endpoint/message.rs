@@ -244,7 +244,7 @@ impl Endpoint {
         body: &[u8],
     ) -> Result<(), DropReason> {
         let association = self.association(peer_slot);
-        // What is in memory of its own already takes no more by waiting.
+        // Room for what comes from memory of its own was made sure of with its last segment.
         let place = association.escrow.judge(common.order, body.len());
         if place == Place::TooFar {
             return Err(DropReason::OrderPassed);
@@ -343,7 +343,10 @@ impl Endpoint {
             self.drop_packet(DropReason::DuplicateTransaction);
             return Ok(());
         }
-        if common.row.order && association.escrow.judge(common.order, 0) == Place::TooFar {
+        // With its last segment it may have to wait, and then the escrow has room for the whole.
+        if common.row.order
+            && association.escrow.judge(common.order, segment.total()) == Place::TooFar
+        {
             return Err(DropReason::OrderPassed);
         }
         let was_handed_over = association.assemblies.forget_former(key, segment);

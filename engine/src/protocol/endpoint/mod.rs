@@ -23,6 +23,7 @@ mod paths;
 mod receive;
 mod reset;
 mod slots;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -39,6 +40,7 @@ pub use event::{
     SendError, SessionChange,
 };
 pub use finish::MessageKey;
+pub use statistics::{MemoryStatistics, PathStatistics};
 
 use self::association::Association;
 use self::slots::Slots;
@@ -509,20 +511,6 @@ impl Endpoint {
         (self.pool.available(), self.pool.capacity())
     }
 
-    /// Round-trip time and congestion window towards a peer, for people and plots.
-    pub fn path(&self, peer: PeerId) -> Option<PathStatistics> {
-        let found =
-            self.peers.find(peer.slot).filter(|found| found.generation == peer.generation)?;
-        let session = &self.lives.find(found.current?)?.session;
-        let statistics = session.recovery.statistics();
-        Some(PathStatistics {
-            round_trip: statistics.rtt_smoothed,
-            window: statistics.window,
-            datagram_len: statistics.datagram_len,
-            is_ecn_capable: statistics.is_ecn_capable,
-        })
-    }
-
     fn body_room(&self, peer: PeerId) -> Result<usize, SendError> {
         let found = self.peers.find(peer.slot).filter(|found| found.generation == peer.generation);
         let found = found.ok_or(SendError::NotConnected)?;
@@ -615,19 +603,6 @@ impl Endpoint {
     fn control_lease(&self) -> Option<Lease> {
         self.control_pool.take()
     }
-}
-
-/// Where a path stands.
-#[derive(Clone, Copy, Debug)]
-pub struct PathStatistics {
-    /// Smoothed round-trip time.
-    pub round_trip: crate::time::Duration,
-    /// Congestion window in bytes.
-    pub window: u64,
-    /// Datagram size in use.
-    pub datagram_len: usize,
-    /// Whether the path keeps ECN marks, so that queues can slow us down without a loss.
-    pub is_ecn_capable: bool,
 }
 
 fn explain(error: PushError) -> SendError {

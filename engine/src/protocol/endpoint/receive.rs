@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
+use super::message::abandoned;
 use super::{Endpoint, Event};
 use crate::buffer::{Ecn, Received};
 use crate::protocol::drop_reason::DropReason;
+use crate::protocol::transaction::features;
 use crate::protocol::wire::PacketKind;
 use crate::time::Instant;
 
@@ -129,6 +131,12 @@ impl Endpoint {
         let Some(association) = peer.association.as_mut() else { return };
         while let Some(resolved) = association.outbox.poll_outcome() {
             self.counters.outcomes.count(&resolved);
+            if features(resolved.service).reply {
+                let ended = resolved.first..resolved.first + u64::from(resolved.count);
+                while let Some(key) = association.assemblies.on_requests_ended(ended.clone()) {
+                    self.events.push_back(abandoned(id, key));
+                }
+            }
             self.events.push_back(Event::Outcomes { peer: id, resolved });
         }
     }

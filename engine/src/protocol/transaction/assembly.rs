@@ -6,7 +6,7 @@
 //! keeps only what arrived before its turn.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::service::{Features, Retry};
 use crate::buffer::{Block, Blocks};
@@ -112,8 +112,31 @@ struct Assembly {
     arrived: u32,
     bits: Vec<u64>,
     memory: Memory,
+    /// Whose memory it uses.
+    account: Account,
     retry: Retry,
     touched_at: Instant,
+}
+
+/// What shares a budget.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Account {
+    /// Messages that their sender counts against what it was granted: their memory is there.
+    Granted,
+    /// Messages of levels without acknowledgement, which nothing bounds before they arrive.
+    Ungranted,
+    /// Replies.
+    Replies,
+}
+
+impl Account {
+    const fn of(key: AssemblyKey, row: Features) -> Self {
+        match (key.is_reply, row.ack) {
+            (true, _) => Self::Replies,
+            (false, true) => Self::Granted,
+            (false, false) => Self::Ungranted,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -160,8 +183,8 @@ impl Assembly {
 #[derive(Debug)]
 pub struct Assemblies {
     list: BTreeMap<AssemblyKey, Assembly>,
-    /// Bytes of memory in use for messages and for replies.
-    used: [u64; 2],
+    /// Bytes of memory in use, by [`Account`].
+    used: [u64; 3],
     /// Bytes of each that may be in use.
     budget: u64,
     /// Longer messages are handed over piece by piece.
@@ -170,9 +193,10 @@ pub struct Assemblies {
 }
 
 impl Assemblies {
-    /// None yet; `budget` bytes may be in use for messages, and as many for replies.
+    /// None yet; `budget` bytes may be in use for messages, as many for those of levels without
+    /// acknowledgement, and as many for replies.
     pub fn new(budget: u64, whole_len_max: usize) -> Self {
-        Self { list: BTreeMap::new(), used: [0; 2], budget, whole_len_max, sweep_at: None }
+        Self { list: BTreeMap::new(), used: [0; 3], budget, whole_len_max, sweep_at: None }
     }
 
     /// Forgets what arrived of a message if this segment shows that its sender has cut it anew,
@@ -205,8 +229,8 @@ impl Assemblies {
             None => self.begin(now, key, row, piece, blocks)?,
         }
         let budget = self.budget;
-        let used = &mut self.used[usize::from(key.is_reply)];
         let assembly = self.list.get_mut(&key).expect("found or begun above");
+        let used = &mut self.used[assembly.account as usize];
         let (word, bit) = (piece.segment as usize / 64, 1 << (piece.segment % 64));
         if assembly.bits[word] & bit != 0 {
             return Ok(Progress::Duplicate);
@@ -259,7 +283,8 @@ impl Assemblies {
         piece: &Piece<'_>,
         blocks: &Blocks,
     ) -> Result<(), DropReason> {
-        let used = &mut self.used[usize::from(key.is_reply)];
+        let account = Account::of(key, row);
+        let used = &mut self.used[account as usize];
         // A stream's messages are handed over one after the other, not piece between piece.
         let is_whole = piece.total <= self.whole_len_max || row.order || piece.is_bundle;
         let needed = if is_whole { piece.total as u64 } else { 0 };
@@ -278,6 +303,7 @@ impl Assemblies {
             arrived: 0,
             bits: vec![0; (piece.count as usize).div_ceil(64)],
             memory,
+            account,
             retry: row.retry,
             touched_at: now,
         };
@@ -296,7 +322,7 @@ impl Assemblies {
         let offset = *next as usize * size;
         *next += 1;
         let is_last = *next == count;
-        self.used[usize::from(key.is_reply)] -= block.len() as u64;
+        self.used[assembly.account as usize] -= block.len() as u64;
         if is_last {
             self.forget(key);
         }
@@ -306,7 +332,7 @@ impl Assemblies {
     /// Forgets an incomplete message. Returns whether pieces of it were handed over.
     pub fn forget(&mut self, key: AssemblyKey) -> bool {
         let Some(assembly) = self.list.remove(&key) else { return false };
-        let used = &mut self.used[usize::from(key.is_reply)];
+        let used = &mut self.used[assembly.account as usize];
         match &assembly.memory {
             Memory::Whole(_) => {
                 *used -= assembly.total as u64;
@@ -329,6 +355,18 @@ impl Assemblies {
             }
             if self.forget(key) {
                 return Some(key);
+            }
+        }
+    }
+
+    /// Requests in `range` ended: what is incomplete of their replies stays so. Returns one whose
+    /// pieces were handed over; call again until there is none.
+    pub fn on_requests_ended(&mut self, range: Range<u64>) -> Option<AssemblyKey> {
+        let key = |transaction| AssemblyKey { is_reply: true, transaction };
+        loop {
+            let (&first, _) = self.list.range(key(range.start)..key(range.end)).next()?;
+            if self.forget(first) {
+                return Some(first);
             }
         }
     }
@@ -405,9 +443,10 @@ impl Assemblies {
         self.list.is_empty()
     }
 
-    /// Bytes of memory in use.
-    pub fn used(&self) -> u64 {
-        self.used.iter().sum()
+    /// Bytes of memory in use for messages, for those of levels without acknowledgement, and for
+    /// replies; none more than the budget.
+    pub fn used(&self) -> [u64; 3] {
+        self.used
     }
 }
 

@@ -147,6 +147,11 @@ impl Escrow {
         self.waiting.iter().filter_map(since).min().map(|since| since + ESCROW_PATIENCE)
     }
 
+    /// Bytes that wait in all streams; never more than the budget.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
     fn state(&mut self, stream: Stream) -> &mut State {
         let place = usize::try_from(stream.order(0)).expect("ten bits");
         if self.streams.len() <= place {

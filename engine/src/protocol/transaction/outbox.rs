@@ -565,6 +565,21 @@ impl Outbox {
         self.next_transaction - self.resolved.low()
     }
 
+    /// Bytes that the peer grants: of messages without an outcome, and as many of replies.
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    /// Bytes of messages without an outcome, of levels that are acknowledged.
+    pub fn bytes_unresolved(&self) -> u64 {
+        self.bytes_unresolved
+    }
+
+    /// Bytes of replies that the peer may not have yet.
+    pub fn reply_bytes(&self) -> u64 {
+        self.reply_bytes
+    }
+
     /// Whether every message has its outcome and every reply was acknowledged.
     pub fn is_settled(&self) -> bool {
         self.outstanding() == 0 && self.replies.is_empty()

@@ -207,6 +207,32 @@ fn each_reply_of_a_bundle_that_was_cut_anew_ends_its_request() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Replied), 80);
 }
 
+// PROTOCOL 6.19
+#[test]
+fn incomplete_reply_is_forgotten_with_its_request() {
+    let pieces = |config: &mut EndpointConfig| config.whole_len_max = 10_000;
+    let (mut pair, peer) = Pair::with(pieces, |_| {}).connect();
+    pair.sides[1].replies_at_once = false;
+    // One that is handed over whole, and one of which pieces were handed over.
+    for len in [9_000, 100_000] {
+        let transaction = pair.send(peer, ServiceKind::Request, b"how much");
+        pair.drive();
+        let requester = pair.sides[1].messages[0].0;
+        let (now, reply) = (pair.now, bytes(len));
+        pair.sides[1].endpoint.reply(now, requester, transaction, (&reply).into()).unwrap();
+        let start = pair.sent;
+        pair.loses = Box::new(move |number| number > start && (number - start) % 3 == 0);
+        pair.drive_for(ONE_WAY + Duration::from_micros(20));
+        pair.loses = Box::new(|_| true);
+        assert!(pair.sides[0].endpoint.memory(peer).unwrap().incomplete_replies > 0);
+        assert!(pair.sides[0].endpoint.cancel(peer, transaction));
+        assert_eq!(pair.sides[0].endpoint.memory(peer).unwrap().incomplete_replies, 0);
+        pair.loses = Box::new(|_| false);
+        pair.drive();
+    }
+    assert_eq!((pair.sides[0].abandoned, pair.sides[0].replies.len()), (1, 0));
+}
+
 // PROTOCOL 6.18
 #[test]
 fn message_waits_for_its_grant_and_asks_when_that_is_lost() {

@@ -47,6 +47,34 @@ fn reliable_streams_come_in_order_without_a_gap_whatever_is_lost() {
 
 // PROTOCOL 6.25
 #[test]
+fn what_waits_for_its_turn_stays_within_the_grant_in_segments_too() {
+    const GRANTED: u64 = 10_000;
+    let (mut pair, peer) = Pair::with(|_| {}, |config| config.receive_bytes = GRANTED).connect();
+    pair.send(peer, ServiceKind::ExactlyOnce, b"who is it");
+    pair.drive();
+    let receiver_of = pair.sides[1].messages[0].0;
+    let options = SendOptions::new(ServiceKind::Sequence).stream(StreamKind::Lossy, 1);
+    let send = |pair: &mut Pair, len: usize| {
+        let message = vec![7; len];
+        let sent = pair.sides[0].endpoint.send(pair.now, peer, &options, (&message).into());
+        pair.drive_for(Duration::from_millis(1));
+        sent.unwrap()
+    };
+    // The first one never arrives, and each of the others is taken back once it waits.
+    pair.longest = 1_200;
+    send(&mut pair, 1_220);
+    for _ in 0..20 {
+        let transaction = send(&mut pair, 2_000);
+        let memory = pair.sides[1].endpoint.memory(receiver_of).unwrap();
+        assert!(memory.early <= GRANTED, "{memory:?}");
+        assert!(pair.sides[0].endpoint.cancel(peer, transaction));
+    }
+    let memory = pair.sides[1].endpoint.memory(receiver_of).unwrap();
+    assert_eq!(memory.early, GRANTED);
+}
+
+// PROTOCOL 6.25
+#[test]
 fn stalled_stream_delays_no_other() {
     let (mut pair, peer) = Pair::connected();
     send(&mut pair, peer, StreamKind::Reliable, 1).unwrap();

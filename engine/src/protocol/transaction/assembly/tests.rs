@@ -43,12 +43,12 @@ fn message_is_complete_with_its_last_segment_in_any_order() {
     }
     let again = accept(&mut assemblies, KEY, 2_500, (2, 3));
     assert!(matches!(again, Ok(Progress::Duplicate)));
-    assert_eq!(assemblies.used(), 2_500);
+    assert_eq!(assemblies.used(), [2_500, 0, 0]);
     let Ok(Progress::Complete(block)) = accept(&mut assemblies, KEY, 2_500, (1, 3)) else {
         panic!("complete");
     };
     assert_eq!((block.len(), block[0], block[834], block[1_668]), (2_500, 0, 1, 2));
-    assert_eq!((assemblies.used(), assemblies.is_empty()), (0, true));
+    assert_eq!((assemblies.used(), assemblies.is_empty()), ([0; 3], true));
 }
 
 #[test]
@@ -107,9 +107,18 @@ fn nothing_is_kept_beyond_the_reserved_memory() {
     assert_eq!(full, DropReason::SegmentMemory);
     let reply = AssemblyKey { is_reply: true, transaction: 1 };
     accept(&mut assemblies, reply, 2_500, (0, 3)).unwrap();
+    // What its sender counts against no grant takes nothing of what was granted.
+    let body = body(2_500, 0, 3);
+    let piece = Piece::read(&body, 0, 3).unwrap();
+    let maybe = features(ServiceKind::Maybe);
+    let accept_maybe = |assemblies: &mut Assemblies, transaction| {
+        assemblies.accept(NOW, key(transaction), maybe, &piece, &Blocks::default())
+    };
+    accept_maybe(&mut assemblies, 2).unwrap();
+    assert_eq!(accept_maybe(&mut assemblies, 3).unwrap_err(), DropReason::SegmentMemory);
     assert_eq!(assemblies.on_low_water(1), None);
     accept(&mut assemblies, key(1), 2_500, (0, 3)).unwrap();
-    assert_eq!(assemblies.used(), 5_000);
+    assert_eq!(assemblies.used(), [2_500, 2_500, 2_500]);
 }
 
 #[test]
@@ -117,13 +126,13 @@ fn long_message_is_handed_over_in_pieces_and_keeps_only_early_ones() {
     // PROTOCOL 6.16
     let mut assemblies = Assemblies::new(10_000, 1_000);
     accept(&mut assemblies, KEY, 5_000, (2, 5)).unwrap();
-    assert_eq!(assemblies.used(), 1_000);
+    assert_eq!(assemblies.used(), [1_000, 0, 0]);
     let first = accept(&mut assemblies, KEY, 5_000, (0, 5));
     assert!(matches!(first, Ok(Progress::Turn { is_last: false })));
     assert!(assemblies.next_early(KEY).is_none());
     accept(&mut assemblies, KEY, 5_000, (1, 5)).unwrap();
     let (offset, block, is_last) = assemblies.next_early(KEY).unwrap();
-    assert_eq!((offset, block[0], is_last, assemblies.used()), (2_000, 2, false, 0));
+    assert_eq!((offset, block[0], is_last, assemblies.used()[0]), (2_000, 2, false, 0));
     accept(&mut assemblies, KEY, 5_000, (4, 5)).unwrap();
     accept(&mut assemblies, KEY, 5_000, (3, 5)).unwrap();
     let (offset, _, is_last) = assemblies.next_early(KEY).unwrap();
@@ -185,7 +194,7 @@ fn incomplete_message_is_forgotten_after_its_patience_if_its_level_is_not_report
     assemblies.accept(NOW, other, EXACTLY, &piece, &blocks).unwrap();
     let at = assemblies.next_timeout().unwrap();
     assert_eq!(assemblies.sweep(at), None);
-    assert_eq!(assemblies.used(), 2_500);
+    assert_eq!(assemblies.used(), [2_500, 0, 0]);
     // Its sender takes what was acknowledged as there, and does not send it again.
     let finite = AssemblyKey { transaction: 9, ..KEY };
     let row = features(ServiceKind::AtMostOnce);
@@ -226,7 +235,7 @@ proptest! {
             prop_assert_eq!(is_complete, there.len() == count as usize);
             if is_complete {
                 prop_assert_eq!(bytes, total);
-                prop_assert_eq!(assemblies.used(), 0);
+                prop_assert_eq!(assemblies.used(), [0; 3]);
                 break;
             }
         }
