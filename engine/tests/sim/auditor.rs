@@ -5,7 +5,8 @@
 //! be told apart, so all of the same size, kind, stream and pair of nodes are one [`Letter`] and
 //! their counts are checked together; that is weaker, but never wrong.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 
 use raet::limits::REFUSED_EXPIRED;
@@ -19,6 +20,10 @@ use crate::letter::{Draft, Ended, Letter, NUMBER_LEN, content_at, is_content, mi
 struct Desk {
     /// By peer and transaction: the letter, and whether its end is still awaited.
     sent: HashMap<(PeerId, u64), (usize, bool)>,
+    /// By peer: sends whose end is awaited.
+    open: HashMap<PeerId, u64>,
+    /// Peers for which sends were taken back: others of their packets may still travel.
+    cancelled: HashSet<PeerId>,
     /// Places given out in each stream.
     places: HashMap<(PeerId, Stream), u64>,
     /// The place in each stream of a peer that comes next.
@@ -47,6 +52,8 @@ pub(crate) struct Auditor {
     desks: Vec<Desk>,
     open: u64,
     deliveries: u64,
+    /// Every datagram that was sent, where the mode lets one see what it acknowledges.
+    genuine: HashSet<u64>,
     violations: Vec<String>,
 }
 
@@ -74,8 +81,21 @@ impl Auditor {
             reply_len_max,
             open: 0,
             deliveries: 0,
+            genuine: HashSet::new(),
             violations: Vec::new(),
         }
+    }
+
+    /// A node sends a datagram.
+    pub(crate) fn on_datagram(&mut self, datagram: &[u8]) {
+        if self.mode == Mode::Signed {
+            self.genuine.insert(fingerprint(datagram));
+        }
+    }
+
+    /// Whether some node sent just this.
+    pub(crate) fn is_genuine(&self, datagram: &[u8]) -> bool {
+        self.genuine.contains(&fingerprint(datagram))
     }
 
     /// Writes the next message.
@@ -126,6 +146,7 @@ impl Auditor {
         }
         self.letters[letter].sent += 1;
         self.open += 1;
+        *self.desks[from].open.entry(peer).or_default() += 1;
         let before = self.desks[from].sent.insert((peer, transaction), (letter, true));
         if before.is_some_and(|(_, is_open)| is_open) {
             self.blame("I23", format!("transaction {transaction} of node {from} given twice"));
@@ -295,11 +316,29 @@ impl Auditor {
     }
 
     /// The sender of a letter wanted it back.
-    pub(crate) fn on_cancelled(&mut self, letter: usize, is_taken_back: bool) {
+    pub(crate) fn on_cancelled(
+        &mut self,
+        node: usize,
+        peer: PeerId,
+        letter: usize,
+        is_taken_back: bool,
+    ) {
+        self.desks[node].cancelled.insert(peer);
         let known = &mut self.letters[letter];
         known.is_cancelled |= is_taken_back;
         if is_taken_back && known.place.is_some_and(|(stream, _)| !stream.is_lossy()) {
             self.blame("I11", format!("letter {letter} was taken out of a reliable stream"));
+        }
+    }
+
+    /// I2: what ended leaves nothing behind. `outstanding`: transactions that the endpoint still
+    /// thinks of.
+    pub(crate) fn on_outstanding(&mut self, node: usize, peer: PeerId, outstanding: u64) {
+        let desk = &self.desks[node];
+        let is_over = desk.open.get(&peer).is_none_or(|&open| open == 0);
+        if is_over && outstanding > 0 && !desk.cancelled.contains(&peer) {
+            let what = format!("node {node} keeps {outstanding} sends to {peer:?} that ended");
+            self.blame("I2", what);
         }
     }
 
@@ -405,6 +444,7 @@ impl Auditor {
         };
         entry.expect("found above").1 = false;
         self.open -= 1;
+        *self.desks[node].open.get_mut(&peer).expect("it was open") -= 1;
         let known = &mut self.letters[letter];
         let ended = &mut known.ended;
         let count = match outcome {
@@ -497,6 +537,16 @@ impl Auditor {
         self.open
     }
 
+    /// Bytes of the messages that are open, and of the replies to them.
+    pub(crate) fn open_bytes(&self) -> u64 {
+        let len = |(at, letter): (usize, &Letter)| {
+            let is_request = letter.service == Service::Request;
+            let reply_len = if is_request { self.reply_len(at) } else { 0 };
+            (letter.len + reply_len) as u64 * (letter.sent - letter.ended.sum())
+        };
+        self.letters.iter().enumerate().map(len).sum()
+    }
+
     /// What is still open, in words.
     pub(crate) fn open_letters(&self) -> String {
         let open = self.letters.iter().filter(|letter| letter.ended.sum() < letter.sent);
@@ -553,6 +603,12 @@ pub(crate) enum Handled {
 /// Why a handler refuses a letter, if it does; never [`REFUSED_EXPIRED`].
 fn reason(letter: usize) -> u8 {
     u8::try_from(letter % 200).expect("below 200")
+}
+
+fn fingerprint(datagram: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    datagram.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn short_seed(from: usize, to: usize, service: Service, len: usize) -> u64 {

@@ -17,6 +17,7 @@ use std::io::Write as _;
 use std::panic::catch_unwind;
 
 use node::Sabotage;
+use raet::time::Duration;
 
 /// Worlds in a plain `cargo test`.
 const SEEDS_DEFAULT: u64 = 50;
@@ -34,16 +35,31 @@ fn every_promise_holds_in_every_world() {
     let first = single.or_else(|| number_from_environment("RAET_FIRST_SEED")).unwrap_or(0);
     let count = number_from_environment("RAET_SEEDS").unwrap_or(SEEDS_DEFAULT);
     let count = if single.is_some() { 1 } else { count };
-    let (mut sent, mut delivered, mut packets) = (0, 0, 0);
+    let figures = hold(first..first + count, single.is_some());
+    figures.report();
+}
+
+/// Seeds of worlds in which something was found; see the head of the file.
+#[test]
+fn corpus_of_worlds_that_failed_once_holds() {
+    let seed = |line: &str| {
+        let seed = line.split('#').next().expect("there is a first part").trim();
+        (!seed.is_empty()).then(|| seed.parse::<u64>().expect("a seed begins each line"))
+    };
+    hold(include_str!("corpus.txt").lines().filter_map(seed), false);
+}
+
+/// Runs the worlds of `seeds`, each of which has to hold.
+fn hold(seeds: impl Iterator<Item = u64>, is_told: bool) -> Figures {
     let mut figures = Figures::default();
     let mut failed = Vec::new();
     let stops_early = std::env::var_os("RAET_UNTIL_FAILURE").is_some();
-    for seed in first..first + count {
+    for seed in seeds {
         if stops_early && !failed.is_empty() {
             break;
         }
         let run = |is_told| world::run(seed, None, is_told);
-        let Ok(verdict) = catch_unwind(|| run(single.is_some())) else {
+        let Ok(verdict) = catch_unwind(|| run(is_told)) else {
             println!("seed {seed}: an assertion of the engine failed, as printed above");
             failed.push(seed);
             continue;
@@ -53,9 +69,6 @@ fn every_promise_holds_in_every_world() {
             violations.push("I26: two runs of one seed differ".to_owned());
         }
         figures.add(&verdict);
-        sent += verdict.totals.0;
-        delivered += verdict.totals.1;
-        packets += verdict.packets;
         if let Some(violation) = violations.first() {
             println!("seed {seed}: {violation}");
             println!(
@@ -64,36 +77,64 @@ fn every_promise_holds_in_every_world() {
             failed.push(seed);
         }
     }
-    println!("{count} seeds: {sent} messages sent, {delivered} delivered, {packets} packets");
-    figures.report();
+    figures.print();
     assert!(failed.is_empty(), "seeds {failed:?} failed, each as printed above");
+    figures
 }
 
 /// How long worlds lasted, and what was done to them.
 #[derive(Default)]
 struct Figures {
+    worlds: u64,
+    /// Of those, the ones of the second kind.
+    liveness: u64,
+    /// Messages sent and delivered, and packets.
+    totals: (u64, u64, u64),
     seconds: u64,
+    /// The longest time that it took a healed world to come to rest.
+    rested: Duration,
     injected: BTreeMap<&'static str, u64>,
 }
 
 impl Figures {
     fn add(&mut self, verdict: &world::Verdict) {
+        self.worlds += 1;
+        self.liveness += u64::from(verdict.is_liveness);
+        self.totals.0 += verdict.totals.0;
+        self.totals.1 += verdict.totals.1;
+        self.totals.2 += verdict.packets;
         self.seconds += verdict.span.as_micros() / 1_000_000;
+        self.rested = self.rested.max(verdict.rested);
         for (fault, count) in &verdict.injected {
             *self.injected.entry(fault).or_default() += count;
         }
     }
 
-    /// Prints them, and adds them as lines to the file that `RAET_FIGURES` names.
-    fn report(&self) {
+    /// What adds up, a line each.
+    fn lines(&self) -> String {
         let mut lines = format!("{} virtual seconds\n", self.seconds);
+        lines += &format!("{} worlds of liveness\n", self.liveness);
         for (fault, count) in &self.injected {
             lines += &format!("{count} {fault}\n");
         }
-        print!("{lines}");
+        lines
+    }
+
+    fn print(&self) {
+        let (sent, delivered, packets) = self.totals;
+        println!(
+            "{} seeds: {sent} messages sent, {delivered} delivered, {packets} packets",
+            self.worlds
+        );
+        println!("longest time to rest: {:.1} s", self.rested.as_secs_f64());
+        print!("{}", self.lines());
+    }
+
+    /// Adds them to the file that `RAET_FIGURES` names.
+    fn report(&self) {
         if let Ok(path) = std::env::var("RAET_FIGURES") {
             let file = std::fs::File::options().append(true).create(true).open(&path);
-            let written = file.and_then(|mut file| file.write_all(lines.as_bytes()));
+            let written = file.and_then(|mut file| file.write_all(self.lines().as_bytes()));
             written.unwrap_or_else(|error| panic!("cannot write to {path}: {error}"));
         }
     }
@@ -111,6 +152,41 @@ fn finds(sabotage: Sabotage, rules: &[&str]) {
         }
     }
     panic!("{sabotage:?} was not found in {WORLDS} worlds");
+}
+
+#[test]
+fn canary_that_keeps_too_much_of_incomplete_messages_is_found() {
+    finds(Sabotage::AssemblesTooMuch, &["I14"]);
+}
+
+#[test]
+fn canary_that_keeps_too_many_replies_is_found() {
+    finds(Sabotage::CachesTooMuch, &["I17"]);
+}
+
+#[test]
+fn canary_that_lets_too_much_wait_in_streams_is_found() {
+    finds(Sabotage::EscrowsTooMuch, &["I12"]);
+}
+
+#[test]
+fn canary_that_ends_a_message_early_is_found() {
+    finds(Sabotage::EndsEarly, &["I2"]);
+}
+
+#[test]
+fn canary_that_exceeds_its_window_is_found() {
+    finds(Sabotage::ExceedsWindow, &["I18"]);
+}
+
+#[test]
+fn canary_that_opens_what_was_altered_is_found() {
+    finds(Sabotage::OpensAltered, &["I20"]);
+}
+
+#[test]
+fn canary_that_sends_more_than_was_granted_is_found() {
+    finds(Sabotage::SendsTooMuch, &["I22"]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! What one seed decides: the size of the world, its weather, its nodes and their work.
 //!
 //! Every seed draws its own ranges and then draws within them ("swarm"): a world without loss
-//! but with crashes finds other faults than one with a little of everything.
+//! but with crashes finds other faults than one with a little of everything. One in ten is of
+//! another kind ("liveness"): everything goes wrong at once and as badly as it may, then nobody
+//! reaches anybody, and then all is well and everything has to end in time.
 
 use std::ops::Range;
 
@@ -80,6 +82,41 @@ pub(crate) struct Troubles {
     pub(crate) work: u64,
 }
 
+const TROUBLES_WORST: Troubles = Troubles {
+    close: 3,
+    crash: 3,
+    clock: 2,
+    clog: 4,
+    cut: 4,
+    swizzle: 1,
+    rebind: 4,
+    pause: 3,
+    weather: 6,
+    work: 12,
+};
+
+/// What a network does at most, each to so many of a hundred datagrams.
+const FAULTS_WORST: Faults = Faults {
+    loss: Chance::percent(30),
+    duplication: Chance::percent(30),
+    reorder: Chance::percent(20),
+    corruption: Chance::percent(5),
+    truncation: Chance::percent(5),
+    extension: Chance::percent(5),
+    burst_begins: Chance::percent(5),
+    burst_ends: Chance::percent(33),
+    short_loss: Chance::percent(30),
+    replay: Chance::percent(10),
+    forgery: Chance::percent(10),
+    send_error: Chance::percent(5),
+    queue_full: Chance::percent(5),
+    train: Chance::percent(80),
+    ..Faults::NONE
+};
+
+/// One world in so many is of the second kind.
+const LIVENESS_EVERY: u64 = 10;
+
 /// Everything that follows from a seed before anything happens.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -119,11 +156,32 @@ pub(crate) struct Plan {
     pub(crate) ends_silently: bool,
     /// How long applications wait before they open a session again.
     pub(crate) reconnect_after: Duration,
+    /// Whether everything goes wrong at once until it is healed.
+    pub(crate) is_liveness: bool,
 }
 
 impl Plan {
     /// What `seed` decides.
     pub(crate) fn drawn(seed: u64) -> Self {
+        let swarm = Self::of_swarm(seed);
+        let is_liveness = Random::new(seed ^ 0x6c69_7665).below(LIVENESS_EVERY) == 0;
+        if is_liveness { swarm.at_its_worst() } else { swarm }
+    }
+
+    /// The same nodes and the same work in the worst of worlds.
+    fn at_its_worst(self) -> Self {
+        let Troubles { work, .. } = self.troubles;
+        let troubles = Troubles { work, ..TROUBLES_WORST };
+        let worst = Faults {
+            line: self.worst.line,
+            delay: self.worst.delay,
+            mtu: self.worst.mtu,
+            ..FAULTS_WORST
+        };
+        Self { is_liveness: true, troubles, worst, ..self }
+    }
+
+    fn of_swarm(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x706c_616e);
         let random = &mut random;
         let count = *pick(random, &[2, 2, 2, 3, 3, 4, 5, 8]);
@@ -135,17 +193,18 @@ impl Plan {
         let is_long = random.below(12) == 0;
         let span = if is_long { span + Duration::from_secs(35 * 60) } else { span };
         let mut swarm = |most: u64| if random.below(2) == 0 { 0 } else { random.below(most) + 1 };
+        let most = TROUBLES_WORST;
         let troubles = Troubles {
-            close: swarm(3),
-            crash: swarm(3),
-            clock: swarm(2),
-            clog: swarm(4),
-            cut: swarm(4),
-            swizzle: swarm(1),
-            pause: swarm(3),
-            weather: swarm(6),
-            rebind: swarm(4),
-            work: 12,
+            close: swarm(most.close),
+            crash: swarm(most.crash),
+            clock: swarm(most.clock),
+            clog: swarm(most.clog),
+            cut: swarm(most.cut),
+            swizzle: swarm(most.swizzle),
+            pause: swarm(most.pause),
+            weather: swarm(most.weather),
+            rebind: swarm(most.rebind),
+            work: most.work,
         };
         let mut services = [(); 8].map(|()| swarm(4));
         if services.iter().sum::<u64>() == 0 {
@@ -183,13 +242,17 @@ impl Plan {
             refusals: *pick(random, &[0, 0, 0, 1, 2, 7, 40]),
             ends_silently: random.below(2) == 0,
             reconnect_after: Duration::from_millis(50) + random.exponential(span.mul_ratio(1, 40)),
+            is_liveness: false,
             nodes,
         }
     }
 
-    /// The weather from now on, drawn anew.
+    /// The weather from now on, drawn anew or as bad as it can be.
     pub(crate) fn weather(&self, random: &mut Random) -> Faults {
-        let drawn = Faults::drawn(random.next_u64(), &self.worst);
+        let drawn = match self.is_liveness {
+            true => self.worst,
+            false => Faults::drawn(random.next_u64(), &self.worst),
+        };
         // Now and then the path carries less than it did.
         let mtu = if random.below(6) == 0 { DATAGRAM_LEN_BASE } else { drawn.mtu };
         Faults { mtu, ..drawn }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use raet::io::random::Random;
 use raet::io::sim::{Faults, SimNetwork};
-use raet::limits::{IDLE_TIMEOUT, PROBE_TIMEOUT_MAX, UNCONFIRMED_TIMEOUT};
+use raet::limits::{DATAGRAM_LEN_BASE, IDLE_TIMEOUT, PROBE_TIMEOUT_MAX, UNCONFIRMED_TIMEOUT};
 use raet::time::{Duration, Instant};
 use raet::{FullReason, Overflow, Priority, SendError, SendOptions, Service};
 
@@ -15,6 +15,8 @@ use crate::node::{Node, Sabotage};
 use crate::plan::{ASSOCIATION_TIMEOUT_MAX, Edge, Plan, SERVICES, log_uniform, pick};
 use crate::trace::Trace;
 
+/// How long nobody reaches anybody at most, in a world of the second kind.
+const BLACK_OUT_MAX: Duration = Duration::from_secs(120);
 /// Turns of all nodes in one world: two hundred times what a usual one takes.
 const TURNS_MAX: u64 = 2_000_000;
 
@@ -31,6 +33,10 @@ pub(crate) struct Verdict {
     pub(crate) packets: u64,
     /// Virtual time that passed.
     pub(crate) span: Duration,
+    /// Whether it was a world of the second kind, see [`Plan::drawn`].
+    pub(crate) is_liveness: bool,
+    /// How long it took to come to rest once everything was healed.
+    pub(crate) rested: Duration,
     /// How often each fault was injected.
     pub(crate) injected: BTreeMap<&'static str, u64>,
 }
@@ -61,13 +67,16 @@ struct World {
     injected: BTreeMap<&'static str, u64>,
     /// Addresses that NATs gave to nodes so far.
     bindings: u16,
+    /// The longest time that it took to come to rest.
+    rested: Duration,
 }
 
 /// Runs the world of `seed` to its end.
 pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdict {
     let mut plan = Plan::drawn(seed);
-    if sabotage.is_some() {
-        plan.services = [1; 8];
+    if let Some(sabotage) = sabotage {
+        plan.services = sabotage.services();
+        plan.mode = sabotage.mode().unwrap_or(plan.mode);
         plan.refusals = 0;
         plan.deadlines = 2;
         for node in &mut plan.nodes {
@@ -95,6 +104,7 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
         drafted_bytes: 0,
         injected: BTreeMap::new(),
         bindings: 0,
+        rested: Duration::ZERO,
     };
     world.run();
     Verdict {
@@ -103,6 +113,8 @@ pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdi
         totals: world.auditor.totals(),
         packets: world.network.counters().sent,
         span: world.network.now().saturating_since(start),
+        is_liveness: world.plan.is_liveness,
+        rested: world.rested,
         injected: world.injected(),
     }
 }
@@ -129,6 +141,21 @@ impl World {
         let end = self.network.now() + self.plan.span;
         self.plan_happening();
         self.run_until(end, |_| false);
+        if self.plan.is_liveness {
+            self.black_out();
+        }
+    }
+
+    /// Nobody reaches anybody for a while, so that time-outs are long when all is healed.
+    fn black_out(&mut self) {
+        self.due.retain(|_, due| matches!(due, Due::Start(_)));
+        for edge in self.plan.edges.clone() {
+            let [one, other] =
+                [edge.initiator, edge.responder].map(|node| self.nodes[node].address);
+            self.network.partition(one, other);
+        }
+        let spell = log_uniform(&mut self.random, Duration::from_secs(1), BLACK_OUT_MAX);
+        self.run_until(self.network.now() + spell, |_| false);
     }
 
     /// I9: when nothing is wrong any more, every transaction ends.
@@ -154,31 +181,41 @@ impl World {
 
     /// One more message, which nothing keeps from being taken and delivered any more.
     fn farewell(&mut self, from: usize, to: usize) {
-        // A sender without credit learns of more when it asks, which it does when it is refused.
-        const ATTEMPTS: u32 = 3;
-        for attempt in 1..=ATTEMPTS {
+        let end = self.network.now() + self.rest_max();
+        while self.is_sound() {
             let options = SendOptions::new(Service::ExactlyOnce);
             let draft = self.auditor.draft(from, to, options, 20);
             let now = self.network.now();
             match self.nodes[from].send(now, &draft, &mut self.auditor) {
                 // The farewells of a node with many peers and few buffers fill those.
                 Ok(()) | Err(SendError::Full(FullReason::Buffers)) => return,
-                Err(error) if attempt == ATTEMPTS => {
+                Err(error) if now >= end => {
                     self.auditor.blame("I9", format!("{from} cannot send to {to}: {error}"));
                 }
-                Err(_) => {
-                    self.run_until(now + Duration::from_secs(1), |_| false);
-                    self.rest();
-                }
+                // A sender without credit learns of more when it asks, which it does when it is
+                // refused; one that lost its session opens another.
+                Err(_) => self.run_until(now + Duration::from_secs(1), |_| false),
             }
         }
     }
 
+    /// I9: how long everything may take to end once nothing is wrong any more. Three of the longest
+    /// probe time-outs; before them the silence by which a side learns that the other forgot it;
+    /// and the time to transfer what is open with the smallest window, two datagrams a round trip.
+    fn rest_max(&self) -> Duration {
+        const WINDOW_MIN: u64 = 2 * DATAGRAM_LEN_BASE as u64;
+        let silence = self.plan.nodes.iter().map(|node| node.idle_timeout).max();
+        let round_trip = (self.plan.worst.delay.min + self.plan.turn).saturating_mul(2);
+        let round_trips = self.auditor.open_bytes().div_ceil(WINDOW_MIN);
+        let transfer = round_trip.saturating_mul(round_trips);
+        PROBE_TIMEOUT_MAX.saturating_mul(3) + silence.expect("some nodes") + transfer
+    }
+
     fn rest(&mut self) {
-        // A side that does not know yet that the other forgot it learns so by silence.
-        let patience = IDLE_TIMEOUT + PROBE_TIMEOUT_MAX.saturating_mul(3);
-        let end = self.network.now() + patience;
+        let start = self.network.now();
+        let end = start + self.rest_max();
         self.run_until(end, |world| world.auditor.open() == 0 && world.is_joined());
+        self.rested = self.rested.max(self.network.now().saturating_since(start));
         if self.is_sound() && self.auditor.open() > 0 {
             let open = self.auditor.open_letters();
             self.auditor.blame("I9", format!("{} sends do not end: {open}", self.auditor.open()));

@@ -41,6 +41,9 @@ impl Node {
                     self.sabotage = None;
                     return;
                 }
+                if self.sabotage == Some(Sabotage::EndsEarly) {
+                    return;
+                }
                 auditor.on_outcome(self.index, peer, resolved);
             }
             Event::Session { peer, change } => {
@@ -301,7 +304,7 @@ impl Node {
             is_busy = true;
             if auditor.open_letter(self.index, owed.peer, owed.transaction).is_some() {
                 let is_taken_back = process.endpoint.cancel(owed.peer, owed.transaction);
-                auditor.on_cancelled(owed.letter, is_taken_back);
+                auditor.on_cancelled(self.index, owed.peer, owed.letter, is_taken_back);
             }
         }
         let mut mixed = self.sabotage == Some(Sabotage::MixesReplies);

@@ -15,7 +15,10 @@ use raet::limits::{DATAGRAM_LEN_MAX, RECEIVE_BATCH};
 use raet::protocol::endpoint::{Endpoint, EndpointConfig, Messages};
 use raet::protocol::session::{BootId, Offer};
 use raet::time::{Duration, Instant};
-use raet::{Deferred, Identity, Outbound, PeerId, PublicKey, SendError, Trust, TrustPolicy};
+use raet::{
+    Deferred, Identity, Mode, Outbound, Outcome, PeerId, PublicKey, Resolved, SendError, Trust,
+    TrustPolicy,
+};
 
 use crate::auditor::Auditor;
 use crate::ledger::Ledger;
@@ -32,9 +35,28 @@ const RECONNECT_SOON: Duration = Duration::from_millis(200);
 const CANCEL_WITHIN: Duration = Duration::from_millis(50);
 /// How long a session that closes in order may take at most.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+/// Messages that leave beyond the window in a turn at most: the probes of one time-out.
+const PROBES_MAX: usize = 2;
+/// By how much figures are overstated that have to be found too large.
+const OVERSTATED: u64 = 64;
+
 /// A fault built in on purpose, to see that the auditor finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sabotage {
+    /// More is kept of incomplete messages than was granted.
+    AssemblesTooMuch,
+    /// More replies are kept than the peer granted.
+    CachesTooMuch,
+    /// More waits in streams than was granted.
+    EscrowsTooMuch,
+    /// A message that nobody waits for is said to have left before it did.
+    EndsEarly,
+    /// More is in flight than the window allows.
+    ExceedsWindow,
+    /// A packet that was altered on its way is opened.
+    OpensAltered,
+    /// More is under way than the peer granted.
+    SendsTooMuch,
     /// A message is handed over twice.
     DeliversTwice,
     /// A reply goes to another request.
@@ -59,6 +81,23 @@ pub(crate) enum Sabotage {
     TellsBeforeCommit,
 }
 
+impl Sabotage {
+    /// How often each of [`crate::plan::SERVICES`] is used where this is to be found.
+    pub(crate) const fn services(self) -> [u64; 8] {
+        match self {
+            Self::EndsEarly => [1, 0, 0, 0, 0, 0, 0, 0],
+            Self::EscrowsTooMuch => [0, 0, 0, 0, 0, 0, 1, 0],
+            Self::CachesTooMuch => [0, 0, 0, 0, 0, 0, 0, 1],
+            _ => [1; 8],
+        }
+    }
+
+    /// The mode in which it is to be found, if only in one.
+    pub(crate) fn mode(self) -> Option<Mode> {
+        (self == Self::OpensAltered).then_some(Mode::Signed)
+    }
+}
+
 /// A process at a node: all that a crash takes with it.
 struct Process {
     endpoint: Endpoint,
@@ -81,6 +120,8 @@ struct Process {
     kept: Vec<(Instant, Messages)>,
     ledger: Ledger,
     unbuffered: u64,
+    /// Peers to whom a message left in this turn that the window had no room for.
+    beyond_window: Vec<PeerId>,
 }
 
 /// A commit that the application takes its time for.
@@ -136,6 +177,8 @@ struct Shared {
     offer: Offer,
     psk: Option<[u8; 32]>,
     outcast: Option<PublicKey>,
+    /// Bytes that each node grants each peer.
+    grants: Vec<u64>,
 }
 
 fn identity(seed: u64, index: usize) -> Arc<Identity> {
@@ -158,6 +201,7 @@ impl Node {
             offer: Offer::new(&plan.suites, &[plan.mode]),
             psk: plan.psk,
             outcast: plan.outcast.map(|index| addresses[index].1),
+            grants: plan.nodes.iter().map(|node| node.receive_bytes).collect(),
         };
         let node = |(index, identity): (usize, Arc<Identity>)| Self {
             index,
@@ -244,6 +288,7 @@ impl Node {
             kept: Vec::new(),
             ledger: Ledger::default(),
             unbuffered: 0,
+            beyond_window: Vec::new(),
         });
         self.wake_at = Some(now);
     }
@@ -339,6 +384,11 @@ impl Node {
                     let letter = letter.expect("just sent");
                     process.regretted.push(Owed { due, peer, transaction, letter });
                 }
+                if self.sabotage == Some(Sabotage::EndsEarly) {
+                    let (service, outcome) = (draft.options.service, Outcome::Sent);
+                    let resolved = Resolved { first: transaction, count: 1, service, outcome };
+                    auditor.on_outcome(self.index, peer, resolved);
+                }
             }
             Err(SendError::TooLarge { max: told }) => {
                 if max != Ok(told) || draft.bytes.len() as u64 <= told {
@@ -387,7 +437,10 @@ impl Node {
             let Some(received) = process.driver.receive() else { break };
             trace.bytes("in", now, self.index, &received.lease);
             for datagram in received.lease.chunks(received.segment_len.max(1)) {
-                process.ledger.on_received(received.from, datagram);
+                let is_altered =
+                    self.sabotage == Some(Sabotage::OpensAltered) && self.random.below(8) == 0;
+                let is_genuine = auditor.is_genuine(datagram) && !is_altered;
+                process.ledger.on_received(received.from, datagram, is_genuine);
             }
             process.endpoint.handle_datagram(now, received);
             is_busy = true;
@@ -407,6 +460,7 @@ impl Node {
             is_busy = true;
             if is_new {
                 trace.bytes("out", now, self.index, &transmit.lease);
+                auditor.on_datagram(&transmit.lease);
                 self.check_leaving(now, &mut process, &transmit, auditor);
             }
             if let Err(back) = process.driver.transmit(transmit) {
@@ -418,6 +472,7 @@ impl Node {
         while let Some(event) = process.endpoint.poll_event() {
             self.on_event(now, &mut process, event, auditor, trace);
         }
+        self.check_bounds(&mut process, auditor);
         let stays = self.plan.kernel_holds && self.random.below(4) == 0;
         if !stays {
             process.driver.wait(None).expect("the simulated driver does not fail");
@@ -449,7 +504,15 @@ impl Node {
         };
         let node = self.addresses.iter().position(|(address, _)| *address == transmit.to);
         let peer = process.open.iter().find(|(_, known)| Some(*known) == node);
-        if let (Some(leaving), Some(&(peer, _))) = (leaving, peer)
+        let (Some(leaving), Some(&(peer, _))) = (leaving, peer) else { return };
+        if let Some(path) = process.endpoint.path(peer) {
+            let is_halved = self.sabotage == Some(Sabotage::ExceedsWindow);
+            let window = if is_halved { path.window / 2 } else { path.window };
+            if path.in_flight > window {
+                process.beyond_window.push(peer);
+            }
+        }
+        if leaving.is_own
             && let Some(letter) = auditor.sent_letter(self.index, peer, leaving.transaction)
             && letter.len >= NUMBER_LEN
             && letter.deadline.is_some_and(|deadline| deadline <= now)
@@ -457,6 +520,38 @@ impl Node {
             let what = format!("node {} sends what is of no use: {letter:?}", self.index);
             auditor.blame("deadline", what);
         }
+    }
+
+    /// I2, I12, I14, I17, I18 and I22: what is kept for each peer stays within its bounds, of which
+    /// the plan knows what the endpoints agreed on.
+    fn check_bounds(&self, process: &mut Process, auditor: &mut Auditor) {
+        for &(peer, node) in &process.open {
+            let beyond = process.beyond_window.iter().filter(|&&known| known == peer).count();
+            if beyond > PROBES_MAX {
+                let path = process.endpoint.path(peer);
+                auditor.blame("I18", format!("{beyond} messages beyond the window: {path:?}"));
+            }
+            auditor.on_outstanding(self.index, peer, process.endpoint.outstanding(peer));
+            let Some(memory) = process.endpoint.memory(peer) else { continue };
+            let overstated =
+                |sabotage| if self.sabotage == Some(sabotage) { OVERSTATED } else { 1 };
+            let (own, others) = (self.config.grants[self.index], self.config.grants[node]);
+            let bounds = [
+                ("I12", memory.early, Sabotage::EscrowsTooMuch, own),
+                ("I14", memory.incomplete, Sabotage::AssemblesTooMuch, own),
+                ("I14", memory.incomplete_ungranted, Sabotage::AssemblesTooMuch, own),
+                ("I14", memory.incomplete_replies, Sabotage::AssemblesTooMuch, own),
+                ("I17", memory.unconfirmed_replies, Sabotage::CachesTooMuch, others),
+                ("I22", memory.unresolved, Sabotage::SendsTooMuch, others),
+            ];
+            for (rule, bytes, sabotage, bound) in bounds {
+                if bytes * overstated(sabotage) > bound {
+                    let what = format!("node {} keeps more than {bound}: {memory:?}", self.index);
+                    auditor.blame(rule, what);
+                }
+            }
+        }
+        process.beyond_window.clear();
     }
 
     fn next_wake(&self, now: Instant, process: &Process, stays: bool) -> Option<Instant> {
