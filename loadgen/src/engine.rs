@@ -215,6 +215,7 @@ pub(crate) fn figures(role: &'static str, io: &IoSummary, shards: &[ShardReport]
         figures.retransmissions += endpoint.retransmissions;
         figures.packets_lost += endpoint.packets_lost;
         figures.acks_sent += endpoint.acks_sent;
+        figures.sessions_moved += endpoint.sessions_moved;
         figures.turns += shard.turns;
         figures.cpu_seconds += shard.processor.as_secs_f64();
         add_drops(&mut figures.drops, shard);

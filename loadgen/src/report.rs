@@ -59,6 +59,8 @@ pub(crate) struct NodeFigures {
     pub(crate) packets_lost: u64,
     /// Acknowledgements sent.
     pub(crate) acks_sent: u64,
+    /// Times that a session followed its peer to another address.
+    pub(crate) sessions_moved: u64,
     /// System calls on the data path.
     pub(crate) system_calls: u64,
     /// Turns of its loops.
@@ -266,6 +268,7 @@ impl Report {
             "bytes_sent": sum(|node| node.bytes_sent),
             "retransmissions": sum(|node| node.retransmissions),
             "acks_sent": sum(|node| node.acks_sent),
+            "sessions_moved": sum(|node| node.sessions_moved),
             "drops": self.drops(),
             "latency_us": latency_json(&self.latency),
             "latency_measured": self.clocking.text(),
@@ -367,6 +370,7 @@ fn node_json(node: &NodeFigures) -> Value {
         "retransmissions": node.retransmissions,
         "packets_lost": node.packets_lost,
         "acks_sent": node.acks_sent,
+        "sessions_moved": node.sessions_moved,
         "system_calls": node.system_calls,
         "turns": node.turns,
         "drops": node.drops,
@@ -464,6 +468,7 @@ pub(crate) mod tests {
             "bytes_sent",
             "retransmissions",
             "acks_sent",
+            "sessions_moved",
             "drops",
             "latency_us",
             "cpu_seconds",

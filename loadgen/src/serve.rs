@@ -58,10 +58,11 @@ pub(crate) fn serve(options: &ServeOptions, signal: &Arc<AtomicBool>) -> Result<
     }
     let figures = engine::figures("responder", &io, &reports);
     println!(
-        "stopped: {} packets received, {} sent, {} acks, cpu {:.2} s",
+        "stopped: {} packets received, {} sent, {} acks, sessions moved {}, cpu {:.2} s",
         grouped(figures.packets_received),
         grouped(figures.packets_sent),
         grouped(figures.acks_sent),
+        grouped(figures.sessions_moved),
         figures.cpu_seconds
     );
     Ok(())

@@ -159,8 +159,12 @@ fn node_text(node: &NodeFigures) -> String {
     if !node.offloads.is_empty() {
         driver = format!("{driver} ({})", node.offloads.join(", "));
     }
+    let moves = match node.sessions_moved {
+        0 => String::new(),
+        moved => format!(", sessions moved {}", grouped(moved)),
+    };
     format!(
-        "{driver}, {} packets sent, {} received, {} sent again, {} acks, cpu {:.2} s",
+        "{driver}, {} packets sent, {} received, {} sent again, {} acks{moves}, cpu {:.2} s",
         grouped(node.packets_sent),
         grouped(node.packets_received),
         grouped(node.retransmissions),
@@ -225,14 +229,17 @@ mod tests {
     use crate::report::tests::sample;
 
     #[test]
-    fn table_says_whether_the_promise_was_kept_and_why_not() {
+    fn table_says_whether_the_promise_was_kept_and_what_was_unusual() {
         let mut report = sample();
         let table = report.to_table();
         assert!(table.contains("promise    kept"), "{table}");
         assert!(table.contains("10 000, duplicates 0, corrupted 0, lost 0"), "{table}");
         assert!(table.lines().all(|line| line.len() <= 120), "{table}");
+        assert!(!table.contains("moved"), "{table}");
+        report.nodes[1].sessions_moved = 2;
         report.broken.push("one went missing".to_owned());
         let table = report.to_table();
+        assert!(table.contains(", sessions moved 2"), "{table}");
         assert!(!table.contains("kept") && table.contains("BROKEN     one went missing"));
     }
 
