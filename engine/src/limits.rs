@@ -152,6 +152,9 @@ pub const LANES_MAX: u16 = 1;
 
 // ---- Transactions ------------------------------------------------------------------------
 
+/// A peer's messages hold no more send buffers than so many times those that are free: one that
+/// stops reading gets four fifths of the pool, and what comes after it four fifths of the rest.
+pub const BUFFERS_HELD_SHARE: usize = 4;
 /// Outstanding transactions to one peer, unless configured.
 pub const TRANSACTIONS_DEFAULT: u32 = 4_096;
 /// Outstanding transactions to one peer at most: one bit each in the duplicate ring (8 KiB).

@@ -154,7 +154,7 @@ fn segments(script: &[u8]) {
         }
         let used: usize = twin.values().map(|(total, ..)| total).sum();
         assert_eq!(assemblies.used().iter().sum::<u64>(), used as u64);
-        for (key, end, gaps) in assemblies.missing(key, |_| true) {
+        for (key, (_, end), gaps) in assemblies.missing(key, |_| true) {
             let missing: BTreeSet<u32> = gaps.flatten().collect();
             let arrived = &twin[&key].2;
             assert!(

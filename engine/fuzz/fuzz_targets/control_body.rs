@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
                 is_written
             }
             Block::MissingSegments(missing) => {
-                assert!(missing.end <= SEGMENT_COUNT_MAX);
+                assert!(missing.end <= missing.segments && missing.segments <= SEGMENT_COUNT_MAX);
                 assert!(missing.iter().count() <= MISSING_RANGES_MAX);
                 let mut low = 0;
                 for range in missing.iter() {
@@ -48,7 +48,8 @@ fuzz_target!(|data: &[u8]| {
                     low = range.end() + 1;
                 }
                 let (initiator, transaction) = (missing.initiator, missing.transaction);
-                writer.missing_segments(initiator, transaction, missing.end, missing.iter())
+                let spoken_of = (missing.segments, missing.end);
+                writer.missing_segments(initiator, transaction, spoken_of, missing.iter())
             }
             Block::EcnCounts(counts) => writer.ecn_counts(counts),
             Block::AckFrequency(frequency) => writer.ack_frequency(frequency),
@@ -79,7 +80,7 @@ fuzz_target!(|data: &[u8]| {
                     (read.initiator, read.transaction),
                     (again.initiator, again.transaction)
                 );
-                assert_eq!(read.end, again.end);
+                assert_eq!((read.segments, read.end), (again.segments, again.end));
             }
             // A delay beyond what we count in is cut; in microseconds it is the same.
             (Block::AckFrequency(read), Block::AckFrequency(again)) => {

@@ -93,8 +93,8 @@ impl Endpoint {
                     let round_trip = live.session.recovery.rtt().smoothed();
                     let outbox = &mut association.outbox;
                     let message = (direction(missing.initiator), missing.transaction);
-                    let end = missing.end;
-                    outbox.on_missing(now, message, end, missing.iter(), round_trip);
+                    let spoken_of = (missing.segments, missing.end);
+                    outbox.on_missing(now, message, spoken_of, missing.iter(), round_trip);
                 }
                 Block::Ping => asks = true,
                 Block::EcnCounts(counts) => marks = Some(counts),
@@ -160,8 +160,8 @@ impl Endpoint {
                         if start < *gap.start() {
                             let arrived = start..=*gap.start() - 1;
                             association.outbox.segment_packets(
-                                direction,
-                                missing.transaction,
+                                (direction, missing.transaction),
+                                missing.segments,
                                 arrived,
                                 |(number, is_only)| visit(number, is_only),
                             );
@@ -226,8 +226,8 @@ impl Endpoint {
         {
             for &content in &acked {
                 match content {
-                    Content::Unit { id, segment, .. } => {
-                        association.outbox.on_packet_acked(id, segment);
+                    Content::Unit { id, segment, segments, .. } => {
+                        association.outbox.on_packet_acked(id, (segment, segments));
                     }
                     Content::Ack(number) => live.session.received.on_ack_acked(number),
                     Content::MtuProbe | Content::Ping => {}
@@ -235,8 +235,8 @@ impl Endpoint {
             }
             for &content in &lost {
                 match content {
-                    Content::Unit { id, segment, tries } => {
-                        association.outbox.on_packet_lost(id, segment, tries);
+                    Content::Unit { id, segment, segments, tries } => {
+                        association.outbox.on_packet_lost(id, (segment, segments), tries);
                     }
                     Content::Ping => live.ping_due = true,
                     Content::Ack(_) | Content::MtuProbe => {}
@@ -460,8 +460,8 @@ fn write_refusals(writer: &mut Writer<'_>, inbox: &Inbox, resume: &mut u64) {
 fn write_missing(writer: &mut Writer<'_>, association: &mut Association, plain: bool) {
     let asks = |retry| plain || retry == Retry::Requested;
     let start = association.resume.missing;
-    for (key, end, ranges) in association.assemblies.missing(start, asks) {
-        writer.missing_segments(initiator(key.is_reply), key.transaction, end, ranges);
+    for (key, spoken_of, ranges) in association.assemblies.missing(start, asks) {
+        writer.missing_segments(initiator(key.is_reply), key.transaction, spoken_of, ranges);
         let transaction = key.transaction.saturating_add(1);
         association.resume.missing = AssemblyKey { transaction, ..key };
     }
@@ -469,7 +469,7 @@ fn write_missing(writer: &mut Writer<'_>, association: &mut Association, plain: 
     for transaction in association.inbox.missing(end).take(MISSING_MESSAGES_MAX) {
         let key = AssemblyKey { is_reply: false, transaction };
         if !association.assemblies.contains(key) {
-            writer.missing_segments(Initiator::Receiver, transaction, 0, []);
+            writer.missing_segments(Initiator::Receiver, transaction, (0, 0), []);
         }
     }
 }

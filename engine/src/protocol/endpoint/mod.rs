@@ -70,8 +70,8 @@ enum Content {
     MtuProbe,
     /// A question for the peer's state.
     Ping,
-    /// A try of a unit, or of one segment of it.
-    Unit { id: UnitId, segment: u32, tries: u8 },
+    /// A try of a unit, or of one segment of so many.
+    Unit { id: UnitId, segment: u32, segments: u32, tries: u8 },
 }
 
 /// One session of a peer, open or not yet confirmed.

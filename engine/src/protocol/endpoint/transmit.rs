@@ -114,7 +114,8 @@ impl Endpoint {
         let Some(association) = peer.association.as_mut() else { return };
         let mut requeued = 0;
         for content in live.session.recovery.oldest_in_flight() {
-            if let Content::Unit { id, segment, tries } = content {
+            if let Content::Unit { id, segment, segments, tries } = content {
+                let segment = (segment, segments);
                 requeued += u8::from(association.outbox.on_packet_lost(id, segment, tries));
             }
             if requeued == count {
@@ -257,7 +258,7 @@ impl Endpoint {
             (true, 0) => SentKind::Data,
             (true, _) => SentKind::Probe,
         };
-        let content = is_tracked.then_some(Content::Unit { id, segment: 0, tries });
+        let content = is_tracked.then_some(Content::Unit { id, segment: 0, segments: 1, tries });
         let ecn = live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;
@@ -329,7 +330,7 @@ impl Endpoint {
             (true, 0) => SentKind::Data,
             (true, _) => SentKind::Probe,
         };
-        let content = is_tracked.then_some(Content::Unit { id, segment, tries });
+        let content = is_tracked.then_some(Content::Unit { id, segment, segments: count, tries });
         let ecn = live.session.recovery.on_sent(now, number, bytes, kind, content);
         live.probes = live.probes.saturating_sub(1);
         self.counters.packets_sent += 1;

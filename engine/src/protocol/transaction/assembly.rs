@@ -417,19 +417,19 @@ impl Assemblies {
     }
 
     /// What arrived of messages and what did not: those that `asks` names by how they are sent
-    /// again, a few of them, from `start` on and then from the first. Each with one past the
-    /// segments that are spoken of, and the ranges below that are missing.
+    /// again, a few of them, from `start` on and then from the first. Each with its segments and one
+    /// past those that are spoken of, and the ranges below that are missing.
     pub fn missing(
         &self,
         start: AssemblyKey,
         asks: impl Fn(Retry) -> bool,
-    ) -> impl Iterator<Item = (AssemblyKey, u32, impl Iterator<Item = RangeInclusive<u32>> + '_)>
+    ) -> impl Iterator<Item = (AssemblyKey, (u32, u32), impl Iterator<Item = RangeInclusive<u32>> + '_)>
     {
         let in_turn = self.list.range(start..).chain(self.list.range(..start));
         let asked = in_turn.filter(move |(_, assembly)| asks(assembly.retry));
         asked.take(MISSING_MESSAGES_MAX).map(|(&key, assembly)| {
             let end = assembly.spoken_of();
-            (key, end, assembly.gaps().take_while(move |gap| *gap.end() < end))
+            (key, (assembly.count, end), assembly.gaps().take_while(move |gap| *gap.end() < end))
         })
     }
 

@@ -14,7 +14,8 @@ use super::service::{Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
 use crate::limits::{
-    ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START, SEGMENT_BUFFERS_KEPT, SEGMENT_BURST,
+    BUFFERS_HELD_SHARE, ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START,
+    SEGMENT_BUFFERS_KEPT, SEGMENT_BURST,
 };
 use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
@@ -87,6 +88,8 @@ pub struct Outbox {
     bytes_unresolved: u64,
     /// Bytes of replies that the peer may not have yet.
     reply_bytes: u64,
+    /// Buffers that units hold.
+    buffers: usize,
     resolved: BitRing,
     own: Units,
     replies: Units,
@@ -125,6 +128,7 @@ impl Outbox {
             bytes_max,
             bytes_unresolved: 0,
             reply_bytes: 0,
+            buffers: 0,
             resolved: BitRing::new(config.window),
             own: Units::default(),
             replies: Units::default(),
@@ -163,7 +167,7 @@ impl Outbox {
         if bytes > self.message_len_max(options, room) {
             return Err(PushError::TooLarge { max: self.message_len_max(options, room) });
         }
-        self.make_room(options, has_buffer(pool));
+        self.make_room(options, self.may_take_buffer(pool));
         if transaction >= self.credit.min(self.resolved.end()) {
             return Err(PushError::NoTransaction);
         }
@@ -259,7 +263,9 @@ impl Outbox {
             }
             self.close(direction);
         }
-        let lease = has_buffer(pool).then(|| pool.take()).flatten().ok_or(PushError::NoBuffer)?;
+        let lease = self.may_take_buffer(pool).then(|| pool.take()).flatten();
+        let lease = lease.ok_or(PushError::NoBuffer)?;
+        self.buffers += 1;
         let mut unit = Unit::new(lease, options, transaction, order);
         assert!(unit.append(&message, room), "the framed length was checked");
         self.count_dependent(direction, &unit);
@@ -269,6 +275,13 @@ impl Outbox {
             self.close(direction);
         }
         Ok(())
+    }
+
+    /// Whether there is a buffer for one more unit, and not only for segments, or for other peers: one
+    /// that takes nothing must not leave those of its shard without.
+    fn may_take_buffer(&self, pool: &Pool) -> bool {
+        let free = pool.available();
+        free > SEGMENT_BUFFERS_KEPT as usize && self.buffers <= free * BUFFERS_HELD_SHARE
     }
 
     /// Counts a new unit among those that depend on the peer's word.
@@ -296,11 +309,13 @@ impl Outbox {
     pub fn refit(&mut self, id: UnitId, room: usize) {
         let Some(unit) = self.unit(id) else { return };
         let room = room - if unit.order > 0 { ORDER_LEN_MAX } else { 0 };
-        if unit.refit(segment_room(room)) {
-            unit.state = State::Ready;
-            self.wake(id);
-        } else {
-            self.give_up(id);
+        match unit.refit(segment_room(room)) {
+            Some(is_freed) => {
+                unit.state = State::Ready;
+                self.buffers -= usize::from(is_freed);
+                self.wake(id);
+            }
+            None => self.give_up(id),
         }
     }
 
@@ -622,11 +637,6 @@ impl Outbox {
 /// Bytes of a message that one packet carries, of one with `room` bytes for a whole message.
 const fn segment_room(room: usize) -> usize {
     room - SEGMENT_LEN_MAX - PREFIX_LEN_MAX
-}
-
-/// Whether a small message may take a buffer.
-fn has_buffer(pool: &Pool) -> bool {
-    pool.available() > SEGMENT_BUFFERS_KEPT as usize
 }
 
 #[cfg(test)]

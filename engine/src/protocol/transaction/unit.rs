@@ -175,10 +175,10 @@ impl Unit {
         true
     }
 
-    pub(super) fn finish(&mut self) {
+    /// Every message is resolved. Returns whether that freed a buffer.
+    pub(super) fn finish(&mut self) -> bool {
         self.state = State::Finished;
-        self.lease = None;
-        self.segmented = None;
+        self.release()
     }
 
     /// Whether it may not end before it was delivered, or its stream would have a gap.
@@ -194,10 +194,10 @@ impl Unit {
         (has_patience && waits).then(|| self.sent_at + ASSEMBLY_PATIENCE)
     }
 
-    /// Frees the buffer of a request that the peer has: only its reply is awaited.
-    pub(super) fn release_buffer(&mut self) {
-        self.lease = None;
+    /// The peer has it, and it does not leave again. Returns whether that freed a buffer.
+    pub(super) fn release(&mut self) -> bool {
         self.segmented = None;
+        self.lease.take().is_some()
     }
 
     /// Whether the buffer was released: the unit does not leave again.
@@ -246,6 +246,11 @@ impl Unit {
         Some((segmented.due()?, segmented.count()))
     }
 
+    /// In how many packets it travels.
+    pub(super) fn segments(&self) -> u32 {
+        self.segmented.as_ref().map_or(1, |message| message.count())
+    }
+
     /// Writes the body of a segment to `out` and returns its length.
     ///
     /// # Panics
@@ -266,9 +271,9 @@ impl Unit {
         self.segmented.as_mut()?.note_packet(segment, number)
     }
 
-    /// Cuts the body into segments whose packets have bodies of at most `room` bytes. `false`: it
-    /// is too long for that.
-    pub(super) fn refit(&mut self, room: usize) -> bool {
+    /// Cuts the body into segments whose packets have bodies of at most `room` bytes, and says
+    /// whether that freed a buffer. `None`: it is too long for that.
+    pub(super) fn refit(&mut self, room: usize) -> Option<bool> {
         let body = match &self.segmented {
             Some(segmented) => segmented.message(),
             None => {
@@ -276,11 +281,9 @@ impl Unit {
                 self.lease.as_ref().expect("a unit that leaves has its bytes")[range].into()
             }
         };
-        let Some(segmented) = Segmented::new(body, room) else { return false };
-        self.segmented = Some(Box::new(segmented));
-        self.lease = None;
+        self.segmented = Some(Box::new(Segmented::new(body, room)?));
         self.sealed = None;
-        true
+        Some(self.lease.take().is_some())
     }
 
     /// Whether its level has the receiver report what became of it.

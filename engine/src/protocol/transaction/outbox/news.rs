@@ -14,11 +14,11 @@ use crate::protocol::wire::ServiceKind;
 use crate::time::{Duration, Instant};
 
 impl Outbox {
-    /// A packet that carried this unit, or this segment of it, was acknowledged.
-    pub fn on_packet_acked(&mut self, id: UnitId, segment: u32) {
+    /// A packet that carried this unit, or this segment of so many, was acknowledged.
+    pub fn on_packet_acked(&mut self, id: UnitId, (segment, segments): (u32, u32)) {
         let Some(unit) = self.unit(id) else { return };
-        if !unit.features.ack {
-            return; // Every copy leaves, whatever arrives.
+        if !unit.features.ack || unit.segments() != segments {
+            return; // Every copy leaves, whatever arrives; or it was cut anew since.
         }
         if let Some(segmented) = unit.segmented.as_mut()
             && !segmented.on_heard(segment..=segment)
@@ -38,8 +38,9 @@ impl Outbox {
             }
             Direction::Own if unit.state.is_unsettled() => {
                 unit.state = State::Heard;
-                unit.release_buffer(); // It arrived: it will not leave again.
-                self.unreported += usize::from(!unit.features.reply);
+                let (is_freed, is_request) = (unit.release(), unit.features.reply);
+                self.buffers -= usize::from(is_freed);
+                self.unreported += usize::from(!is_request);
                 self.forget_cancelled(id.index);
                 self.settle();
             }
@@ -47,13 +48,21 @@ impl Outbox {
         }
     }
 
-    /// Try number `tries` of this unit, or of this segment of it, is lost, or it is probed: sends
+    /// Try number `tries` of this unit, or of this segment of so many, is lost, or it is probed: sends
     /// it again if its level allows another try, and gives it up otherwise. Old news about earlier
     /// tries is ignored. Returns whether it will leave again.
-    pub fn on_packet_lost(&mut self, id: UnitId, segment: u32, tries: u8) -> bool {
+    pub fn on_packet_lost(
+        &mut self,
+        id: UnitId,
+        (segment, segments): (u32, u32),
+        tries: u8,
+    ) -> bool {
         let tries_max = self.config.tries;
         let low = self.peer_low_water;
         let Some(unit) = self.unit(id) else { return false };
+        if unit.segments() != segments {
+            return false;
+        }
         if id.direction == Direction::Reply && unit.transactions().end <= low {
             self.give_up(id);
             return false;
@@ -85,7 +94,8 @@ impl Outbox {
         let Some(unit) = self.replies.find(index) else { return };
         if unit.state != State::Finished {
             let payload = unit.payload;
-            unit.finish();
+            let is_freed = unit.finish();
+            self.buffers -= usize::from(is_freed);
             self.reply_bytes -= payload;
         }
     }
@@ -98,7 +108,7 @@ impl Outbox {
             self.wake(id);
         } else {
             let tries = unit.tries;
-            self.on_packet_lost(id, 0, tries);
+            self.on_packet_lost(id, (0, 1), tries);
         }
     }
 
@@ -114,14 +124,15 @@ impl Outbox {
         }
     }
 
-    /// The receiver tells of a message: below `end` it misses the segments in `ranges` and has the
-    /// others; it has nothing of it if `end` is 0. What it misses leaves again in levels that are
-    /// sent again on request, unless they left within a round trip.
+    /// The receiver tells of a message: of so many segments, below `end` it misses those in
+    /// `ranges` and has the others; it has nothing of it if `end` is 0, or if it was cut anew since.
+    /// What it misses leaves again in levels that are sent again on request, unless they left within
+    /// a round trip.
     pub fn on_missing(
         &mut self,
         now: Instant,
         (direction, transaction): (Direction, u64),
-        end: u32,
+        (segments, end): (u32, u32),
         ranges: impl Iterator<Item = RangeInclusive<u32>>,
         round_trip: Duration,
     ) {
@@ -139,8 +150,9 @@ impl Outbox {
             }
             return;
         };
+        let end = if segmented.count() == segments { end } else { 0 };
         let (mut start, mut is_whole) = (0, false);
-        for range in ranges {
+        for range in ranges.take_while(|range| *range.end() < end) {
             if start < *range.start() {
                 is_whole |= segmented.on_heard(start..=*range.start() - 1);
             }
@@ -228,7 +240,8 @@ impl Outbox {
                 State::Accepted | State::Finished | State::Open => continue,
             }
             unit.state = State::Accepted;
-            unit.release_buffer();
+            let is_freed = unit.release();
+            self.buffers -= usize::from(is_freed);
             self.forget_cancelled(index);
         }
         self.settle();
@@ -273,7 +286,8 @@ impl Outbox {
             if unit.features.reply && outcome == Outcome::Delivered {
                 if covers(&self.resolved, &range, transactions) {
                     unit.state = State::Heard;
-                    unit.release_buffer();
+                    let is_freed = unit.release();
+                    self.buffers -= usize::from(is_freed);
                     self.forget_cancelled(index);
                 }
             } else if unit.features.ack {
@@ -388,16 +402,17 @@ impl Outbox {
         }
     }
 
-    /// As [`Outbox::packets`], for the segments of one message in `range`.
+    /// As [`Outbox::packets`], for the segments in `range` of one message that has so many.
     pub fn segment_packets(
         &mut self,
-        direction: Direction,
-        transaction: u64,
+        (direction, transaction): (Direction, u64),
+        segments: u32,
         range: RangeInclusive<u32>,
         visit: impl FnMut((u64, bool)),
     ) {
         if let Some(id) = self.find_transaction(direction, transaction)
             && let Some(segmented) = self.unit(id).and_then(|unit| unit.segmented.as_ref())
+            && segmented.count() == segments
         {
             segmented.packets(range).for_each(visit);
         }
@@ -481,9 +496,10 @@ impl Outbox {
                 if unit.state == State::Heard && !unit.features.reply {
                     self.unreported -= 1;
                 }
-                unit.finish();
+                let is_freed = unit.finish();
                 let (on_request, in_segments) =
                     (unit.features.retry == Retry::Requested, unit.starts_in_segments);
+                self.buffers -= usize::from(is_freed);
                 self.dependent -= usize::from(on_request || in_segments);
                 self.on_request -= usize::from(on_request);
             }

@@ -11,8 +11,8 @@ use crate::protocol::transaction::StreamKind;
 const NOW: Instant = Instant::from_nanos(1_000);
 const ROUND_TRIP: Duration = Duration::from_millis(1);
 const ROOM: usize = 1_000;
-/// As many as the window has places, and what is kept for segments.
-const BUFFERS: u32 = 64 + SEGMENT_BUFFERS_KEPT;
+/// Enough for a window of 64 with a peer's share.
+const BUFFERS: usize = 80;
 
 struct Fixture {
     outbox: Outbox,
@@ -25,7 +25,7 @@ impl Fixture {
         let config = OutboxConfig { window: 64, tries: 3, linger: Duration::ZERO, bundle };
         Self {
             outbox: Outbox::new(config, 64, 10_000),
-            pool: Pool::new(BUFFERS, HEADROOM + ROOM).unwrap(),
+            pool: Pool::new(u32::try_from(BUFFERS).unwrap(), HEADROOM + ROOM).unwrap(),
             next_packet: 0,
         }
     }
@@ -39,6 +39,17 @@ impl Fixture {
         let id = self.outbox.next(now, Priority::Bulk)?;
         self.next_packet += 1;
         Some((id, self.outbox.on_sent(now, id, self.next_packet, ROUND_TRIP)))
+    }
+
+    /// Sends every segment that is due.
+    fn send_segments(&mut self) -> Vec<u32> {
+        let mut left = Vec::new();
+        while let Some(id) = self.outbox.next(NOW, Priority::Bulk) {
+            let (segment, _) = self.outbox.unit(id).unwrap().segment_due().unwrap();
+            self.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
+            left.push(segment);
+        }
+        left
     }
 
     fn outcomes(&mut self) -> Vec<(u64, u32, Outcome)> {
@@ -70,14 +81,14 @@ fn reply_that_nobody_waits_for_does_not_leave() {
         outbox.push_reply(NOW, pool, transaction, b"reply".into(), ROOM).unwrap();
     }
     let (first, tries) = fixture.send(NOW).unwrap();
-    assert!(fixture.outbox.on_packet_lost(first, 0, tries));
+    assert!(fixture.outbox.on_packet_lost(first, (0, 1), tries));
     // One was lost, one never left, one is wanted, one stands behind it.
     fixture.outbox.on_peer_low_water(3);
     let (wanted, _) = fixture.send(NOW).unwrap();
     assert_eq!(fixture.outbox.unit(wanted).unwrap().transactions(), 9..10);
     assert!(fixture.send(NOW).is_none());
-    fixture.outbox.on_packet_acked(wanted, 0);
-    assert_eq!(fixture.pool.available(), BUFFERS as usize);
+    fixture.outbox.on_packet_acked(wanted, (0, 1));
+    assert_eq!(fixture.pool.available(), BUFFERS);
 }
 
 #[test]
@@ -96,10 +107,10 @@ fn lost_try_leads_to_another_and_old_news_is_ignored() {
     let mut fixture = Fixture::new(true);
     fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
     let (id, first) = fixture.send(NOW).unwrap();
-    assert!(fixture.outbox.on_packet_lost(id, 0, first));
+    assert!(fixture.outbox.on_packet_lost(id, (0, 1), first));
     let (again, second) = fixture.send(NOW).unwrap();
     assert_eq!((again, second), (id, 2));
-    assert!(!fixture.outbox.on_packet_lost(id, 0, first));
+    assert!(!fixture.outbox.on_packet_lost(id, (0, 1), first));
     assert!(fixture.send(NOW).is_none());
 }
 
@@ -110,11 +121,11 @@ fn finite_retry_ends_as_indeterminate() {
     fixture.push(ServiceKind::AtMostOnce, b"m").unwrap();
     for _ in 0..3 {
         let (id, tries) = fixture.send(NOW).unwrap();
-        fixture.outbox.on_packet_lost(id, 0, tries);
+        fixture.outbox.on_packet_lost(id, (0, 1), tries);
     }
     assert!(fixture.send(NOW).is_none());
     assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate)]);
-    assert_eq!(fixture.pool.available(), BUFFERS as usize);
+    assert_eq!(fixture.pool.available(), BUFFERS);
 }
 
 #[test]
@@ -126,7 +137,7 @@ fn copies_are_a_round_trip_apart_whatever_is_lost() {
     for copy in 1..=3 {
         let (id, tries) = fixture.send(now).unwrap();
         assert_eq!(tries, copy);
-        assert!(!fixture.outbox.on_packet_lost(id, 0, tries));
+        assert!(!fixture.outbox.on_packet_lost(id, (0, 1), tries));
         assert!(fixture.send(now).is_none(), "not before a round trip");
         now += ROUND_TRIP;
     }
@@ -142,7 +153,7 @@ fn request_ends_with_its_first_reply_and_no_sooner() {
     fixture.push(ServiceKind::Request, b"b").unwrap();
     fixture.send(NOW).unwrap();
     fixture.outbox.on_done(0..2).unwrap();
-    assert_eq!(fixture.pool.available(), BUFFERS as usize, "what was accepted need not be kept");
+    assert_eq!(fixture.pool.available(), BUFFERS, "what was accepted need not be kept");
     assert_eq!(fixture.outcomes(), []);
     assert!(fixture.outbox.on_reply(1) && !fixture.outbox.on_reply(1));
     assert!(!fixture.outbox.on_reply(2), "never asked");
@@ -189,7 +200,7 @@ fn abandoned_sends_tell_what_left_from_what_did_not() {
     fixture.outbox.abandon();
     let expected = [(0, 1, Outcome::Indeterminate), (1, 1, Outcome::NotSent)];
     assert_eq!(fixture.outcomes(), expected);
-    assert_eq!(fixture.pool.available(), BUFFERS as usize);
+    assert_eq!(fixture.pool.available(), BUFFERS);
 }
 
 proptest! {
@@ -219,7 +230,7 @@ proptest! {
                 5 if !sent.is_empty() => {
                     let index = usize::try_from(number).unwrap() % sent.len();
                     let (id, tries) = sent.swap_remove(index);
-                    fixture.outbox.on_packet_lost(id, 0, tries);
+                    fixture.outbox.on_packet_lost(id, (0, 1), tries);
                 }
                 5 => now += ROUND_TRIP,
                 6 => { let _ = fixture.outbox.on_done(number..number + count); }
@@ -275,25 +286,65 @@ fn segments_that_the_receiver_says_it_has_do_not_leave_again() {
     fixture.outbox.on_credit(64, 1 << 20);
     let options = SendOptions::new(ServiceKind::Sequence).stream(StreamKind::LossyOnRequest, 0);
     fixture.outbox.push(NOW, &fixture.pool, &options, (&vec![7; 5_000]).into(), ROOM).unwrap();
-    let leave = |fixture: &mut Fixture| {
-        let mut left = Vec::new();
-        while let Some(id) = fixture.outbox.next(NOW, Priority::Bulk) {
-            let (segment, _) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
-            fixture.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
-            left.push(segment);
-        }
-        left
-    };
-    let count = u32::try_from(leave(&mut fixture).len()).unwrap();
+    let count = u32::try_from(fixture.send_segments().len()).unwrap();
     let message = (Direction::Own, 0);
     let later = NOW + ROUND_TRIP;
-    fixture.outbox.on_missing(later, message, 4, std::iter::once(1..=2), ROUND_TRIP);
-    assert_eq!(leave(&mut fixture), [1, 2]);
-    fixture.outbox.on_missing(later, message, 4, std::iter::empty(), ROUND_TRIP);
-    assert_eq!(leave(&mut fixture), (4..count).collect::<Vec<_>>(), "what was not spoken of");
-    fixture.outbox.on_missing(later, message, count, std::iter::empty(), ROUND_TRIP);
-    assert!(leave(&mut fixture).is_empty());
+    fixture.outbox.on_missing(later, message, (count, 4), std::iter::once(1..=2), ROUND_TRIP);
+    assert_eq!(fixture.send_segments(), [1, 2]);
+    fixture.outbox.on_missing(later, message, (count, 4), std::iter::empty(), ROUND_TRIP);
+    assert_eq!(fixture.send_segments(), (4..count).collect::<Vec<_>>(), "what was not spoken of");
+    fixture.outbox.on_missing(later, message, (count, count), std::iter::empty(), ROUND_TRIP);
+    assert!(fixture.send_segments().is_empty());
     assert!(fixture.outbox.awaits_report());
+}
+
+#[test]
+fn news_of_segments_says_nothing_of_those_that_took_their_place() {
+    // PROTOCOL 6.17
+    let mut fixture = Fixture::new(true);
+    let options = SendOptions::new(ServiceKind::Sequence).stream(StreamKind::LossyOnRequest, 0);
+    fixture.outbox.push(NOW, &fixture.pool, &options, (&vec![7; 5_000]).into(), ROOM).unwrap();
+    let before = u32::try_from(fixture.send_segments().len()).unwrap();
+    let message = (Direction::Own, 0);
+    let id = fixture.outbox.find_transaction(message.0, message.1).unwrap();
+    fixture.outbox.refit(id, ROOM / 2);
+    let count = u32::try_from(fixture.send_segments().len()).unwrap();
+    assert!(count > before);
+    for segment in 0..before {
+        fixture.outbox.on_packet_acked(id, (segment, before));
+    }
+    let spoken_of = (before, before);
+    let later = NOW + ROUND_TRIP;
+    fixture.outbox.on_missing(later, message, spoken_of, std::iter::empty(), ROUND_TRIP);
+    assert_eq!(fixture.send_segments(), (0..count).collect::<Vec<_>>(), "none of them arrived");
+    for segment in 0..count {
+        assert!(!fixture.outbox.awaits_report());
+        fixture.outbox.on_packet_acked(id, (segment, count));
+    }
+    assert!(fixture.outbox.awaits_report());
+}
+
+#[test]
+fn one_peer_leaves_buffers_to_the_others() {
+    let (mut fixture, mut other) = (Fixture::new(false), Fixture::new(false));
+    fixture.pool = Pool::new(40, HEADROOM + ROOM).unwrap();
+    other.pool = fixture.pool.clone();
+    let fill = |fixture: &mut Fixture| {
+        let mut pushes = 0;
+        while fixture.push(ServiceKind::ExactlyOnce, b"m").is_ok() {
+            pushes += 1;
+        }
+        assert_eq!(fixture.push(ServiceKind::ExactlyOnce, b"m"), Err(PushError::NoBuffer));
+        pushes
+    };
+    let most = 40 * BUFFERS_HELD_SHARE / (BUFFERS_HELD_SHARE + 1) + 1;
+    assert_eq!(fill(&mut fixture), most);
+    assert!(fill(&mut other) > 0);
+    // What ended holds none.
+    while fixture.send(NOW).is_some() {}
+    fixture.outbox.on_done(0..most as u64).unwrap();
+    assert_eq!(fixture.outbox.buffers, 0);
+    assert_eq!(fixture.pool.available(), 40 - other.outbox.buffers);
 }
 
 #[test]
@@ -307,7 +358,7 @@ fn copies_leave_whatever_the_receiver_says_it_has() {
             let (segment, count) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
             fixture.outbox.on_segment_sent(now, id, segment, ROUND_TRIP);
             let message = (Direction::Own, 0);
-            fixture.outbox.on_missing(now, message, count, std::iter::empty(), ROUND_TRIP);
+            fixture.outbox.on_missing(now, message, (count, count), std::iter::empty(), ROUND_TRIP);
             left += 1;
         }
         now += ROUND_TRIP;
@@ -366,7 +417,7 @@ fn report_on_what_is_accepted_or_done_is_not_awaited_any_more() {
         fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
     }
     let (id, _) = fixture.send(NOW).unwrap();
-    fixture.outbox.on_packet_acked(id, 0);
+    fixture.outbox.on_packet_acked(id, (0, 1));
     assert!(fixture.outbox.awaits_report());
     fixture.outbox.on_accepted(1..2).unwrap();
     assert!(fixture.outbox.awaits_report(), "0 and 2 are not spoken of");
@@ -409,7 +460,7 @@ fn open_bundle_that_expires_takes_no_more_messages() {
     outbox.push(NOW, pool, &options, b"second".into(), ROOM).unwrap();
     outbox.expire(NOW);
     assert_eq!(fixture.outcomes(), [(0, 2, Outcome::NotSent)]);
-    assert_eq!(fixture.pool.available(), BUFFERS as usize);
+    assert_eq!(fixture.pool.available(), BUFFERS);
 }
 
 #[test]
@@ -440,10 +491,10 @@ fn cancelled_message_of_a_bundle_lets_the_others_travel() {
     assert!(fixture.outbox.cancel(1));
     assert!(!fixture.outbox.cancel(1));
     assert_eq!(fixture.outcomes(), [(1, 1, Outcome::Indeterminate)]);
-    assert!(fixture.outbox.on_packet_lost(bundle, 0, tries), "the bundle leaves again, whole");
+    assert!(fixture.outbox.on_packet_lost(bundle, (0, 1), tries), "the bundle leaves again, whole");
     fixture.send(NOW).unwrap();
     assert!(!fixture.outbox.on_reply(1));
-    fixture.outbox.on_packet_acked(bundle, 0);
+    fixture.outbox.on_packet_acked(bundle, (0, 1));
     assert!(fixture.outbox.on_reply(0) && fixture.outbox.on_reply(2));
     assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Replied), (2, 1, Outcome::Replied)]);
     assert_eq!((fixture.outbox.outstanding(), fixture.outbox.low_water()), (0, 3));

@@ -212,6 +212,8 @@ pub struct MissingSegments<'a> {
     pub initiator: Initiator,
     /// The transaction of the message.
     pub transaction: u64,
+    /// Segments of the message, as it was cut when they arrived. 0: nothing did.
+    pub segments: u32,
     /// One past the segments that this speaks of. 0: nothing of the message arrived.
     pub end: u32,
     ranges: Input<'a>,
@@ -221,8 +223,12 @@ impl<'a> MissingSegments<'a> {
     fn read(value: &mut Input<'a>) -> Result<Self, DropReason> {
         let initiator = value.initiator()?;
         let transaction = value.varint()?;
-        let end = u32::try_from(value.varint()?).ok().filter(|&end| end <= SEGMENT_COUNT_MAX);
-        let end = end.ok_or(DropReason::BodyMalformed)?;
+        let mut below = |most: u32| {
+            let number = u32::try_from(value.varint()?).ok().filter(|&number| number <= most);
+            number.ok_or(DropReason::BodyMalformed)
+        };
+        let segments = below(SEGMENT_COUNT_MAX)?;
+        let end = below(segments)?;
         let count = value.varint()?;
         if count > MISSING_RANGES_MAX as u64 {
             return Err(DropReason::AckInvalid);
@@ -236,7 +242,7 @@ impl<'a> MissingSegments<'a> {
             }
             low = *range.end() + 1;
         }
-        Ok(Self { initiator, transaction, end, ranges })
+        Ok(Self { initiator, transaction, segments, end, ranges })
     }
 
     /// The ranges that are missing, ascending.

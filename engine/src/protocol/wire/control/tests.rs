@@ -219,18 +219,20 @@ fn credit_layout() {
 #[test]
 fn missing_segments_layout_and_bounds() {
     let body =
-        written(|writer| writer.missing_segments(Initiator::Receiver, 9, 20, [1..=3, 7..=7]));
-    assert_eq!(body, [4, 0x40, 8, 0, 9, 20, 2, 1, 2, 7, 0]);
+        written(|writer| writer.missing_segments(Initiator::Receiver, 9, (30, 20), [1..=3, 7..=7]));
+    assert_eq!(body, [4, 0x40, 9, 0, 9, 30, 20, 2, 1, 2, 7, 0]);
     let Ok(Block::MissingSegments(missing)) = only_block(&body) else { panic!() };
-    assert_eq!((missing.initiator, missing.transaction, missing.end), (Initiator::Receiver, 9, 20));
+    assert_eq!((missing.initiator, missing.transaction), (Initiator::Receiver, 9));
+    assert_eq!((missing.segments, missing.end), (30, 20));
     assert_eq!(missing.iter().collect::<Vec<_>>(), [1..=3, 7..=7]);
     for (value, reason) in [
-        (&[0, 9, 20, 1, 18, 2][..], DropReason::AckInvalid),
-        (&[0, 9, 20, 2, 5, 1, 6, 0], DropReason::AckInvalid),
-        (&[0, 9, 20, 64], DropReason::AckInvalid),
-        (&[0, 9, 65_536, 0], DropReason::BodyMalformed),
-        (&[2, 9, 20, 0], DropReason::BodyMalformed),
-        (&[0, 9, 20, 1, 5], DropReason::BodyMalformed),
+        (&[0, 9, 20, 20, 1, 18, 2][..], DropReason::AckInvalid),
+        (&[0, 9, 20, 20, 2, 5, 1, 6, 0], DropReason::AckInvalid),
+        (&[0, 9, 20, 20, 64], DropReason::AckInvalid),
+        (&[0, 9, 65_536, 20, 0], DropReason::BodyMalformed),
+        (&[0, 9, 20, 21, 0], DropReason::BodyMalformed),
+        (&[2, 9, 20, 20, 0], DropReason::BodyMalformed),
+        (&[0, 9, 20, 20, 1, 5], DropReason::BodyMalformed),
     ] {
         assert_eq!(only_block(&block(4, value)), Err(reason), "{value:?}");
     }

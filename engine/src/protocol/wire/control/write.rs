@@ -165,18 +165,19 @@ impl<'a> Writer<'a> {
         self.block(block_type::ISSUED, |block| block.varint(end))
     }
 
-    /// Which segments of a message below `end` did not arrive: ranges that ascend and are apart,
-    /// at most [`MISSING_RANGES_MAX`].
+    /// Which of `segments` segments of a message, those below `end`, did not arrive: ranges that
+    /// ascend and are apart, at most [`MISSING_RANGES_MAX`].
     pub fn missing_segments(
         &mut self,
         initiator: Initiator,
         transaction: u64,
-        end: u32,
+        (segments, end): (u32, u32),
         ranges: impl IntoIterator<Item = RangeInclusive<u32>>,
     ) -> bool {
         self.block(block_type::MISSING_SEGMENTS, |block| {
             block.varint(initiator as u64)?;
             block.varint(transaction)?;
+            block.varint(segments.into())?;
             block.varint(end.into())?;
             let count_at = block.at;
             block.varint(0)?;
