@@ -9,6 +9,7 @@ mod ledger;
 mod letter;
 mod node;
 mod plan;
+mod stalled;
 mod trace;
 mod world;
 
