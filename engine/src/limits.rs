@@ -176,10 +176,21 @@ pub const PRIORITY_WEIGHTS: [u32; 3] = [16, 4, 1];
 pub const SEGMENTS_UNSCHEDULED_LEN: usize = 65_536;
 /// Segments of one message that leave in a row while other messages of its priority wait.
 pub const SEGMENT_BURST: u32 = 16;
-/// Bytes that a receiver grants a message beyond what arrived of it.
-pub const SEGMENTS_GRANTED_LEN: usize = 4 << 20;
+/// Bytes that a receiver grants a peer beyond what arrived, at least: the unscheduled part for each
+/// message that is granted, and as much as a path of 1 ms carries at 2 Gbit/s.
+pub const SEGMENTS_GRANTED_MIN: usize = GRANTS_MAX * SEGMENTS_UNSCHEDULED_LEN;
+/// Bytes that a receiver grants a peer beyond what arrived, at most: 10 Gbit/s over 6 ms, or
+/// 640 Mbit/s over 100 ms, twice over.
+pub const SEGMENTS_GRANTED_MAX: usize = 16 << 20;
 /// Messages that a receiver grants at a time (Homa's overcommitment).
 pub const GRANTS_MAX: usize = 8;
+/// How long a receiver keeps what it knows of the path by its grants: as long as BBR does.
+pub const GRANT_MEMORY: Duration = Duration::from_secs(10);
+/// Time over which arrivals are counted at least: in less, a receiver that had to wait for its core
+/// finds what gathered in its socket, and takes it for the path's rate.
+pub const GRANT_ROUND_MIN: Duration = Duration::from_millis(10);
+/// How long a message has its share of what is granted after something of it came.
+pub const GRANT_SHARE_KEPT: Duration = Duration::from_secs(1);
 /// Largest message, in segments.
 pub const MESSAGE_LEN_MAX: usize = 64 << 20;
 /// Messages in segments under way from one peer, each way of a transaction: their number only

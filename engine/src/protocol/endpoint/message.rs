@@ -137,17 +137,20 @@ impl Endpoint {
         }
         let place = packet.body();
         let train = offset + place.start..offset + place.end;
+        // A request is answered by its reply; everything else that waits, by an acknowledgement.
+        let mut asks_now = row.asks_for_reports() && !head.flags.contains(Flags::BURST);
         if head.segment_count > 1 {
             let piece = Piece::read(body, head.segment, head.segment_count)?;
             let piece = piece.of_bundle(common.kind == BodyKind::Bundle);
             let prefix = piece.prefix_len(body);
             self.take_segment(now, peer_slot, common, &piece, train.start + prefix..train.end)?;
+            let key = AssemblyKey { is_reply: common.is_reply, transaction: common.first };
+            asks_now |= self.association(peer_slot).assemblies.is_grant_due(key);
         } else {
             common.count = message_count(common.kind, body)?;
             self.take(now, peer_slot, common, Bytes::Train(train), body)?;
         }
-        // A request is answered by its reply; everything else that waits, by an acknowledgement.
-        Ok(row.asks_for_reports() && !head.flags.contains(Flags::BURST))
+        Ok(asks_now)
     }
 
     fn association(&mut self, peer_slot: u32) -> &mut Association {

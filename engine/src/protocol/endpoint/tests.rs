@@ -4,6 +4,7 @@ mod associations;
 mod finish;
 mod frequency;
 mod goodput;
+mod grants;
 mod hostile;
 mod lost;
 mod marks;

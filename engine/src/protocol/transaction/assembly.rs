@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
+use super::grant::GrantWindow;
 use super::service::{Features, Retry};
 use crate::buffer::{Block, Blocks};
 use crate::limits::{
-    ASSEMBLIES_MAX, ASSEMBLY_PATIENCE, GRANTS_MAX, MESSAGE_LEN_MAX, MISSING_MESSAGES_MAX,
-    MISSING_RANGES_MAX, SEGMENTS_GRANTED_LEN,
+    ASSEMBLIES_MAX, ASSEMBLY_PATIENCE, GRANT_SHARE_KEPT, GRANTS_MAX, MESSAGE_LEN_MAX,
+    MISSING_MESSAGES_MAX, MISSING_RANGES_MAX, SEGMENTS_GRANTED_MAX, SEGMENTS_UNSCHEDULED_LEN,
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::varint;
@@ -110,6 +111,10 @@ struct Assembly {
     total: usize,
     count: u32,
     arrived: u32,
+    /// Segments that may have left.
+    granted: u32,
+    /// How many have to arrive before the peer should hear of a new grant; none will do if `None`.
+    renews_at: Option<u32>,
     bits: Vec<u64>,
     memory: Memory,
     /// Whose memory it uses.
@@ -152,8 +157,30 @@ impl Assembly {
         self.total.div_ceil(self.count as usize)
     }
 
+    /// Whether something of it came lately.
+    fn is_moving(&self, now: Instant) -> bool {
+        now < self.touched_at + GRANT_SHARE_KEPT
+    }
+
     fn remaining(&self) -> usize {
         (self.count - self.arrived) as usize * self.size()
+    }
+
+    /// Segments on their way, if everything that was granted left.
+    fn ahead(&self) -> u32 {
+        self.granted.saturating_sub(self.arrived)
+    }
+
+    /// The segments below `end` may leave. The next grant is due when half of them arrived.
+    fn grant(&mut self, end: u32) {
+        self.granted = end.min(self.count);
+        let more = self.granted < self.count;
+        self.renews_at = more.then_some(self.arrived + self.ahead().div_ceil(2));
+    }
+
+    /// Segments of `len` bytes.
+    fn segments(&self, len: usize) -> u32 {
+        u32::try_from(len.div_ceil(self.size())).unwrap_or(u32::MAX).min(self.count)
     }
 
     fn has(&self, segment: u32) -> bool {
@@ -189,6 +216,7 @@ pub struct Assemblies {
     budget: u64,
     /// Longer messages are handed over piece by piece.
     whole_len_max: usize,
+    window: GrantWindow,
     sweep_at: Option<Instant>,
 }
 
@@ -196,7 +224,15 @@ impl Assemblies {
     /// None yet; `budget` bytes may be in use for messages, as many for those of levels without
     /// acknowledgement, and as many for replies.
     pub fn new(budget: u64, whole_len_max: usize) -> Self {
-        Self { list: BTreeMap::new(), used: [0; 3], budget, whole_len_max, sweep_at: None }
+        let granted_max = usize::try_from(budget).unwrap_or(usize::MAX).min(SEGMENTS_GRANTED_MAX);
+        Self {
+            list: BTreeMap::new(),
+            used: [0; 3],
+            budget,
+            whole_len_max,
+            window: GrantWindow::new(granted_max),
+            sweep_at: None,
+        }
     }
 
     /// Forgets what arrived of a message if this segment shows that its sender has cut it anew,
@@ -259,6 +295,7 @@ impl Assemblies {
         assembly.bits[word] |= bit;
         assembly.arrived += 1;
         assembly.touched_at = now;
+        self.window.on_arrived(now, key, piece.segment, piece.bytes.len());
         if let Some(is_last) = turn {
             if is_last {
                 self.forget(key);
@@ -270,6 +307,7 @@ impl Assemblies {
             return Ok(Progress::Kept);
         }
         *used -= assembly.total as u64;
+        self.window.on_over(key);
         let complete = self.list.remove(&key).expect("found above");
         let Memory::Whole(block) = complete.memory else { unreachable!("checked above") };
         Ok(Progress::Complete(block))
@@ -297,16 +335,19 @@ impl Assemblies {
         } else {
             Memory::Pieces { next: 0, early: BTreeMap::new() }
         };
-        let assembly = Assembly {
+        let mut assembly = Assembly {
             total: piece.total,
             count: piece.count,
             arrived: 0,
+            granted: 0,
+            renews_at: None,
             bits: vec![0; (piece.count as usize).div_ceil(64)],
             memory,
             account,
             retry: row.retry,
             touched_at: now,
         };
+        assembly.grant(assembly.segments(SEGMENTS_UNSCHEDULED_LEN));
         self.list.insert(key, assembly);
         self.sweep_at.get_or_insert(now + ASSEMBLY_PATIENCE);
         Ok(())
@@ -332,6 +373,7 @@ impl Assemblies {
     /// Forgets an incomplete message. Returns whether pieces of it were handed over.
     pub fn forget(&mut self, key: AssemblyKey) -> bool {
         let Some(assembly) = self.list.remove(&key) else { return false };
+        self.window.on_over(key);
         let used = &mut self.used[assembly.account as usize];
         match &assembly.memory {
             Memory::Whole(_) => {
@@ -395,25 +437,58 @@ impl Assemblies {
         self.sweep_at
     }
 
+    /// Whether half of what a message was last granted arrived: says so once a grant.
+    pub fn is_grant_due(&mut self, key: AssemblyKey) -> bool {
+        let Some(assembly) = self.list.get_mut(&key) else { return false };
+        assembly.renews_at.take_if(|at| *at <= assembly.arrived).is_some()
+    }
+
     /// How far the peer may go in which messages: those with the least to come, a few at a time,
     /// and those of which nothing came for long only after the others, since their sender may
-    /// have given them up (PROTOCOL 6.18).
-    pub fn grants(&self, now: Instant) -> impl Iterator<Item = (AssemblyKey, u32)> + use<> {
-        const KEY: AssemblyKey = AssemblyKey { is_reply: false, transaction: 0 };
-        const NONE: ((bool, usize), AssemblyKey, u32) = ((true, usize::MAX), KEY, 0);
+    /// have given them up (PROTOCOL 6.18). The peer is told at `now`.
+    pub fn grants(&mut self, now: Instant) -> impl Iterator<Item = (AssemblyKey, u32)> + use<> {
+        let nearest = self.nearest(now);
+        let moving = nearest.iter().flatten().filter(|key| self.list[key].is_moving(now));
+        let sharers = moving.count().max(1);
+        let share = self.window.len(now) / sharers;
+        let is_clear = self.is_clear(now, self.window.clear_len() / sharers);
+        let mut watched = None;
+        let mut grants = [None; GRANTS_MAX];
+        for (grant, key) in grants.iter_mut().zip(nearest.into_iter().flatten()) {
+            let assembly = self.list.get_mut(&key).expect("it is the nearest");
+            let from = assembly.granted;
+            assembly.grant(assembly.arrived.saturating_add(assembly.segments(share)).max(from));
+            *grant = Some((key, assembly.granted));
+            if from < assembly.granted {
+                // The one of which something came last is the likeliest to go on.
+                watched = watched.max(Some((assembly.touched_at, key, from)));
+            }
+        }
+        if let Some((_, key, from)) = watched.filter(|_| self.window.wants_probe(now)) {
+            self.window.watch(now, key, from, is_clear);
+        }
+        grants.into_iter().flatten()
+    }
+
+    /// Whether no message that is coming has more than `len` bytes on its way.
+    fn is_clear(&self, now: Instant, len: usize) -> bool {
+        let mut coming = self.list.values().filter(|assembly| assembly.is_moving(now));
+        coming.all(|assembly| assembly.ahead() <= assembly.segments(len))
+    }
+
+    /// The messages with the least to come.
+    fn nearest(&self, now: Instant) -> [Option<AssemblyKey>; GRANTS_MAX] {
+        const NONE: ((bool, usize), Option<AssemblyKey>) = ((true, usize::MAX), None);
         let mut nearest = [NONE; GRANTS_MAX];
         for (&key, assembly) in &self.list {
-            let ahead = SEGMENTS_GRANTED_LEN.div_ceil(assembly.size());
-            let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-            let end = assembly.arrived.saturating_add(ahead).min(assembly.count);
             let is_silent = assembly.touched_at + ASSEMBLY_PATIENCE <= now;
-            let candidate = ((is_silent, assembly.remaining()), key, end);
+            let candidate = ((is_silent, assembly.remaining()), Some(key));
             let farthest = nearest.iter_mut().max_by_key(|entry| entry.0).expect("not empty");
             if candidate.0 < farthest.0 {
                 *farthest = candidate;
             }
         }
-        nearest.into_iter().filter(|entry| entry.0 != NONE.0).map(|entry| (entry.1, entry.2))
+        nearest.map(|entry| entry.1)
     }
 
     /// What arrived of messages and what did not: those that `asks` names by how they are sent

@@ -21,6 +21,7 @@
 mod assembly;
 mod bits;
 mod escrow;
+mod grant;
 mod inbox;
 mod options;
 mod outbox;

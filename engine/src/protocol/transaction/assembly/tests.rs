@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::service::features;
 use super::*;
+use crate::limits::SEGMENTS_GRANTED_MIN;
 use crate::protocol::wire::ServiceKind;
 
 const NOW: Instant = Instant::from_nanos(1_000);
@@ -153,7 +154,44 @@ fn grants_go_to_the_messages_with_the_least_to_come() {
     let mut granted: Vec<u64> = assemblies.grants(NOW).map(|(key, _)| key.transaction).collect();
     granted.sort_unstable();
     assert_eq!(granted, (4..12).collect::<Vec<_>>());
-    assert!(assemblies.grants(NOW).all(|(_, end)| end > 80));
+}
+
+#[test]
+fn messages_that_are_coming_share_what_is_granted() {
+    // PROTOCOL 6.18
+    let mut assemblies = Assemblies::new(1 << 30, 1 << 30);
+    let key = |transaction| AssemblyKey { is_reply: false, transaction };
+    accept(&mut assemblies, key(0), 8 << 20, (0, 8 << 10)).unwrap();
+    let unknown = u32::try_from(SEGMENTS_GRANTED_MIN / 2 / 1_024).unwrap();
+    assert_eq!(assemblies.grants(NOW).collect::<Vec<_>>(), [(key(0), 1 + unknown)]);
+    let later = NOW + GRANT_SHARE_KEPT;
+    for transaction in 1..3 {
+        let piece_body = body(8 << 20, 0, 8 << 10);
+        let piece = Piece::read(&piece_body, 0, 8 << 10).unwrap();
+        let blocks = Blocks::default();
+        assemblies.accept(later, key(transaction), EXACTLY, &piece, &blocks).unwrap();
+    }
+    let granted: BTreeMap<_, _> = assemblies.grants(later).collect();
+    let [first, second] = [key(0), key(1)].map(|key| granted[&key]);
+    assert_eq!((first, second), (1 + unknown, 1 + unknown / 2), "what is granted stays granted");
+}
+
+#[test]
+fn grant_is_due_once_half_of_the_last_one_arrived() {
+    // PROTOCOL 6.18
+    let mut assemblies = Assemblies::new(1 << 30, 1 << 30);
+    let count = 8 << 10;
+    let mut due = Vec::new();
+    for segment in 0..300 {
+        accept(&mut assemblies, KEY, 8 << 20, (segment, count)).unwrap();
+        if assemblies.is_grant_due(KEY) {
+            due.push(segment + 1);
+        }
+        if segment + 1 == 100 {
+            assemblies.grants(NOW).count();
+        }
+    }
+    assert_eq!(due, [32, 100 + 128], "half of 64 KiB, then half of 256 KiB");
 }
 
 #[test]
