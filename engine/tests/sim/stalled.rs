@@ -178,7 +178,7 @@ fn run(stall: Stall) -> Vec<Received> {
                     schedule.backlog.push_back(due);
                 }
             }
-            due = due + INTERVAL;
+            due += INTERVAL;
         }
         shard.turn(now, |endpoint, event| match event {
             Some(Event::Session { change, .. }) => {
