@@ -133,7 +133,11 @@ fn restarted_peer_is_found_out_long_before_the_idle_timeout(io: IoChoice) {
         (!told.ends.is_empty()).then_some(())
     });
     assert!(start.elapsed() < Duration::from_secs(15), "half the idle time-out");
-    assert_eq!(told.ends, [(ticket, Outcome::Indeterminate)]);
-    assert!(told.has(&SessionChange::Lost(CloseReason::Reset)));
+    // Not sent, if an acknowledgement that was still due found the peer out before.
+    let [(ended, Outcome::Indeterminate | Outcome::NotSent)] = told.ends[..] else {
+        panic!("{:?}", told.ends);
+    };
+    assert_eq!(ended, ticket);
+    assert!(told.has(&SessionChange::Lost(CloseReason::Reset)), "{:?}", told.changes);
     drop(one);
 }
