@@ -102,7 +102,8 @@ fuzz_targets() {
 }
 
 # run_fuzz_target NAME SECONDS: what it finds new stays below target/, so a run leaves the
-# checkout as it was; the kept corpus is read only. A crash lands in engine/fuzz/artifacts.
+# checkout as it was; the kept corpus and the dictionary are read only. A crash lands in
+# engine/fuzz/artifacts.
 run_fuzz_target() {
     local name=$1 seconds=$2
     local found=$target_dir/fuzz-corpus/$name
@@ -111,6 +112,10 @@ run_fuzz_target() {
     if [[ -d engine/fuzz/corpus/$name ]]; then
         corpus+=("engine/fuzz/corpus/$name")
     fi
-    cargo +nightly fuzz run --fuzz-dir engine/fuzz "$name" "${corpus[@]}" -- \
+    local dictionary=engine/fuzz/dictionaries/$name.dict options=()
+    if [[ -e $dictionary ]]; then
+        options+=("-dict=$dictionary")
+    fi
+    cargo +nightly fuzz run --fuzz-dir engine/fuzz "$name" "${corpus[@]}" -- "${options[@]}" \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
 }
