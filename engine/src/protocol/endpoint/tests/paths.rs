@@ -116,7 +116,7 @@ fn plain_session_stays_where_it_was_opened() {
     assert_eq!(pair.believed(), home);
 }
 
-// PROTOCOL 7.13
+// PROTOCOL 5.26 and 7.13
 #[test]
 fn another_host_is_another_path_and_another_port_is_not() {
     let fast = |config: &mut EndpointConfig| {
@@ -130,19 +130,20 @@ fn another_host_is_another_path_and_another_port_is_not() {
     }
     pair.drive_for(Duration::from_secs(3));
     let known = pair.sides[1].endpoint.path(other).unwrap();
-    assert_eq!(known.datagram_len, 1_472);
+    assert_eq!((known.datagram_len, known.is_ecn_capable), (1_472, true));
     pair.sides[0].address.set_port(9);
     pair.send(peer, ServiceKind::Maybe, b"new port");
     pair.drive_for(Duration::from_millis(2));
     assert_eq!(pair.believed().port(), 9);
     let after = pair.sides[1].endpoint.path(other).unwrap();
     assert_eq!((after.datagram_len, after.window), (1_472, known.window));
+    assert!(after.is_ecn_capable);
     pair.move_first(1, 9);
     pair.longest = 1_300;
     pair.send(peer, ServiceKind::Maybe, b"new host");
     pair.drive_for(Duration::from_millis(2));
     let after = pair.sides[1].endpoint.path(other).unwrap();
-    assert_eq!(after.datagram_len, 1_200);
+    assert_eq!((after.datagram_len, after.is_ecn_capable), (1_200, false));
     pair.drive();
 }
 

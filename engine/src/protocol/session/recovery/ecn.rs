@@ -23,13 +23,17 @@ const TEST_TIMEOUTS: u32 = 3;
 /// What is known of marks on one path.
 #[derive(Clone, Debug)]
 pub(super) struct EcnPath {
+    /// Whether there may be marks at all.
+    is_enabled: bool,
     state: State,
-    /// Packets that left marked.
+    /// Packets that left marked, on this path and on those before.
     marked: u64,
-    /// Of those, the ones taken for lost.
+    /// Of those, the ones of this path's test, and how many of them were taken for lost.
+    tested: u64,
     lost: u64,
-    /// What the peer counted so far.
+    /// What the peer counted so far, and what it had counted of the paths before.
     known: EcnCounts,
+    former: EcnCounts,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,8 +51,24 @@ enum State {
 impl EcnPath {
     /// A path not tested yet; one without marks if not `enabled`.
     pub(super) fn new(enabled: bool) -> Self {
-        let state = if enabled { State::Testing } else { State::Off };
-        Self { state, marked: 0, lost: 0, known: EcnCounts::default() }
+        Self {
+            is_enabled: enabled,
+            state: if enabled { State::Testing } else { State::Off },
+            marked: 0,
+            tested: 0,
+            lost: 0,
+            known: EcnCounts::default(),
+            former: EcnCounts::default(),
+        }
+    }
+
+    /// The path is another one: its test begins. From now on only packets that leave on it are
+    /// told; the peer's counts go on.
+    pub(super) fn on_path_changed(&mut self) {
+        if self.is_enabled {
+            self.state = State::Testing;
+            (self.tested, self.lost, self.former) = (0, 0, self.known);
+        }
     }
 
     /// The mark of a packet that leaves now. One that is not eliciting cannot test anything.
@@ -56,7 +76,8 @@ impl EcnPath {
         match self.state {
             State::Capable => {}
             State::Testing if is_eliciting => {
-                if self.marked + 1 == TEST_PACKETS {
+                self.tested += 1;
+                if self.tested == TEST_PACKETS {
                     self.state = State::Waiting;
                 }
             }
@@ -69,14 +90,14 @@ impl EcnPath {
     /// A packet that left marked was taken for lost.
     pub(super) fn on_lost(&mut self) {
         self.lost += 1;
-        if self.state == State::Waiting && self.lost >= self.marked {
+        if self.state == State::Waiting && self.lost >= self.tested {
             self.state = State::Off;
         }
     }
 
     /// Nothing was heard for `timeouts` probe time-outs in a row.
     pub(super) fn on_timeout(&mut self, timeouts: u32) {
-        if self.state == State::Testing && self.marked > 0 && timeouts >= TEST_TIMEOUTS {
+        if self.state == State::Testing && self.tested > 0 && timeouts >= TEST_TIMEOUTS {
             self.state = State::Waiting;
         }
     }
@@ -86,6 +107,7 @@ impl EcnPath {
     /// queue says that it fills up.
     pub(super) fn on_report(&mut self, newly_marked: u64, counts: Option<EcnCounts>) -> bool {
         if self.state == State::Off {
+            self.known = counts.unwrap_or(self.known); // For the path after this one.
             return false;
         }
         let Some(counts) = counts else {
@@ -103,10 +125,15 @@ impl EcnPath {
         let is_sound = ect0_rise + ce_rise >= newly_marked
             && counts.ect0 + counts.ce <= self.marked
             && counts.ect1 == 0;
-        let is_all_ce = counts.ect0 == 0 && counts.ce >= TEST_PACKETS;
+        let is_first = self.tested == self.marked;
+        if !is_first && newly_marked == 0 && self.state != State::Capable {
+            self.former = counts; // It speaks of the paths before.
+        }
+        let has_ect0 = counts.ect0 > self.former.ect0;
+        let is_all_ce = !has_ect0 && counts.ce >= self.former.ce + TEST_PACKETS;
         if !is_sound || is_all_ce {
             self.state = State::Off;
-        } else if counts.ect0 > 0 {
+        } else if has_ect0 {
             self.state = State::Capable;
         }
         self.state == State::Capable && ce_rise > 0
@@ -223,6 +250,36 @@ mod tests {
         assert!(path.on_report(3, counts(2, 0, 4)), "it does not");
     }
 
+    // PROTOCOL 5.26 and 7.13
+    #[test]
+    fn another_path_is_tested_by_its_own_packets() {
+        // From a path that keeps marks to one that takes them away.
+        let mut path = capable();
+        (0..3).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        path.on_path_changed();
+        (0..10).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        assert_eq!(path.mark(true), Ecn::NotEct);
+        path.on_report(0, counts(13, 0, 0)); // The three that left before.
+        assert_eq!(path.state, State::Waiting, "they say nothing of this path");
+        path.on_report(4, counts(13, 0, 0));
+        assert_eq!(path.state, State::Off);
+        // And back to one that keeps them.
+        path.on_path_changed();
+        (0..10).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        path.on_report(1, counts(14, 0, 0));
+        assert!(path.is_capable());
+        // And to one that marks everything.
+        path.on_path_changed();
+        (0..10).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        path.on_report(9, counts(14, 0, 9));
+        path.on_report(1, counts(14, 0, 10));
+        assert_eq!(path.state, State::Off);
+        // A session without packet numbers has none to test.
+        let mut path = EcnPath::new(false);
+        path.on_path_changed();
+        assert_eq!(path.mark(true), Ecn::NotEct);
+    }
+
     proptest! {
         // PROTOCOL 5.27: whatever an honest path does to single packets, it stays believed.
         #[test]
@@ -248,7 +305,7 @@ mod tests {
 
         #[test]
         fn ecn_ops_never_panic(
-            ops in prop::collection::vec((0u8..5, any::<u64>(), any::<u64>(), any::<u64>()), 0..200),
+            ops in prop::collection::vec((0u8..6, any::<u64>(), any::<u64>(), any::<u64>()), 0..200),
         ) {
             let mut path = EcnPath::new(true);
             for (op, a, b, c) in ops {
@@ -259,6 +316,7 @@ mod tests {
                     1 => path.on_lost(),
                     2 => path.on_timeout(u32::try_from(a % 9).expect("small")),
                     3 => drop(path.on_report(a, None)),
+                    4 => path.on_path_changed(),
                     _ => drop(path.on_report(a % 8, counts(b, c % 2, a))),
                 }
             }

@@ -396,6 +396,7 @@ impl<C: Copy> Recovery<C> {
         self.pacer = started_pacer(self.config.congestion, datagram_len);
         self.rtt = Rtt::new(self.config.initial_rtt);
         self.use_of_window = UseOfWindow::default();
+        self.ecn.on_path_changed();
         self.event = None;
     }
 
@@ -532,12 +533,12 @@ impl<C: Copy> Recovery<C> {
         self.sent.acknowledge(numbers, |number, sent, was_given_up| {
             settled.packets += 1;
             acked.extend(sent.content);
+            if number < path_start {
+                return;
+            }
             if sent.is_marked {
                 settled.marked += 1;
                 settled.newest_marked = settled.newest_marked.max(sent.at);
-            }
-            if number < path_start {
-                return;
             }
             if number == largest {
                 settled.rtt = Some(now.saturating_since(sent.at));
@@ -623,12 +624,12 @@ impl<C: Copy> Recovery<C> {
     fn give_up(&mut self, now: Instant, number: u64, run: &mut LostRun) -> Option<C> {
         let sent = *self.sent.sent(number);
         self.packets_lost += 1;
-        if sent.is_marked {
-            self.ecn.on_lost();
-        }
         if number < self.path_start {
             self.sent.give_up(number, 0);
             return sent.content;
+        }
+        if sent.is_marked {
+            self.ecn.on_lost();
         }
         if sent.kind == SentKind::MtuProbe {
             self.mtu.on_probe_lost(now);
