@@ -2,7 +2,7 @@
 
 use super::{CloseReason, Content, Endpoint, Event, Live, Peer, SessionChange};
 use crate::buffer::Pool;
-use crate::limits::{DATAGRAM_LEN_BASE, TRANSACTION_RANGES_MAX};
+use crate::limits::{DATAGRAM_LEN_BASE, SEGMENT_BUFFERS_KEPT, TRANSACTION_RANGES_MAX};
 use crate::protocol::session::{BootId, Session};
 use crate::protocol::transaction::{Assemblies, AssemblyKey, Escrow, Inbox, Outbox};
 use crate::time::{Duration, Instant};
@@ -122,10 +122,12 @@ impl Endpoint {
             {
                 if unit.buffer().is_none() {
                     // The kernel still reads the bytes and the keys go now: go on with a copy, in
-                    // a pool of its own if ours is empty.
+                    // a pool of its own if ours has no more than is kept for segments.
                     let stride = self.pool.stride();
                     let own = || Pool::new(1, stride).ok()?.take();
-                    let Some(lease) = self.pool.take().or_else(own) else {
+                    let has_spare = self.pool.available() > SEGMENT_BUFFERS_KEPT as usize;
+                    let spare = has_spare.then(|| self.pool.take()).flatten();
+                    let Some(lease) = spare.or_else(own) else {
                         outbox.give_up(id);
                         continue;
                     };

@@ -138,6 +138,10 @@ impl Endpoint {
             return Ok(());
         }
         let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
+        // Of two that were opened at once, only one carries what is reported on.
+        if peer.current != Some(slot) {
+            return Ok(());
+        }
         let association = peer.association.as_mut().expect("a confirmed session has one");
         let Scratch { numbers, runs, acked, lost, .. } = &mut self.scratch;
         numbers.clear();

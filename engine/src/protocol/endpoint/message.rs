@@ -357,7 +357,15 @@ impl Endpoint {
             self.events.push_back(abandoned(common.peer, key));
         }
         let association = self.association(peer_slot);
-        match association.assemblies.accept(now, key, common.row, segment, &blocks)? {
+        let progress = match association.assemblies.accept(now, key, common.row, segment, &blocks) {
+            // Nobody sends it again: that there is no room says nothing of the path.
+            Err(DropReason::SegmentMemory) if !common.is_reply && !common.row.ack => {
+                self.drop_packet(DropReason::SegmentMemory);
+                return Ok(());
+            }
+            progress => progress?,
+        };
+        match progress {
             Progress::Complete(block) => {
                 let count = message_count(common.kind, &block)?;
                 let body = Bytes::Block(block);

@@ -568,7 +568,7 @@ impl Endpoint {
         if let Some(live) = peer.current.and_then(|live| self.lives.find(live)) {
             let session = &live.session;
             let outbox = peer.association.as_ref().map(|association| &association.outbox);
-            let work = outbox.and_then(Outbox::next_timeout).filter(|&at| at > now);
+            let work = outbox.and_then(|outbox| outbox.next_timeout(now)).filter(|&at| at > now);
             let paced = outbox
                 .filter(|outbox| outbox.has_ready(now))
                 .and_then(|_| session.recovery.next_send_time(now));

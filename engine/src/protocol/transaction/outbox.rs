@@ -465,12 +465,14 @@ impl Outbox {
         !self.schedule.is_empty()
     }
 
-    /// When [`Outbox::next`] will find a copy, a lingering bundle or a wait that is over.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    /// When [`Outbox::next`] will find a wait that is over, or, if it finds nothing now, a copy or a
+    /// lingering bundle: they stand behind what is ready.
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let copy = self.copies.front().map(|copy| copy.0);
-        let grant = self.grants_due.front().map(|wait| wait.0);
         let linger = self.open.iter().flatten().map(|(_, at)| *at + self.config.linger).min();
-        [copy, grant, linger, self.deadline].into_iter().flatten().min()
+        let more = [copy, linger].into_iter().flatten().min().filter(|_| !self.has_ready(now));
+        let grant = self.grants_due.front().map(|wait| wait.0);
+        [more, grant, self.deadline].into_iter().flatten().min()
     }
 
     /// Returns a unit that could not leave now (its buffer is still in the kernel's hands).

@@ -452,6 +452,7 @@ impl Node {
         }
         is_busy |= self.act(now, &mut process, auditor);
         auditor.on_turn(self.index);
+        let sent_before = process.endpoint.counters().packets_sent;
         loop {
             let stalled = process.stalled.take();
             let is_new = stalled.is_none();
@@ -477,6 +478,8 @@ impl Node {
         if !stays {
             process.driver.wait(None).expect("the simulated driver does not fail");
         }
+        // As a shard, which rests only after a turn in which nothing left.
+        let goes_on = stays || process.endpoint.counters().packets_sent > sent_before;
         self.idle_turns = if is_busy || stays { 0 } else { self.idle_turns + 1 };
         if self.idle_turns > IDLE_TURNS_MAX {
             self.idle_turns = 0;
@@ -484,7 +487,7 @@ impl Node {
         }
         self.unbuffered += process.driver.counters().receive_errors - process.unbuffered;
         process.unbuffered = process.driver.counters().receive_errors;
-        self.wake_at = self.next_wake(now, &process, stays);
+        self.wake_at = self.next_wake(now, &process, goes_on);
         self.process = Some(process);
     }
 
@@ -554,14 +557,14 @@ impl Node {
         process.beyond_window.clear();
     }
 
-    fn next_wake(&self, now: Instant, process: &Process, stays: bool) -> Option<Instant> {
+    fn next_wake(&self, now: Instant, process: &Process, goes_on: bool) -> Option<Instant> {
         let app = process.connect_at.iter().map(|entry| entry.0);
         let app = app.filter(|_| !self.is_closing);
         let app = app.chain(process.replies.iter().map(|owed| owed.due));
         let app = app.chain(process.deferred.iter().map(|owed| owed.due));
         let app = app.chain(process.held.iter().map(|held| held.0));
         let app = app.chain(process.kept.iter().map(|kept| kept.0));
-        let soon = (stays || process.stalled.is_some()).then(|| now + Duration::from_micros(20));
+        let soon = (goes_on || process.stalled.is_some()).then(|| now + Duration::from_micros(20));
         app.chain(process.endpoint.next_timeout()).chain(soon).min()
     }
 

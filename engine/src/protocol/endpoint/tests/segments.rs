@@ -207,6 +207,30 @@ fn each_reply_of_a_bundle_that_was_cut_anew_ends_its_request() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Replied), 80);
 }
 
+// PROTOCOL 6.16
+#[test]
+fn segments_that_nobody_sends_again_are_no_loss_when_there_is_no_memory_for_them() {
+    let (mut pair, peer) = Pair::with(|_| {}, |config| config.receive_bytes = 20_000).connect();
+    let message = bytes(20_000);
+    let start = pair.sent;
+    // The first one is never complete, and keeps the memory.
+    pair.loses = Box::new(move |number| number == start + 1);
+    for _ in 0..5 {
+        pair.send(peer, ServiceKind::Maybe, &message);
+    }
+    pair.drive();
+    let drops = &pair.sides[1].endpoint.counters().drops;
+    assert!(drops.get(DropReason::SegmentMemory) > 50);
+    assert_eq!(pair.sides[0].endpoint.counters().packets_lost, 1);
+    // What is to be sent again is not acknowledged.
+    for service in [ServiceKind::ExactlyOnce, ServiceKind::Maybe] {
+        pair.drive_for(Duration::from_secs(11));
+        pair.send(peer, service, &message);
+        pair.drive();
+        assert_eq!(pair.sides[1].messages.last().unwrap().2, message);
+    }
+}
+
 // PROTOCOL 6.19
 #[test]
 fn incomplete_reply_is_forgotten_with_its_request() {

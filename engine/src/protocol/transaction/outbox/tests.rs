@@ -146,6 +146,16 @@ fn copies_are_a_round_trip_apart_whatever_is_lost() {
 }
 
 #[test]
+fn copies_that_are_due_wake_nobody_who_cannot_send_what_is_ready() {
+    let mut fixture = Fixture::new(false);
+    fixture.push(ServiceKind::Repeat, b"m").unwrap();
+    fixture.send(NOW).unwrap();
+    assert_eq!(fixture.outbox.next_timeout(NOW), Some(NOW + ROUND_TRIP));
+    fixture.push(ServiceKind::Maybe, b"ready").unwrap();
+    assert_eq!(fixture.outbox.next_timeout(NOW), None);
+}
+
+#[test]
 fn request_ends_with_its_first_reply_and_no_sooner() {
     // PROTOCOL 6.6 and 6.11
     let mut fixture = Fixture::new(true);
@@ -382,7 +392,7 @@ fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever(
             left += 1;
         }
         assert!((1..200).contains(&left), "{left} of 200 segments may leave at once");
-        let patience_ends = fixture.outbox.next_timeout();
+        let patience_ends = fixture.outbox.next_timeout(NOW);
         assert_eq!(patience_ends, is_given_up.then_some(NOW + ASSEMBLY_PATIENCE));
         assert!(fixture.outbox.next(NOW + ASSEMBLY_PATIENCE, Priority::Bulk).is_none());
         let given_up = [(0, 1, Outcome::Indeterminate)];
