@@ -61,6 +61,7 @@ fuzz_target!(|data: &[u8]| {
             Block::PathChallenge(data) => writer.path_challenge(data),
             Block::PathResponse(data) => writer.path_response(data),
             Block::Ping => writer.ping(),
+            Block::ResetToken(token) => writer.reset_token(token),
         };
         assert!(is_written);
         let len = writer.finish();
