@@ -168,7 +168,8 @@ pub(crate) struct EngineOptions {
           value_parser = clap::value_parser!(u16).range(1..=1_024))]
     pub(crate) shards: u16,
     /// The responder takes messages above 8 KiB piece by piece as they come, without memory for
-    /// the whole
+    /// the whole; not those of `sequence`, which wait for their turn whole, nor `request`, which
+    /// are sent back whole
     #[arg(long)]
     pub(crate) segments: bool,
     /// Cores, like 0-3,8: as many as shards for the initiators, then as many for the responder

@@ -190,6 +190,8 @@ fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn options(line: &str) -> RunOptions {
@@ -212,6 +214,34 @@ mod tests {
         assert_eq!((b.pace, b.stream_first, b.stream_count), (Pace::PerSecond(200), 0, 4));
         assert_eq!((c.pace, c.stream_first, c.messages), (Pace::Closed(9), 4, Some(7)));
         assert_eq!(c.content.longest(), 64);
+    }
+
+    const WORDS: &str = "name=a name=b service=sequence service=request size=64..128 size=64MiB \
+                         size=4 rate=5k share=20% closed=9 messages=7 priority=bulk streams=200 \
+                         stream-kind=lossy # name= = \u{e9}=\u{e9} \n \n";
+
+    proptest! {
+        #[test]
+        fn any_lines_are_workloads_within_bounds_or_refused_by_number(
+            words in prop::collection::vec(
+                prop::sample::select(WORDS.split(' ').collect::<Vec<_>>()),
+                0..24,
+            ),
+        ) {
+            match parse(&words.join(" "), &options("--rate 1000")) {
+                Ok(workloads) => {
+                    prop_assert!((1..=KINDS_MAX).contains(&workloads.len()));
+                    for workload in &workloads {
+                        prop_assert!(workload.content.longest() >= NUMBERED_LEN_MIN);
+                        let first = u16::from(workload.stream_first);
+                        prop_assert!(first + workload.stream_count <= STREAMS_MAX);
+                    }
+                }
+                Err(sentence) => {
+                    prop_assert!(sentence.starts_with("line ") || sentence.starts_with("no line"));
+                }
+            }
+        }
     }
 
     #[test]

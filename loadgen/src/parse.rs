@@ -178,7 +178,28 @@ pub(crate) fn cpu_list(text: &str) -> Result<CpuList, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_within_bounds_or_refused(
+            text in "(file:)?[-+]?[0-9_]{0,22}[.e]?[0-9]{0,4}(us|ms|s|m|h|k|M|G|KiB|MiB|%|)(\\.\\.[0-9]{0,9})?.?",
+        ) {
+            if let Ok(duration) = duration(&text) {
+                prop_assert!(!duration.is_zero());
+            }
+            if let Ok(Size::Generated(sizes)) = size(&text) {
+                prop_assert!(sizes.min <= sizes.max && sizes.max <= MESSAGE_LEN_MAX);
+            }
+            if let Ok(count) = count(&text) {
+                prop_assert!(count > 0);
+            }
+            let _ = (duration_or_zero(&text), rate(&text), outstanding(&text), streams(&text));
+            let _ = (mtu(&text), congestion(&text), cpu_list(&text), public_key(&text));
+        }
+    }
 
     #[test]
     fn durations_have_units() {
