@@ -12,6 +12,24 @@ impl Pair {
         self.turn();
     }
 
+    /// Sends `messages` of 1000 bytes, each as soon as there is room, until all are delivered.
+    pub(super) fn carry(&mut self, peer: PeerId, messages: u64) {
+        let mut sent = 0;
+        while self.sides[0].outcome_count(Outcome::Delivered) < messages {
+            while sent < messages {
+                let service = ServiceKind::ExactlyOnce.into();
+                let endpoint = &mut self.sides[0].endpoint;
+                if endpoint.send(self.now, peer, &service, (&[7; 1_000]).into()).is_err() {
+                    break;
+                }
+                sent += 1;
+            }
+            self.turn();
+            self.step();
+            self.sides[1].messages.clear();
+        }
+    }
+
     fn packets_sent(&self) -> [u64; 2] {
         [0, 1].map(|side| self.sides[side].endpoint.counters().packets_sent)
     }
@@ -31,20 +49,7 @@ fn bulk_transfer_has_one_acknowledgement_for_32_packets_or_fewer() {
         pair.sides[1].pool = Pool::new(8_192, 2_048).unwrap();
         let (mut pair, peer) = pair.connect();
         let before = pair.packets_sent();
-        let mut sent = 0;
-        while pair.sides[0].outcome_count(Outcome::Delivered) < MESSAGES {
-            while sent < MESSAGES {
-                let service = ServiceKind::ExactlyOnce.into();
-                let endpoint = &mut pair.sides[0].endpoint;
-                if endpoint.send(pair.now, peer, &service, (&[7; 1_000]).into()).is_err() {
-                    break;
-                }
-                sent += 1;
-            }
-            pair.turn();
-            pair.step();
-            pair.sides[1].messages.clear();
-        }
+        pair.carry(peer, MESSAGES);
         let after = pair.packets_sent();
         let (data, acks) = (after[0] - before[0], after[1] - before[1]);
         println!("{one_way} us one way: {acks} acknowledgements for {data} packets");

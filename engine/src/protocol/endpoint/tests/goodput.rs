@@ -16,20 +16,8 @@ fn carried(messages: u64, judge: Judge) -> f64 {
     let (mut pair, peer) = pair.connect();
     pair.drive_for(Duration::from_secs(2));
     pair.loses = judge;
-    let (start, mut sent) = (pair.now, 0);
-    while pair.sides[0].outcome_count(Outcome::Delivered) < messages {
-        while sent < messages {
-            let service = ServiceKind::ExactlyOnce.into();
-            let endpoint = &mut pair.sides[0].endpoint;
-            if endpoint.send(pair.now, peer, &service, (&[7; 1_000]).into()).is_err() {
-                break;
-            }
-            sent += 1;
-        }
-        pair.turn();
-        pair.step();
-        pair.sides[1].messages.clear();
-    }
+    let start = pair.now;
+    pair.carry(peer, messages);
     let round_trips = pair.now.saturating_since(start).as_secs_f64() / 0.020;
     messages as f64 / round_trips
 }
