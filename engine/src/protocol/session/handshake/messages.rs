@@ -476,24 +476,20 @@ mod tests {
         assert_eq!(read_cookie(&body[..28]).expect("whole").1, None);
     }
 
-    // PROTOCOL 3.7
-    // PROTOCOL 3.9
-    #[test]
-    fn payloads_read_back_what_was_written() {
+    fn initiate_payload() -> InitiatePayload {
         let text = |text: &str| PeerText::new(text.as_bytes()).expect("printable");
-        let initiate = InitiatePayload {
+        InitiatePayload {
             boot: BootId([1; 16]),
             device: 2,
             name: text(&"n".repeat(64)),
             role: text("role"),
             token: text(""),
             parameters: Parameters { lanes: 1, receive_bytes: 9, ..Parameters::default() },
-        };
-        let mut bytes = [0; 400];
-        initiate.write(&mut bytes);
-        assert_eq!(InitiatePayload::read(&bytes), Ok(initiate));
-        assert_eq!(bytes[16..25], [0, 0, 0, 0, 0, 0, 0, 2, 64]);
-        let accept = AcceptPayload {
+        }
+    }
+
+    fn accept_payload() -> AcceptPayload {
+        AcceptPayload {
             status: Status::Denied,
             reason: 4,
             suite: 1,
@@ -504,7 +500,19 @@ mod tests {
             boot: BootId([5; 16]),
             reset_token: [6; 16],
             parameters: Parameters::default(),
-        };
+        }
+    }
+
+    // PROTOCOL 3.7
+    // PROTOCOL 3.9
+    #[test]
+    fn payloads_read_back_what_was_written() {
+        let initiate = initiate_payload();
+        let mut bytes = [0; 400];
+        initiate.write(&mut bytes);
+        assert_eq!(InitiatePayload::read(&bytes), Ok(initiate));
+        assert_eq!(bytes[16..25], [0, 0, 0, 0, 0, 0, 0, 2, 64]);
+        let accept = accept_payload();
         let mut bytes = [0; 400];
         accept.write(&mut bytes);
         assert_eq!(bytes[..13], [3, 4, 0, 1, 0, 2, 0, 1, 9, 1, 2, 3, 4]);
@@ -538,6 +546,31 @@ mod tests {
             let _ = read_cookie(&bytes);
             let _ = read_accept(&bytes);
             let _ = proof_of(&bytes);
+        }
+
+        // PROTOCOL 3.7
+        // PROTOCOL 3.9
+        #[test]
+        fn payload_that_somebody_sealed_wrongly_is_refused_or_understood(
+            edits in prop::collection::vec((0_usize..260, any::<u8>()), 0..8),
+            len in 0_usize..260,
+        ) {
+            let altered = |mut bytes: Vec<u8>| {
+                edits.iter().for_each(|&(at, with)| bytes[at] = with);
+                bytes.truncate(len);
+                bytes
+            };
+            let (mut bytes, mut again) = ([0; 260], [0; 260]);
+            initiate_payload().write(&mut bytes);
+            if let Ok(read) = InitiatePayload::read(&altered(bytes.to_vec())) {
+                read.write(&mut again);
+                prop_assert_eq!(InitiatePayload::read(&again), Ok(read));
+            }
+            accept_payload().write(&mut bytes);
+            if let Ok(read) = AcceptPayload::read(&altered(bytes.to_vec())) {
+                read.write(&mut again);
+                prop_assert_eq!(AcceptPayload::read(&again), Ok(read));
+            }
         }
     }
 }
