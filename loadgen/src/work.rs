@@ -184,21 +184,17 @@ impl Work {
     ) -> Result<Offer, String> {
         let is_warmup = intended < terms.measured_from.as_nanos();
         let tag = if is_warmup { Tag::Warmup } else { Tag::Data };
-        let (options, streams) = (self.options, self.streams);
-        let source = self.source()?;
-        let options = match streams {
-            None => options,
-            Some(streams) => {
-                let (index, _) = streams.place_of(source.number());
-                SendOptions { stream: streams.at(index), ..options }
-            }
-        };
+        let source = self.source.as_mut().map_err(|error| unreadable_because(error))?;
+        if let Some(streams) = self.streams {
+            let (index, _) = streams.place_of(source.number());
+            self.options.stream = streams.at(index);
+        }
         let message = match source.next(tag, intended).map_err(unreadable)? {
             Next::End => return Ok(Offer::Exhausted),
             Next::Later => return Ok(Offer::Later),
             Next::Message(message) => message,
         };
-        match context.send(terms.peer, options, message) {
+        match context.send(terms.peer, self.options, message) {
             Ok(transaction) => {
                 source.taken();
                 tally.sent(self.kind, tag, transaction);
