@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::bits::BitRing;
-use super::options::{Outbound, Priority, SendOptions, Stream};
+use super::options::{Outbound, Overflow, Priority, SendOptions, Stream};
 use super::schedule::Schedule;
 use super::segmented::{PREFIX_LEN_MAX, Segmented};
 use super::service::{Outcome, Retry, features};
@@ -161,7 +161,15 @@ impl Outbox {
         message: Outbound<'_>,
         room: usize,
     ) -> Result<u64, PushError> {
-        let (row, options) = (features(options.service), &options.heeded());
+        let row = features(options.service);
+        // Options that no level passes over are not copied: a message costs little more than that.
+        let heeded;
+        let options = if options.deadline.is_none() && options.overflow == Overflow::Wait {
+            options
+        } else {
+            heeded = options.heeded();
+            &heeded
+        };
         let transaction = self.next_transaction;
         let bytes = message.len() as u64;
         if bytes > self.message_len_max(options, room) {
