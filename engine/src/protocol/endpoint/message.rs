@@ -333,7 +333,7 @@ impl Endpoint {
         let association = self.association(peer_slot);
         let key = AssemblyKey { is_reply: common.is_reply, transaction: common.first };
         let is_old = if common.is_reply {
-            !association.outbox.awaits_reply(common.first)
+            !association.outbox.awaits_replies(segment.transactions(common.first))
         } else if common.first >= association.inbox.credit() {
             return Err(DropReason::TransactionViolation);
         } else {

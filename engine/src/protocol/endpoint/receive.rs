@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::message::abandoned;
-use super::{Endpoint, Event};
+use super::{Association, Endpoint, Event};
 use crate::buffer::{Ecn, Received};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::transaction::features;
@@ -132,8 +132,9 @@ impl Endpoint {
         while let Some(resolved) = association.outbox.poll_outcome() {
             self.counters.outcomes.count(&resolved);
             if features(resolved.service).reply {
-                let ended = resolved.first..resolved.first + u64::from(resolved.count);
-                while let Some(key) = association.assemblies.on_requests_ended(ended.clone()) {
+                let Association { assemblies, outbox, .. } = &mut *association;
+                let mut next = || assemblies.forget_replies(|range| outbox.awaits_replies(range));
+                while let Some(key) = next() {
                     self.events.push_back(abandoned(id, key));
                 }
             }

@@ -82,10 +82,20 @@ impl<'a> Piece<'a> {
         self.total
     }
 
+    /// Transactions that the whole can be of, if the first is `first`.
+    pub fn transactions(&self, first: u64) -> Range<u64> {
+        transactions(first, self.total, self.is_bundle)
+    }
+
     /// Bytes of the body that are not of the message.
     pub fn prefix_len(&self, body: &[u8]) -> usize {
         body.len() - self.bytes.len()
     }
+}
+
+/// Transactions that a body of `total` bytes can be of: a message of a bundle takes a byte at least.
+const fn transactions(first: u64, total: usize, is_bundle: bool) -> Range<u64> {
+    first..first.saturating_add(if is_bundle { total as u64 } else { 1 })
 }
 
 /// What a segment led to.
@@ -119,6 +129,7 @@ struct Assembly {
     memory: Memory,
     /// Whose memory it uses.
     account: Account,
+    is_bundle: bool,
     retry: Retry,
     touched_at: Instant,
 }
@@ -344,6 +355,7 @@ impl Assemblies {
             bits: vec![0; (piece.count as usize).div_ceil(64)],
             memory,
             account,
+            is_bundle: piece.is_bundle,
             retry: row.retry,
             touched_at: now,
         };
@@ -401,14 +413,21 @@ impl Assemblies {
         }
     }
 
-    /// Requests in `range` ended: what is incomplete of their replies stays so. Returns one whose
-    /// pieces were handed over; call again until there is none.
-    pub fn on_requests_ended(&mut self, range: Range<u64>) -> Option<AssemblyKey> {
-        let key = |transaction| AssemblyKey { is_reply: true, transaction };
+    /// Forgets what is incomplete of replies that nobody waits for, as `awaits` says of a range of
+    /// transactions. Returns one whose pieces were handed over; call again until there is none.
+    pub fn forget_replies(
+        &mut self,
+        mut awaits: impl FnMut(Range<u64>) -> bool,
+    ) -> Option<AssemblyKey> {
+        const FIRST: AssemblyKey = AssemblyKey { is_reply: true, transaction: 0 };
         loop {
-            let (&first, _) = self.list.range(key(range.start)..key(range.end)).next()?;
-            if self.forget(first) {
-                return Some(first);
+            let is_idle = |(key, assembly): &(&AssemblyKey, &Assembly)| {
+                let Assembly { total, is_bundle, .. } = **assembly;
+                !awaits(transactions(key.transaction, total, is_bundle))
+            };
+            let key = *self.list.range(FIRST..).find(is_idle)?.0;
+            if self.forget(key) {
+                return Some(key);
             }
         }
     }

@@ -369,6 +369,16 @@ mod tests {
         assert_eq!(inbox.credit(), 74);
     }
 
+    #[test]
+    fn credit_that_was_given_is_not_taken_back_for_what_is_held_later() {
+        // PROTOCOL 6.3
+        let mut inbox = Inbox::new(64);
+        inbox.hold(10);
+        inbox.accept(EXACTLY, 0, 1);
+        assert_eq!(inbox.credit(), 64);
+        assert_eq!(inbox.accept(EXACTLY, 63, 1), Acceptance::Deliver);
+    }
+
     proptest! {
         #[test]
         fn each_transaction_is_delivered_at_most_once_in_any_order(

@@ -231,6 +231,31 @@ fn segments_that_nobody_sends_again_are_no_loss_when_there_is_no_memory_for_them
     }
 }
 
+// PROTOCOL 6.17 and 6.19
+#[test]
+fn replies_of_a_bundle_that_was_cut_anew_come_though_the_first_is_no_longer_awaited() {
+    let auto = |config: &mut EndpointConfig| config.mtu = Mtu::Auto;
+    let mut pair = Pair::with(auto, auto);
+    pair.longest = 9_000;
+    let (mut pair, peer) = pair.connect();
+    for _ in 0..20 {
+        pair.send(peer, ServiceKind::Request, &bytes(200_000));
+        pair.drive();
+    }
+    let first = pair.send(peer, ServiceKind::Request, &[0; 100]);
+    for number in 1..60_u8 {
+        pair.send(peer, ServiceKind::Request, &[number; 100]);
+    }
+    pair.drive_for(ONE_WAY + Duration::from_micros(10));
+    assert_eq!(pair.sides[1].messages.len(), 80, "and their replies are on their way");
+    pair.longest = 1_300;
+    pair.link.clear();
+    assert!(pair.sides[0].endpoint.cancel(peer, first));
+    pair.drive_for(Duration::from_secs(10));
+    assert_eq!(pair.sides[0].replies.len(), 79);
+    assert_eq!(pair.sides[0].endpoint.memory(peer).unwrap().incomplete_replies, 0);
+}
+
 // PROTOCOL 6.19
 #[test]
 fn incomplete_reply_is_forgotten_with_its_request() {

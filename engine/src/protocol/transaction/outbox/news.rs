@@ -299,7 +299,7 @@ impl Outbox {
     }
 
     /// Whether the first reply to our `transaction` would be news.
-    pub fn awaits_reply(&mut self, transaction: u64) -> bool {
+    fn awaits_reply(&mut self, transaction: u64) -> bool {
         if transaction >= self.next_transaction
             || self.resolved.contains(transaction)
             || self.cancelled.contains(&transaction)
@@ -310,6 +310,20 @@ impl Outbox {
         self.own.get(index).is_some_and(|unit| {
             unit.tries > 0 && unit.features.reply && unit.transactions().contains(&transaction)
         })
+    }
+
+    /// Whether the first reply to any transaction in `range` would be news.
+    pub fn awaits_replies(&mut self, range: Range<u64>) -> bool {
+        let end = range.end.min(self.next_transaction);
+        let mut at = range.start;
+        while at < end {
+            at = self.resolved.next_clear(at, end);
+            if at < end && self.awaits_reply(at) {
+                return true;
+            }
+            at += 1;
+        }
+        false
     }
 
     /// The reply to our `transaction` arrived. `true`: it is the first, deliver it.
