@@ -56,7 +56,7 @@ use crate::protocol::session::{
     Trust, buffer_len,
 };
 use crate::protocol::transaction::{
-    Outbound, Outbox, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId, features,
+    Outbound, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId, features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
