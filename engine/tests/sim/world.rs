@@ -434,12 +434,18 @@ impl World {
         injected
     }
 
-    /// A NAT gives a node another address, half the time one of another host.
+    /// A NAT gives a node another address: half the time one of another host, and every fourth time
+    /// one of the other address family.
     fn rebind(&mut self, node: usize) {
         self.bindings = self.bindings.wrapping_add(1);
         let host = if self.random.below(2) == 0 { 1 } else { self.bindings.to_be_bytes()[1] };
         let net = u8::try_from(node + 1).expect("few nodes");
-        let mask = SocketAddr::from(([10, 1, net, host], self.bindings));
+        let mask = if self.bindings.is_multiple_of(4) {
+            self.count("address family changed", 1);
+            SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, net.into(), host.into()], self.bindings))
+        } else {
+            SocketAddr::from(([10, 1, net, host], self.bindings))
+        };
         self.network.mask(self.nodes[node].address, mask);
     }
 
