@@ -56,16 +56,20 @@ impl Association {
     }
 
     /// Whether to ask for another report at once, after one with lists as long as they may be if
-    /// it `is_full`: messages were heard of and not reported on, and the next report may tell of
-    /// them, because it goes on where this one ended or because our mark shortens it. When a
-    /// whole round of lists told nothing new, the rest is time (PROTOCOL 6.6).
-    pub(super) fn is_worth_asking(&mut self, is_full: bool) -> bool {
+    /// it `is_full`: the next one may tell of messages that were heard of and not reported on,
+    /// because it goes on where this one ended or because our mark shortens it. So may it of a
+    /// message that has no outcome although it was reported on, a request or one that waits for
+    /// its place in a stream, and unless something `is_in_flight`, whose acknowledgement is the next
+    /// report, nothing else brings that. When a whole round of lists told nothing new, the rest is
+    /// time (PROTOCOL 6.6).
+    pub(super) fn is_worth_asking(&mut self, is_full: bool, is_in_flight: bool) -> bool {
         let round = self.outbox.outstanding() / TRANSACTION_RANGES_MAX as u64 + 1;
         let is_barren = is_full && !self.outbox.has_outcome();
         self.barren_reports = if is_barren { self.barren_reports + 1 } else { 0 };
         let goes_on = is_full && self.barren_reports <= round;
         let is_news = goes_on || self.outbox.low_water() > self.low_water_told;
-        self.outbox.awaits_report() && is_news
+        let is_last = goes_on && !is_in_flight && self.outbox.outstanding() > 0;
+        self.outbox.awaits_report() && is_news || is_last
     }
 }
 

@@ -114,9 +114,9 @@ impl Endpoint {
         }
         let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
         live.ping_due |= live.session.recovery.should_tell_ack_frequency(now);
-        let peer = live.peer;
+        let (peer, is_in_flight) = (live.peer, live.session.recovery.in_flight_bytes() > 0);
         let association = self.peers.find_mut(peer).and_then(|peer| peer.association.as_mut());
-        if association.is_some_and(|association| association.is_worth_asking(is_full)) {
+        if association.is_some_and(|known| known.is_worth_asking(is_full, is_in_flight)) {
             self.ask_for_report(peer);
         }
         self.collect_outcomes(peer);
@@ -448,15 +448,17 @@ fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: 
     write_missing(writer, association, plain);
 }
 
-/// Writes refusals, those from `resume` on that fit, and moves it behind them.
+/// Writes refusals, as many as one report may have, from `resume` on and then from the lowest, and
+/// moves it behind them.
 fn write_refusals(writer: &mut Writer<'_>, inbox: &Inbox, resume: &mut u64) {
-    let mut refusals = inbox.refused().skip_while(|(at, _)| *at < *resume);
-    for (transaction, reason) in refusals.by_ref().take(TRANSACTION_RANGES_MAX) {
+    let refused = inbox.refused();
+    let (before, behind) = refused.split_at(refused.partition_point(|(at, _)| at < resume));
+    let mut in_turn = behind.iter().chain(before);
+    for &(transaction, reason) in in_turn.by_ref().take(TRANSACTION_RANGES_MAX) {
         let status = TransactionStatus::Refused(reason.into());
         writer.transaction_ranges(Initiator::Receiver, status, [transaction..=transaction]);
     }
-    let next = refusals.next().map_or(0, |(transaction, _)| transaction);
-    *resume = next;
+    *resume = in_turn.next().map_or(0, |(transaction, _)| *transaction);
 }
 
 /// Writes what is missing: of messages that are sent again on request only, and without packet
@@ -491,28 +493,38 @@ const fn direction(initiator: Initiator) -> Direction {
     }
 }
 
-/// Writes ranges with their status: the lowest, and as many as fit from where the last report ended. They
+/// Writes ranges with their status: the lowest, as many as fit from where the last report ended, and
+/// what the last one had in the room that these leave: a list that is not full names all there are. They
 /// come ascending and leave descending.
 fn write_ranges(
     writer: &mut Writer<'_>,
     (initiator, status): (Initiator, TransactionStatus),
-    ranges: impl Iterator<Item = core::ops::Range<u64>>,
+    mut ranges: impl Iterator<Item = core::ops::Range<u64>>,
     resume: &mut u64,
 ) {
     const NONE: core::ops::RangeInclusive<u64> = 0..=0;
+    let inclusive = |range: core::ops::Range<u64>| range.start..=range.end - 1;
     let mut list = [NONE; TRANSACTION_RANGES_MAX];
-    let mut count = 0;
     let mut left = 0;
-    for range in ranges {
-        if count > 0 && range.end <= *resume {
-            continue;
+    let mut count = 0;
+    if let Some(lowest) = ranges.next() {
+        // A ring of those after it, in which what the last report had makes room.
+        let (first, ring) = list.split_first_mut().expect("a list has room for one");
+        *first = inclusive(lowest);
+        let (room, mut taken) = (ring.len(), 0);
+        for range in ranges {
+            let oldest = &mut ring[taken % room];
+            if taken >= room && *oldest.end() >= *resume {
+                left = range.start;
+                break;
+            }
+            *oldest = inclusive(range);
+            taken += 1;
         }
-        if count == list.len() {
-            left = range.start;
-            break;
+        count = 1 + taken.min(room);
+        if taken > room {
+            ring.rotate_left(taken % room);
         }
-        list[count] = range.start..=range.end - 1;
-        count += 1;
     }
     *resume = left;
     if count > 0 {

@@ -576,16 +576,27 @@ fn more_holes_than_one_report_lists_do_not_keep_outcomes_back() {
     }
 }
 
-// PROTOCOL 6.7
+// PROTOCOL 6.6 and 6.7
 #[test]
 fn burst_that_is_refused_as_a_whole_ends_as_refused() {
-    let (mut pair, peer) = Pair::connected();
-    pair.sides[1].refuses = true;
-    for _ in 0..4_096 {
-        pair.send(peer, ServiceKind::ExactlyOnce, b"no");
+    let escrow = crate::limits::ESCROW_MESSAGES_MAX;
+    for (service, count) in [
+        (ServiceKind::ExactlyOnce, 4_096),
+        (ServiceKind::Request, 4_096),
+        (ServiceKind::Sequence, escrow),
+    ] {
+        let (mut pair, peer) = Pair::connected();
+        pair.sides[1].refuses = true;
+        // What comes behind the first of a stream is reported as accepted until that is there.
+        pair.turn();
+        let first = pair.sent + 1;
+        pair.loses = Box::new(move |number| number == first);
+        for _ in 0..count {
+            pair.send(peer, service, b"no");
+        }
+        pair.drive_for(Duration::from_secs(5));
+        assert_eq!(pair.sides[0].outcome_count(Outcome::Refused(7)), count, "{service:?}");
     }
-    pair.drive_for(Duration::from_secs(5));
-    assert_eq!(pair.sides[0].outcome_count(Outcome::Refused(7)), 4_096);
 }
 
 #[test]

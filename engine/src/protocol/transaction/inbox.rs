@@ -196,9 +196,9 @@ impl Inbox {
         [refused, deferred].into_iter().flatten().fold(u64::MAX, u64::min)
     }
 
-    /// Refused transactions that the sender may not know of yet, with their reasons.
-    pub fn refused(&self) -> impl Iterator<Item = (u64, u8)> + '_ {
-        self.refusals.iter().copied()
+    /// Refused transactions that the sender may not know of yet, ascending, with their reasons.
+    pub fn refused(&self) -> &[(u64, u8)] {
+        &self.refusals
     }
 
     /// The low mark stops at what is refused, until its sender has settled it, and at what is not
@@ -307,10 +307,10 @@ mod tests {
         inbox.refuse(4, 9);
         inbox.accept(EXACTLY, 5, 2);
         assert_eq!(done(&inbox), [(0, 3), (5, 6)]);
-        assert_eq!(inbox.refused().collect::<Vec<_>>(), [(4, 9)]);
+        assert_eq!(inbox.refused(), [(4, 9)]);
         assert_eq!(inbox.accept(EXACTLY, 4, 1), Acceptance::Duplicate);
         assert!(inbox.on_low_water(5));
-        assert_eq!(inbox.refused().count(), 0);
+        assert_eq!(inbox.refused().len(), 0);
         assert_eq!(done(&inbox), [(5, 6)]);
     }
 
@@ -349,7 +349,7 @@ mod tests {
             inbox.refuse(transaction, 1);
         }
         inbox.refuse(64, 1);
-        assert_eq!(inbox.refused().count(), 64);
+        assert_eq!(inbox.refused().len(), 64);
         assert_eq!(inbox.accept(EXACTLY, 66, 1), Acceptance::Violation);
     }
 
