@@ -265,6 +265,8 @@ impl Outbox {
             return Ok(());
         }
         if let Some((index, _)) = self.open[direction as usize] {
+            // If the path shrinks, the peer needs memory for the framing too.
+            let room = room.min(usize::try_from(self.bytes_max).unwrap_or(usize::MAX));
             let unit = self.units(direction).find(index).expect("an open unit stands in its queue");
             if unit.takes(options, transaction, order) && unit.append(&message, room) {
                 return Ok(());

@@ -73,6 +73,23 @@ fn messages_of_one_level_share_a_unit_and_another_level_begins_the_next() {
 }
 
 #[test]
+fn bundle_is_no_longer_than_what_the_peer_reserves() {
+    // PROTOCOL 6.16
+    let mut fixture = Fixture::new(true);
+    fixture.outbox.bytes_max = 40;
+    for _ in 0..10 {
+        fixture.push(ServiceKind::ExactlyOnce, b"four").unwrap();
+    }
+    assert_eq!(fixture.push(ServiceKind::ExactlyOnce, b"four"), Err(PushError::NoBytes));
+    for transactions in [0..8, 8..10] {
+        let (id, _) = fixture.send(NOW).unwrap();
+        let unit = fixture.outbox.unit(id).unwrap();
+        assert_eq!(unit.transactions(), transactions);
+        assert!(unit.body().len() <= 40);
+    }
+}
+
+#[test]
 fn reply_that_nobody_waits_for_does_not_leave() {
     // PROTOCOL 6.11
     let mut fixture = Fixture::new(false);
