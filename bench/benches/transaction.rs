@@ -38,8 +38,8 @@ impl Sender {
     fn with_open(open: u64, bundle: bool) -> Self {
         let config =
             OutboxConfig { window: TRANSACTIONS_MAX, tries: 8, linger: Duration::ZERO, bundle };
-        // Unbundled, each message has a buffer of its own.
-        let (count, room) = if bundle { (8_192, ROOM) } else { (61_440, 2 * MESSAGE.len()) };
+        // Unbundled, each message has a buffer of its own, and a peer has four fifths of them at most.
+        let (count, room) = if bundle { (8_192, ROOM) } else { (81_920, 2 * MESSAGE.len()) };
         let pool = Pool::new(count, HEADROOM + room).expect("memory for the buffers");
         let outbox = Outbox::new(config, u64::MAX, u64::MAX);
         let mut sender = Self { outbox, pool, sent: 0, acked: 0 };
