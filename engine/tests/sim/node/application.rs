@@ -9,8 +9,8 @@ use super::{Node, Owed, Process, Sabotage, Uncommitted};
 use crate::auditor::{Auditor, Handled};
 use crate::trace::Trace;
 
-/// When an application offers a reply again that was not taken.
-const RETRY_REPLIES_AFTER: Duration = Duration::from_millis(5);
+/// How often an application offers all replies again that were not taken.
+const RETRY_REPLIES_EVERY: Duration = Duration::from_millis(5);
 /// When one tries again that was refused.
 const REFUSED_AFTER: Duration = Duration::from_secs(60);
 
@@ -321,7 +321,7 @@ impl Node {
             let bytes = auditor.reply(letter);
             match process.endpoint.reply(now, owed.peer, owed.transaction, (&bytes).into()) {
                 Ok(()) | Err(SendError::NotConnected) => owed.due = Instant::ZERO,
-                Err(SendError::Full(_)) => owed.due = now + RETRY_REPLIES_AFTER,
+                Err(SendError::Full(_)) => owed.due = next_retry(now),
                 Err(error) => auditor.blame("I16", format!("a reply was not taken: {error}")),
             }
             is_busy = true;
@@ -329,4 +329,11 @@ impl Node {
         process.replies.retain(|owed| owed.due > Instant::ZERO);
         is_busy
     }
+}
+
+/// When replies are offered again that are not taken `now`: all at once, or many would cost a turn
+/// each.
+fn next_retry(now: Instant) -> Instant {
+    let round = now.as_nanos() / RETRY_REPLIES_EVERY.as_nanos() + 1;
+    Instant::ZERO + RETRY_REPLIES_EVERY.saturating_mul(round)
 }

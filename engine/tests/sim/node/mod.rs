@@ -445,7 +445,10 @@ impl Node {
             process.endpoint.handle_datagram(now, received);
             is_busy = true;
         }
+        let lost_before = process.endpoint.counters().packets_lost;
         process.endpoint.handle_timeout(now);
+        // Each of a burst is lost at a time of its own, and some of that shows nowhere else.
+        is_busy |= process.endpoint.counters().packets_lost > lost_before;
         while let Some(event) = process.endpoint.poll_event() {
             is_busy = true;
             self.on_event(now, &mut process, event, auditor, trace);
