@@ -195,8 +195,10 @@ impl World {
     /// opened, and has given up the rest.
     fn ratchet(&mut self) {
         let (next, acked) = (self.next_number, self.opened.last().copied());
-        self.sender.maybe_ratchet(self.now, PROBE_TIMEOUT, next, acked, next);
-        self.receiver.maybe_ratchet(self.now, PROBE_TIMEOUT, 0, None, 0);
+        if self.sender.ratchet_due(self.now, PROBE_TIMEOUT, next, acked).is_some() {
+            self.sender.ratchet(self.now, next);
+        }
+        self.receiver.expire_previous(self.now, PROBE_TIMEOUT);
         self.seal(0, 1);
         let sealed = self.kept.last_mut().expect("just now");
         let block = split(&sealed.datagram).expect("ours").auth();

@@ -82,6 +82,8 @@ pub(super) struct Resume {
     pub(super) settled: u64,
     /// The message in segments whose turn it is.
     pub(super) missing: AssemblyKey,
+    /// And the one of which nothing came.
+    pub(super) unseen: u64,
 }
 
 impl Endpoint {

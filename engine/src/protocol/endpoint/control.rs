@@ -471,13 +471,16 @@ fn write_missing(writer: &mut Writer<'_>, association: &mut Association, plain: 
         let transaction = key.transaction.saturating_add(1);
         association.resume.missing = AssemblyKey { transaction, ..key };
     }
-    let end = association.peer_issued;
-    for transaction in association.inbox.missing(end).take(MISSING_MESSAGES_MAX) {
+    let (end, start) = (association.peer_issued, association.resume.unseen);
+    let inbox = &association.inbox;
+    let mut in_turn = inbox.missing(start..end).chain(inbox.missing(0..start.min(end)));
+    for transaction in in_turn.by_ref().take(MISSING_MESSAGES_MAX) {
         let key = AssemblyKey { is_reply: false, transaction };
         if !association.assemblies.contains(key) {
             writer.missing_segments(Initiator::Receiver, transaction, (0, 0), []);
         }
     }
+    association.resume.unseen = in_turn.next().unwrap_or(0);
 }
 
 /// Whose numbering a transaction is in, as the receiver of a block sees it.

@@ -184,7 +184,10 @@ impl Endpoint {
             }
             least = Priority::Urgent;
         }
-        match live.session.ratchet(now) {
+        if let Some(first) = live.session.ratchet_due(now) {
+            self.ratchet(now, slot, first);
+        }
+        match self.lives.find(slot)?.session.key_health(now) {
             KeyHealth::Good => {}
             KeyHealth::RenewalDue => self.renew(now, slot),
             KeyHealth::Spent => {
@@ -266,6 +269,25 @@ impl Endpoint {
         let to = live.session.address();
         self.collect_outcomes(peer_slot);
         Some(Transmit { to, ecn, lease })
+    }
+
+    /// Moves a session to its next key generation. Messages that were sealed under numbers below
+    /// `first` and may leave again are unsealed while there is the key for it. Should the kernel
+    /// still read one of them, all waits for another turn.
+    pub(super) fn ratchet(&mut self, now: Instant, slot: u32, first: u64) {
+        let Some(live) = self.lives.find_mut(slot) else { return };
+        let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
+        let Some(association) = peer.association.as_mut() else { return };
+        for id in association.outbox.unit_ids() {
+            let Some(unit) = association.outbox.unit(id) else { continue };
+            if unit.is_released() || unit.packet_number().is_none_or(|number| number >= first) {
+                continue;
+            }
+            let Some((packet, head_len)) = unit.take_sealed() else { continue };
+            let Some(buffer) = unit.buffer() else { return unit.mark_sealed(packet, head_len) };
+            live.session.unseal(&mut buffer[packet], head_len);
+        }
+        live.session.ratchet(now);
     }
 
     /// The next segment of a message: copied into a buffer that it does not keep.

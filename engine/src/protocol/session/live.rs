@@ -207,15 +207,19 @@ impl<C: Copy> Session<C> {
         self.protection.unseal(packet, head_len);
     }
 
-    /// Moves to the next key generation when it is time (PROTOCOL 4.11). Returns how far the
-    /// session's keys are used up.
-    pub fn ratchet(&mut self, now: Instant) -> KeyHealth {
+    /// Whether it is time for the next key generation (PROTOCOL 4.11). `Some`: what was sealed under
+    /// numbers below this one has to be unsealed before [`Session::ratchet`], or never will be.
+    pub fn ratchet_due(&mut self, now: Instant) -> Option<u64> {
         let probe_timeout = self.recovery.probe_timeout();
+        self.protection.expire_previous(now, probe_timeout);
         let lowest_unacked = self.recovery.lowest_unacked();
         let largest_acked = self.recovery.largest_acked();
-        let next = self.next_number;
-        self.protection.maybe_ratchet(now, probe_timeout, lowest_unacked, largest_acked, next);
-        self.protection.health(now)
+        self.protection.ratchet_due(now, probe_timeout, lowest_unacked, largest_acked)
+    }
+
+    /// Moves to the next key generation, which is due.
+    pub fn ratchet(&mut self, now: Instant) {
+        self.protection.ratchet(now, self.next_number);
     }
 
     /// How far the session's keys are used up.

@@ -262,37 +262,48 @@ impl Protection {
         Ok(Opened { packet_number: Some(number), lane: block.lane, is_newest })
     }
 
-    /// Moves our sending key on when it is due: after two minutes of use, or before it has
-    /// protected too much. Not before every packet of the previous generation is settled and one
-    /// of the current is acknowledged, nor within three probe time-outs of the last move, so that
-    /// the peer is never asked for a key it cannot have.
+    /// Whether our sending key is to move on: after two minutes of use, or before it has protected
+    /// too much. Not before every packet of the previous generation is settled and one of the
+    /// current is acknowledged, nor within three probe time-outs of the last move, so that the
+    /// peer is never asked for a key it cannot have. `Some`: the first packet number of the
+    /// current generation. What lower numbers sealed cannot be unsealed after the move.
     ///
     /// `lowest_unacked` is the lowest number that is neither acknowledged nor given up,
-    /// `largest_acked` the largest that the peer acknowledged, `next_packet_number` the number
-    /// that the next packet will have.
-    pub fn maybe_ratchet(
-        &mut self,
+    /// `largest_acked` the largest that the peer acknowledged.
+    pub fn ratchet_due(
+        &self,
         now: Instant,
         probe_timeout: Duration,
         lowest_unacked: u64,
         largest_acked: Option<u64>,
-        next_packet_number: u64,
-    ) {
-        let Some(keys) = &mut self.keys else { return };
-        keys.probe_timeout = probe_timeout;
-        keys.receiving.expire(now);
-        let sending = &mut keys.sending;
+    ) -> Option<u64> {
+        let sending = &self.keys.as_ref()?.sending;
         let age = now.saturating_since(sending.started);
         let due = sending.cost >= KEY_COST_RATCHET || age >= sending.interval;
         if !due || sending.cost == 0 {
-            return;
+            return None;
         }
         let first = sending.first_packet_number;
         let settled = lowest_unacked >= first;
         let followed = largest_acked.is_some_and(|acked| acked >= first);
         let rested = age >= probe_timeout.saturating_mul(3);
-        if settled && followed && rested && sending.generation < u16::MAX {
-            sending.advance(now, keys.suite, next_packet_number);
+        (settled && followed && rested && sending.generation < u16::MAX).then_some(first)
+    }
+
+    /// Moves our sending key on. The next packet has `next_packet_number`.
+    ///
+    /// # Panics
+    /// If it is not [due](Self::ratchet_due), for want of keys.
+    pub fn ratchet(&mut self, now: Instant, next_packet_number: u64) {
+        let keys = self.keys.as_mut().expect("a ratchet was due");
+        keys.sending.advance(now, keys.suite, next_packet_number);
+    }
+
+    /// Lets go of the receiving key of the previous generation when its time is over.
+    pub fn expire_previous(&mut self, now: Instant, probe_timeout: Duration) {
+        if let Some(keys) = &mut self.keys {
+            keys.probe_timeout = probe_timeout;
+            keys.receiving.expire(now);
         }
     }
 

@@ -106,12 +106,12 @@ impl Inbox {
         self.seen.contains(transaction)
     }
 
-    /// Transactions that were not seen, of those below `end` that the sender still cares about.
-    pub fn missing(&self, end: u64) -> impl Iterator<Item = u64> + '_ {
-        let mut at = self.seen.low();
+    /// Transactions of `range` that were not seen and that the sender still cares about.
+    pub fn missing(&self, range: Range<u64>) -> impl Iterator<Item = u64> + '_ {
+        let mut at = range.start.max(self.seen.low());
         std::iter::from_fn(move || {
-            at = self.seen.next_clear(at, end);
-            (at < end).then(|| {
+            at = self.seen.next_clear(at, range.end);
+            (at < range.end).then(|| {
                 at += 1;
                 at - 1
             })
@@ -333,11 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn missing_are_those_unseen_below_an_end() {
+    fn missing_are_those_of_a_range_that_were_not_seen() {
         let mut inbox = Inbox::new(64);
         inbox.accept(EXACTLY, 0, 2);
         inbox.accept(EXACTLY, 4, 1);
-        assert_eq!(inbox.missing(7).collect::<Vec<_>>(), [2, 3, 5, 6]);
+        assert_eq!(inbox.missing(0..7).collect::<Vec<_>>(), [2, 3, 5, 6]);
+        assert_eq!(inbox.missing(3..6).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(inbox.missing(7..3).count(), 0);
     }
 
     #[test]

@@ -171,3 +171,46 @@ fn streams_of_all_kinds_live_side_by_side() {
         assert_eq!(places, (0..10).collect::<Vec<_>>());
     }
 }
+
+// PROTOCOL 6.27
+#[test]
+fn messages_that_never_arrive_do_not_keep_others_from_being_asked_for() {
+    let (mut pair, peer) = Pair::connected();
+    pair.longest = 1_200;
+    let kind = StreamKind::ReliableOnRequest;
+    // One packet, longer than the path carries against the operator's word.
+    for _ in 0..20 {
+        let options = SendOptions::new(ServiceKind::Sequence).stream(kind, 1);
+        pair.sides[0].endpoint.send(pair.now, peer, &options, (&[7; 60]).into()).unwrap();
+    }
+    pair.turn();
+    let next = pair.sent + 1;
+    pair.loses = Box::new(move |number| number == next);
+    send(&mut pair, peer, kind, 2).unwrap();
+    pair.drive_for(Duration::from_secs(2));
+    assert!(delivered(&pair, Stream { kind, number: 1 }).is_empty());
+    assert_eq!(delivered(&pair, Stream { kind, number: 2 }), [0]);
+}
+
+// PROTOCOL 4.12
+#[test]
+fn message_that_waits_to_be_asked_for_is_unsealed_before_its_key_is_forgotten() {
+    let (mut pair, peer) = Pair::connected();
+    let next = pair.sent + 1;
+    pair.loses = Box::new(move |number| number == next);
+    send(&mut pair, peer, StreamKind::ReliableOnRequest, 1).unwrap();
+    pair.turn();
+    assert_eq!(pair.sent, next);
+    let endpoint = &mut pair.sides[0].endpoint;
+    let slot = endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+    endpoint.ratchet(pair.now, slot, u64::MAX);
+    let outbox =
+        &mut endpoint.peers.find_mut(peer.slot).unwrap().association.as_mut().unwrap().outbox;
+    let id = outbox.unit_ids().next().unwrap();
+    let unit = outbox.unit(id).unwrap();
+    assert!(unit.take_sealed().is_none());
+    let body = unit.body();
+    assert_eq!(unit.buffer().unwrap()[body], [1]);
+    pair.drive();
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1);
+}

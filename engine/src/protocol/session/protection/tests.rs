@@ -54,7 +54,22 @@ impl Ends {
 
     fn ratchet(&mut self, now: Instant, next: u64) {
         let acked = next.checked_sub(1);
-        self.ours.maybe_ratchet(now, Duration::from_millis(100), next, acked, next);
+        maybe_ratchet(&mut self.ours, now, Duration::from_millis(100), next, acked, next);
+    }
+}
+
+/// As a session does before it seals.
+fn maybe_ratchet(
+    end: &mut Protection,
+    now: Instant,
+    probe_timeout: Duration,
+    lowest_unacked: u64,
+    largest_acked: Option<u64>,
+    next: u64,
+) {
+    end.expire_previous(now, probe_timeout);
+    if end.ratchet_due(now, probe_timeout, lowest_unacked, largest_acked).is_some() {
+        end.ratchet(now, next);
     }
 }
 
@@ -303,11 +318,11 @@ fn previous_receive_key_is_gone_after_three_probe_timeouts() {
     let mut old = ends.sealed(0, b"old");
     ends.ratchet(after(133), 1);
     let mut new = ends.sealed(1, b"new");
-    ends.theirs.maybe_ratchet(after(133), Duration::from_millis(50), 0, None, 0);
+    maybe_ratchet(&mut ends.theirs, after(133), Duration::from_millis(50), 0, None, 0);
     open(&mut ends.theirs, after(133), &mut new).expect("authentic");
     let late = after(133) + Duration::from_millis(150);
     assert_eq!(open(&mut ends.theirs, late, &mut old), Err(DropReason::GenerationUnknown));
-    ends.theirs.maybe_ratchet(late, Duration::from_millis(50), 0, None, 0);
+    maybe_ratchet(&mut ends.theirs, late, Duration::from_millis(50), 0, None, 0);
     let keys = ends.theirs.keys.as_ref().expect("a keyed mode");
     assert!(keys.receiving.previous.is_none(), "erased, not only unused");
 }
@@ -317,19 +332,19 @@ fn previous_receive_key_is_gone_after_three_probe_timeouts() {
 fn keys_do_not_move_on_while_the_peer_may_not_have_followed() {
     let timeout = Duration::from_secs(1);
     let mut ends = Ends::new(Suite::Aes256Gcm, Mode::Sealed);
-    ends.ours.maybe_ratchet(after(1_000), timeout, 0, None, 0);
+    maybe_ratchet(&mut ends.ours, after(1_000), timeout, 0, None, 0);
     assert_eq!(generation_of(&ends.sealed(0, b"")), 0, "unused keys stay");
-    ends.ours.maybe_ratchet(after(1_000), timeout, 0, None, 1);
+    maybe_ratchet(&mut ends.ours, after(1_000), timeout, 0, None, 1);
     assert_eq!(generation_of(&ends.sealed(1, b"")), 0, "nothing acknowledged yet");
-    ends.ours.maybe_ratchet(after(1_000), timeout, 0, Some(1), 2);
+    maybe_ratchet(&mut ends.ours, after(1_000), timeout, 0, Some(1), 2);
     assert_eq!(generation_of(&ends.sealed(2, b"")), 1);
-    ends.ours.maybe_ratchet(after(1_200), timeout, 3, Some(1), 3);
+    maybe_ratchet(&mut ends.ours, after(1_200), timeout, 3, Some(1), 3);
     assert_eq!(generation_of(&ends.sealed(3, b"")), 1, "nothing of generation 1 acknowledged");
-    ends.ours.maybe_ratchet(after(1_200), timeout, 1, Some(3), 4);
+    maybe_ratchet(&mut ends.ours, after(1_200), timeout, 1, Some(3), 4);
     assert_eq!(generation_of(&ends.sealed(4, b"")), 1, "generation 0 is not settled");
-    ends.ours.maybe_ratchet(after(1_200), Duration::from_secs(100), 2, Some(3), 5);
+    maybe_ratchet(&mut ends.ours, after(1_200), Duration::from_secs(100), 2, Some(3), 5);
     assert_eq!(generation_of(&ends.sealed(5, b"")), 1, "three probe time-outs are not over");
-    ends.ours.maybe_ratchet(after(1_200), timeout, 2, Some(3), 6);
+    maybe_ratchet(&mut ends.ours, after(1_200), timeout, 2, Some(3), 6);
     assert_eq!(generation_of(&ends.sealed(6, b"")), 2);
 }
 
