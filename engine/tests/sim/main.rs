@@ -15,7 +15,10 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::num::NonZero;
 use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::thread;
 
 use node::Sabotage;
 use raet::time::Duration;
@@ -50,37 +53,54 @@ fn corpus_of_worlds_that_failed_once_holds() {
     hold(include_str!("corpus.txt").lines().filter_map(seed), false);
 }
 
-/// Runs the worlds of `seeds`, each of which has to hold.
-fn hold(seeds: impl Iterator<Item = u64>, is_told: bool) -> Figures {
-    let mut figures = Figures::default();
-    let mut failed = Vec::new();
+/// Runs the worlds of `seeds`, each of which has to hold, on every core.
+fn hold(seeds: impl Iterator<Item = u64> + Send, is_told: bool) -> Figures {
     let stops_early = std::env::var_os("RAET_UNTIL_FAILURE").is_some();
-    for seed in seeds {
-        if stops_early && !failed.is_empty() {
-            break;
+    let seeds = Mutex::new(seeds);
+    let found = Mutex::new((Figures::default(), Vec::new()));
+    let work = || {
+        while !stops_early || found.lock().expect("no world holds it").1.is_empty() {
+            let Some(seed) = seeds.lock().expect("no world holds it").next() else { return };
+            let verdict = run(seed, is_told);
+            let (figures, failed) = &mut *found.lock().expect("no world holds it");
+            match verdict {
+                Ok(verdict) => figures.add(&verdict),
+                Err(violation) => {
+                    println!("seed {seed}: {violation}");
+                    println!(
+                        "  RAET_SEED={seed} cargo test --release -p raet --test sim -- --nocapture every"
+                    );
+                    failed.push(seed);
+                }
+            }
         }
-        let run = |is_told| world::run(seed, None, is_told);
-        let Ok(verdict) = catch_unwind(|| run(is_told)) else {
-            println!("seed {seed}: an assertion of the engine failed, as printed above");
-            failed.push(seed);
-            continue;
-        };
-        let mut violations = verdict.violations.clone();
-        if seed.is_multiple_of(TWICE_EVERY) && run(false).hash != verdict.hash {
-            violations.push("I26: two runs of one seed differ".to_owned());
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(work);
         }
-        figures.add(&verdict);
-        if let Some(violation) = violations.first() {
-            println!("seed {seed}: {violation}");
-            println!(
-                "  RAET_SEED={seed} cargo test --release -p raet --test sim -- --nocapture every"
-            );
-            failed.push(seed);
-        }
-    }
+    });
+    let (figures, failed) = found.into_inner().expect("no world holds it");
     figures.print();
     assert!(failed.is_empty(), "seeds {failed:?} failed, each as printed above");
     figures
+}
+
+/// Runs the world of `seed`, now and then twice.
+///
+/// # Errors
+/// The first promise that it broke.
+fn run(seed: u64, is_told: bool) -> Result<world::Verdict, String> {
+    let run = |is_told| world::run(seed, None, is_told);
+    let verdict = catch_unwind(|| run(is_told))
+        .map_err(|_| "an assertion of the engine failed, as printed above".to_owned())?;
+    if let Some(violation) = verdict.violations.first() {
+        return Err(violation.clone());
+    }
+    if seed.is_multiple_of(TWICE_EVERY) && run(false).hash != verdict.hash {
+        return Err("I26: two runs of one seed differ".to_owned());
+    }
+    Ok(verdict)
 }
 
 /// How long worlds lasted, and what was done to them.

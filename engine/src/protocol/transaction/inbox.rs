@@ -339,7 +339,6 @@ mod tests {
         inbox.accept(EXACTLY, 4, 1);
         assert_eq!(inbox.missing(0..7).collect::<Vec<_>>(), [2, 3, 5, 6]);
         assert_eq!(inbox.missing(3..6).collect::<Vec<_>>(), [3, 5]);
-        assert_eq!(inbox.missing(7..3).count(), 0);
     }
 
     #[test]
