@@ -257,8 +257,9 @@ fn ordered_streams_of_every_kind_stay_in_order_on_a_bad_path() {
 
 #[test]
 fn what_lossy_streams_pass_over_is_told() {
+    // What is lost is asked for and comes later than a stream waits for it.
     let line = "--service sequence --streams 2 --bundle off --size 600 --messages 2k \
-                --stream-kind lossy-on-request --impair loss=50% --seed 5";
+                --stream-kind lossy-on-request --impair loss=10%,delay=60ms --seed 5";
     let report = report(line, 0);
     let told = number(&report["kinds"][0]["order"], "gaps_told");
     assert!(told > 0, "{report:#}");
