@@ -17,7 +17,7 @@ use std::{io, thread};
 use crossbeam_queue::ArrayQueue;
 
 use super::{Config, DRAIN_CHECKED_EVERY, Node, STOP_CHECKED_EVERY, StartError};
-use crate::limits::{DATAGRAM_LEN_MAX, TRANSACTIONS_MAX};
+use crate::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, TRANSACTIONS_MAX};
 use crate::protocol::endpoint::{ConnectError, Deferred, PeerId, SendError, SessionChange};
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outcome, Resolved, SendOptions, Stream};
@@ -178,7 +178,7 @@ impl QueueNode {
     /// What a peer may have waiting here is memory: `config.transactions` is lowered until that
     /// many messages of the largest size fit `config.receive_bytes`, though not below 64. An
     /// unread queue then holds twice that for a peer at most (PROTOCOL 6.3). Reserve more to have
-    /// a larger window.
+    /// a larger window. Every message is handed over whole, whatever `config.whole_len_max` is.
     ///
     /// # Errors
     /// [`StartError`].
@@ -204,6 +204,7 @@ impl QueueNode {
 
     fn start_with(mut config: Config, depth: usize, defers: bool) -> Result<Self, StartError> {
         config.transactions = config.transactions.min(affordable(config.receive_bytes));
+        config.whole_len_max = MESSAGE_LEN_MAX;
         let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
         let for_shards = Arc::clone(&lines);
         let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard, defers))?;

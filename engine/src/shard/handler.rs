@@ -62,7 +62,9 @@ pub trait Handler {
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>);
 
     /// Called for each piece of a message that is longer than what is handed over whole. The last
-    /// one ends where the message does.
+    /// one ends where the message does, and with it the message counts as delivered: a handler of a
+    /// node whose [`Config::whole_len_max`](crate::Config::whole_len_max) is lowered has to take
+    /// them.
     fn on_piece(&mut self, context: &mut Context<'_>, piece: Piece<'_>) {
         let _ = (context, piece);
     }

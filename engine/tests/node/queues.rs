@@ -14,6 +14,7 @@ use crate::{initiator, listener, on_both_drivers, wait_for};
 on_both_drivers! {
     every_level_ends_each_send_once
     slow_reader_holds_its_sender_up_and_loses_nothing
+    long_message_comes_whole_though_the_node_would_hand_over_pieces
 }
 
 /// Two nodes with a session from the second to the first.
@@ -79,6 +80,18 @@ fn every_level_ends_each_send_once(io: IoChoice) {
             _ => assert_eq!((distinct, least, most), (EACH, 1, 1), "{service:?}"),
         }
     }
+}
+
+fn long_message_comes_whole_though_the_node_would_hand_over_pieces(io: IoChoice) {
+    let in_pieces = Config { whole_len_max: 1_000, ..listener(io) };
+    let (one, two, to) = pair(in_pieces, initiator(io), 64);
+    let message: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    send(&two, to, Service::ExactlyOnce, &message);
+    let payload = wait_for("the message", || match one.receive() {
+        Some(Incoming::Message { payload, .. }) => Some(payload),
+        _ => None,
+    });
+    assert_eq!(payload[..], message);
 }
 
 fn slow_reader_holds_its_sender_up_and_loses_nothing(io: IoChoice) {
