@@ -468,9 +468,12 @@ fn write_missing(writer: &mut Writer<'_>, association: &mut Association, plain: 
     let start = association.resume.missing;
     for (key, spoken_of, ranges) in association.assemblies.missing(start, asks) {
         writer.missing_segments(initiator(key.is_reply), key.transaction, spoken_of, ranges);
-        let transaction = key.transaction.saturating_add(1);
-        association.resume.missing = AssemblyKey { transaction, ..key };
+        if !association.assemblies.is_touched(key) {
+            let transaction = key.transaction.saturating_add(1);
+            association.resume.missing = AssemblyKey { transaction, ..key };
+        }
     }
+    association.assemblies.on_told();
     let (end, start) = (association.peer_issued, association.resume.unseen);
     let inbox = &association.inbox;
     let mut in_turn = inbox.missing(start..end).chain(inbox.missing(0..start.min(end)));

@@ -19,6 +19,9 @@ use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::varint;
 use crate::time::Instant;
 
+/// Messages that are told of first because something of them came: half of a report.
+const TOUCHED_MAX: usize = MISSING_MESSAGES_MAX / 2;
+
 /// Names a message that arrives in segments.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct AssemblyKey {
@@ -229,6 +232,8 @@ pub struct Assemblies {
     whole_len_max: usize,
     window: GrantWindow,
     sweep_at: Option<Instant>,
+    /// The first few of which a segment came since the last report.
+    touched: Vec<AssemblyKey>,
 }
 
 impl Assemblies {
@@ -243,6 +248,7 @@ impl Assemblies {
             whole_len_max,
             window: GrantWindow::new(granted_max),
             sweep_at: None,
+            touched: Vec::with_capacity(TOUCHED_MAX),
         }
     }
 
@@ -274,6 +280,9 @@ impl Assemblies {
             Some((total, _)) if total == piece.total => return Ok(Progress::Duplicate),
             Some(_) => return Err(DropReason::TransactionViolation),
             None => self.begin(now, key, row, piece, blocks)?,
+        }
+        if self.touched.len() < TOUCHED_MAX && !self.touched.contains(&key) {
+            self.touched.push(key);
         }
         let budget = self.budget;
         let assembly = self.list.get_mut(&key).expect("found or begun above");
@@ -511,20 +520,33 @@ impl Assemblies {
     }
 
     /// What arrived of messages and what did not: those that `asks` names by how they are sent
-    /// again, a few of them, from `start` on and then from the first. Each with its segments and one
-    /// past those that are spoken of, and the ranges below that are missing.
+    /// again, a few of them, first some of which a segment came since [`Assemblies::on_told`], then
+    /// from `start` on and from the first. Each with its segments and one past those that are
+    /// spoken of, and the ranges below that are missing.
     pub fn missing(
         &self,
         start: AssemblyKey,
         asks: impl Fn(Retry) -> bool,
     ) -> impl Iterator<Item = (AssemblyKey, (u32, u32), impl Iterator<Item = RangeInclusive<u32>> + '_)>
     {
+        let touched = self.touched.iter().filter_map(|key| self.list.get_key_value(key));
         let in_turn = self.list.range(start..).chain(self.list.range(..start));
-        let asked = in_turn.filter(move |(_, assembly)| asks(assembly.retry));
+        let all = touched.chain(in_turn.filter(|(key, _)| !self.is_touched(**key)));
+        let asked = all.filter(move |(_, assembly)| asks(assembly.retry));
         asked.take(MISSING_MESSAGES_MAX).map(|(&key, assembly)| {
             let end = assembly.spoken_of();
             (key, (assembly.count, end), assembly.gaps().take_while(move |gap| *gap.end() < end))
         })
+    }
+
+    /// Whether a message is told of first in the next report, out of turn.
+    pub fn is_touched(&self, key: AssemblyKey) -> bool {
+        self.touched.contains(&key)
+    }
+
+    /// A report left.
+    pub fn on_told(&mut self) {
+        self.touched.clear();
     }
 
     /// Whether something of a message arrived, and not all.

@@ -213,10 +213,28 @@ fn messages_that_nobody_continues_hide_no_others() {
     for _ in 0..3 {
         for (key, ..) in assemblies.missing(start, |_| true) {
             told.insert(key);
-            start = AssemblyKey { transaction: key.transaction + 1, ..key };
+            if !assemblies.is_touched(key) {
+                start = AssemblyKey { transaction: key.transaction + 1, ..key };
+            }
         }
+        assemblies.on_told();
     }
     assert_eq!(told.len(), 21);
+}
+
+#[test]
+fn message_of_which_a_segment_came_is_told_of_before_the_others() {
+    // PROTOCOL 6.14
+    let mut assemblies = Assemblies::new(1 << 30, 1 << 30);
+    let key = |transaction| AssemblyKey { is_reply: false, transaction };
+    for transaction in 0..20 {
+        accept(&mut assemblies, key(transaction), 100_000, (0, 100)).unwrap();
+    }
+    assemblies.on_told();
+    accept(&mut assemblies, key(17), 100_000, (1, 100)).unwrap();
+    accept(&mut assemblies, key(15), 100_000, (0, 100)).unwrap();
+    let told: Vec<_> = assemblies.missing(key(4), |_| true).map(|(key, ..)| key).collect();
+    assert_eq!(told, [17, 15, 4, 5, 6, 7, 8, 9].map(key));
 }
 
 #[test]
