@@ -425,6 +425,8 @@ impl World {
             ("datagram extended", network.extended),
             ("datagram replayed", network.replayed),
             ("datagram forged", network.forged),
+            ("datagram marked as congested", network.marked),
+            ("mark bleached", network.bleached),
             ("send refused by the kernel", network.send_errors),
             ("send handed back", network.handed_back),
             ("receive without a free buffer", unbuffered),
