@@ -31,12 +31,12 @@ have_simulator() {
     [[ -e engine/tests/sim.rs || -e engine/tests/sim/main.rs ]]
 }
 
-# run_simulator FIRST_SEED COUNT: the simulator's test with all its optimisations.
+# run_simulator FIRST_SEED COUNT [TEST ...]: the simulator with all its optimisations, or only these tests.
 # The whole workspace is named so that its dependencies are built once, with one set of features.
 run_simulator() {
     echo "simulating seeds $1 to $(($1 + $2 - 1))"
     RAET_FIRST_SEED=$1 RAET_SEEDS=$2 \
-        bounded cargo test --locked --release --workspace --test sim --quiet
+        bounded cargo test --locked --release --workspace --test sim --quiet -- "${@:3}"
 }
 
 # run_restarts COUNT SEED: kills the two processes of the durable example COUNT times in all, at
