@@ -164,10 +164,12 @@ struct Line {
 
 #[derive(Debug)]
 enum Request {
+    Cancel { peer: PeerId, ticket: u64 },
     Close { peer: PeerId },
     Commit(Deferred),
     Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
     Drain(Duration),
+    Fail { peer: PeerId, transaction: u64 },
     Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
     Send { peer: PeerId, options: SendOptions, ticket: u64, payload: Vec<u8> },
 }
@@ -256,6 +258,25 @@ impl QueueNode {
     pub fn reply(&self, to: Remote, transaction: u64, payload: &[u8]) -> Result<(), QueueError> {
         let payload = self.lines[to.shard].copy(payload);
         self.request(to.shard, Request::Reply { peer: to.peer, transaction, payload })
+    }
+
+    /// Ends a request without a reply: it was taken, and what it asks could not be done. Its sender
+    /// gets [`Outcome::HandlerFailed`].
+    ///
+    /// # Errors
+    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    pub fn fail(&self, to: Remote, transaction: u64) -> Result<(), QueueError> {
+        self.request(to.shard, Request::Fail { peer: to.peer, transaction })
+    }
+
+    /// Takes back a message of ours, named by the ticket of its [send](QueueNode::send), as
+    /// [`Context::cancel`] does. Its outcome follows: not sent if it never left, indeterminate
+    /// otherwise, and whatever it already was if this came too late.
+    ///
+    /// # Errors
+    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    pub fn cancel(&self, to: Remote, ticket: u64) -> Result<(), QueueError> {
+        self.request(to.shard, Request::Cancel { peer: to.peer, ticket })
     }
 
     /// A message counts as delivered: its sender is told so, unless the association with it is
@@ -443,6 +464,11 @@ impl QueueHandler {
     /// Carries out a request. `Some`: the endpoint has no room, try again in the next turn.
     fn carry_out(&mut self, context: &mut Context<'_>, request: Request) -> Option<Request> {
         match request {
+            Request::Cancel { peer, ticket } => {
+                if let Some(transaction) = self.find_ticket(peer, ticket) {
+                    context.cancel(peer, transaction);
+                }
+            }
             Request::Close { peer } => context.close(peer),
             Request::Commit(deferred) => drop(context.commit(deferred)),
             Request::Drain(patience) => context.drain_all(context.now() + patience.into()),
@@ -458,6 +484,7 @@ impl QueueHandler {
                 }
                 Err(error) => drop(answer.try_send(Err(QueueError::Connect(error)))),
             },
+            Request::Fail { peer, transaction } => drop(context.fail(peer, transaction)),
             Request::Reply { peer, transaction, payload } => {
                 match context.reply(peer, transaction, &payload) {
                     Err(SendError::Full(_)) => {
@@ -492,6 +519,13 @@ impl QueueHandler {
             }
         }
         None
+    }
+
+    /// The transaction of a ticket, unless it is over.
+    fn find_ticket(&self, peer: PeerId, ticket: u64) -> Option<u64> {
+        let state = self.peers.get(&peer)?;
+        let place = state.tickets.iter().position(|known| *known == Some(ticket))?;
+        Some(state.first + place as u64)
     }
 
     /// The ticket of a transaction, which is over.

@@ -15,6 +15,7 @@ on_both_drivers! {
     every_level_ends_each_send_once
     slow_reader_holds_its_sender_up_and_loses_nothing
     long_message_comes_whole_though_the_node_would_hand_over_pieces
+    request_ends_when_it_fails_there_or_is_taken_back_here
 }
 
 /// Two nodes with a session from the second to the first.
@@ -80,6 +81,32 @@ fn every_level_ends_each_send_once(io: IoChoice) {
             _ => assert_eq!((distinct, least, most), (EACH, 1, 1), "{service:?}"),
         }
     }
+}
+
+fn request_ends_when_it_fails_there_or_is_taken_back_here(io: IoChoice) {
+    let (one, two, to) = pair(listener(io), initiator(io), 64);
+    let tickets = [b"fail", b"wait"].map(|payload| send(&two, to, Service::Request, payload));
+    for _ in tickets {
+        let (from, transaction, payload) = wait_for("the requests", || match one.receive() {
+            Some(Incoming::Message { from, transaction, payload, .. }) => {
+                Some((from, transaction, payload))
+            }
+            _ => None,
+        });
+        if payload[..] == *b"fail" {
+            one.fail(from, transaction).expect("room in the queue");
+        }
+    }
+    let outcome = || {
+        wait_for("an outcome", || match two.receive() {
+            Some(Incoming::Outcome { ticket, outcome, .. }) => Some((ticket, outcome)),
+            _ => None,
+        })
+    };
+    assert_eq!(outcome(), (tickets[0], Outcome::HandlerFailed));
+    two.cancel(to, tickets[1]).expect("room in the queue");
+    assert_eq!(outcome(), (tickets[1], Outcome::Indeterminate));
+    two.cancel(to, tickets[1]).expect("it is over, which is no error");
 }
 
 fn long_message_comes_whole_though_the_node_would_hand_over_pieces(io: IoChoice) {
