@@ -206,6 +206,10 @@ pub const BLOCKS_SPARE_MAX: usize = 64;
 /// Messages of one stream that are not reported yet, at the sender, and that wait for their turn
 /// at the receiver.
 pub const ESCROW_MESSAGES_MAX: u64 = 1_024;
+/// An ordered stream's messages without an outcome have no more bytes than so many times those that
+/// the peer's grant still has free: one that waits for what is missing gets four fifths of the
+/// grant, and what comes after it four fifths of the rest.
+pub const STREAM_BYTES_SHARE: u64 = 4;
 /// How long a receiver waits for what is missing in a lossy stream.
 pub const ESCROW_PATIENCE: Duration = Duration::from_millis(100);
 

@@ -255,7 +255,7 @@ pub enum FullReason {
     Buffers,
     /// The bytes that the peer reserved for us.
     Bytes,
-    /// The places of one ordered stream.
+    /// The places of one ordered stream, or its share of the bytes that the peer reserved for us.
     Stream,
     /// The transactions that the peer granted us.
     Transactions,
@@ -267,7 +267,7 @@ impl std::fmt::Display for SendError {
             Self::Full(FullReason::Buffers) => write!(f, "all send buffers are in use"),
             Self::Full(FullReason::Bytes) => write!(f, "the peer's receive memory is used up"),
             Self::Full(FullReason::Stream) => {
-                write!(f, "as many messages of this stream as the peer holds back are outstanding")
+                write!(f, "as much of this stream as the peer holds back is outstanding")
             }
             Self::Full(FullReason::Transactions) => {
                 write!(f, "as many transactions as the peer grants are outstanding")

@@ -15,7 +15,7 @@ use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
 use crate::limits::{
     BUFFERS_HELD_SHARE, ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START,
-    SEGMENT_BUFFERS_KEPT, SEGMENT_BURST,
+    SEGMENT_BUFFERS_KEPT, SEGMENT_BURST, STREAM_BYTES_SHARE,
 };
 use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
@@ -45,7 +45,8 @@ pub enum PushError {
     NoBytes,
     /// As many transactions as the peer granted are outstanding.
     NoTransaction,
-    /// As many messages of this stream as the peer can hold back are outstanding.
+    /// As many messages of this stream as the peer can hold back are outstanding, or their bytes are
+    /// the stream's share of those that the peer reserved for us.
     NoPlace,
     /// The message exceeds what the peer reserves, or its segments are too many.
     TooLarge {
@@ -74,6 +75,8 @@ struct StreamState {
     next: u64,
     /// Messages without an outcome.
     unresolved: u64,
+    /// Bytes of the messages of units of which some have none.
+    bytes_unresolved: u64,
 }
 
 /// Sender's state of one association.
@@ -185,7 +188,10 @@ impl Outbox {
         let mut order = 0;
         if row.order {
             let stream = *self.stream(options.stream);
-            if stream.unresolved >= ESCROW_MESSAGES_MAX {
+            let bytes_free = self.bytes_max.saturating_sub(self.bytes_unresolved + bytes);
+            let has_share = stream.unresolved == 0
+                || stream.bytes_unresolved + bytes <= bytes_free * STREAM_BYTES_SHARE;
+            if stream.unresolved >= ESCROW_MESSAGES_MAX || !has_share {
                 return Err(PushError::NoPlace);
             }
             order = options.stream.order(stream.next);
@@ -200,6 +206,7 @@ impl Outbox {
             let stream = self.stream(options.stream);
             stream.next += 1;
             stream.unresolved += 1;
+            stream.bytes_unresolved += bytes;
         }
         Ok(transaction)
     }

@@ -142,6 +142,29 @@ fn no_more_is_outstanding_in_a_stream_than_the_receiver_holds_back() {
     send(&mut pair, peer, StreamKind::Reliable, 0).unwrap();
 }
 
+// PROTOCOL 6.25
+#[test]
+fn stalled_streams_leave_bytes_for_others() {
+    const GRANTED: u64 = 100_000;
+    let (mut pair, peer) = Pair::with(|_| {}, |config| config.receive_bytes = GRANTED).connect();
+    pair.drive();
+    pair.loses = Box::new(|_| true); // All streams wait for what is missing, for good.
+    let message = [7; 1_000];
+    for number in 0..2 {
+        let options = SendOptions::new(ServiceKind::Sequence).stream(StreamKind::Reliable, number);
+        let refused = (0..GRANTED).find_map(|_| {
+            pair.sides[0].endpoint.send(pair.now, peer, &options, (&message).into()).err()
+        });
+        assert_eq!(refused, Some(SendError::Full(FullReason::Stream)), "{number}");
+    }
+    // Two took four fifths and then four fifths of the rest.
+    let others = SendOptions::new(ServiceKind::ExactlyOnce);
+    let taken = (0..GRANTED).take_while(|_| {
+        pair.sides[0].endpoint.send(pair.now, peer, &others, (&message).into()).is_ok()
+    });
+    assert_eq!(taken.count(), 4);
+}
+
 // PROTOCOL 6.27
 #[test]
 fn stream_on_request_is_not_sent_again_before_it_is_asked_for() {

@@ -499,8 +499,11 @@ impl Outbox {
             let unit = self.own.find(index).expect("a unit in the queue");
             unit.unresolved -= count;
             if unit.features.order {
-                let stream = Stream::of_order(unit.order);
-                self.stream(stream).unresolved -= u64::from(count);
+                let is_over = unit.unresolved == 0;
+                let (stream, payload) = (Stream::of_order(unit.order), unit.payload);
+                let stream = self.stream(stream);
+                stream.unresolved -= u64::from(count);
+                stream.bytes_unresolved -= if is_over { payload } else { 0 };
             }
             let unit = self.own.find(index).expect("a unit in the queue");
             if unit.unresolved == 0 {
