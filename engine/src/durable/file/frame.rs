@@ -11,6 +11,7 @@
 //! flushed before the next frame is written, so only the last frame can be torn.
 
 use crate::durable::message::OutboxId;
+use crate::protocol::wire::varint;
 
 const MAGIC: &[u8; 8] = b"raet-ob1";
 /// Bytes of a segment's head.
@@ -21,6 +22,10 @@ pub(super) const FRAME_HEAD_LEN: usize = 4 + 8 + 4 + 4;
 pub(super) const RECORD_ENTRY_LEN: usize = 1 + 4;
 /// Bytes of an entry for a record that is done.
 pub(super) const DONE_ENTRY_LEN: usize = 1 + 8;
+
+/// Largest number that the head of a segment may have: half of what a varint on the wire holds, so
+/// that counting on from there over all that a segment can hold needs no checks.
+const NUMBER_MAX: u64 = varint::MAX / 2;
 
 const RECORD: u8 = 1;
 const DONE: u8 = 2;
@@ -53,12 +58,14 @@ impl SegmentHead {
         if u32::from_le_bytes(*check) != crc32c::crc32c(head) || !head.starts_with(MAGIC) {
             return None;
         }
-        Some(Self {
+        let read = Self {
             outbox: OutboxId(*head[8..].first_chunk()?),
             number: read_u64(&head[24..])?,
             first_record: read_u64(&head[32..])?,
             first_frame: read_u64(&head[40..])?,
-        })
+        };
+        let numbers = [read.number, read.first_record, read.first_frame];
+        numbers.into_iter().all(|number| number <= NUMBER_MAX).then_some(read)
     }
 }
 

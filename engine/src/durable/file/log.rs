@@ -143,8 +143,9 @@ impl<D: Disk> Log<D> {
         };
         let mut bytes = vec![0; usize::try_from(len).expect("a segment is below 4 GiB")];
         self.disk.read(&file, 0, &mut bytes).map_err(io("read it"))?;
-        let head = SegmentHead::decode(&bytes)
-            .ok_or_else(|| corrupt(0, "the segment's head does not match its checksum"))?;
+        let head = SegmentHead::decode(&bytes).ok_or_else(|| {
+            corrupt(0, "the segment's head does not match its checksum, or counts too far")
+        })?;
         if self.segments.is_empty() {
             self.id = head.outbox;
             (self.first, self.end, self.next_frame) =

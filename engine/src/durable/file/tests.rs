@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::fake::{FakeDisk, Left};
-use super::frame::{FRAME_HEAD_LEN, SEGMENT_HEAD_LEN};
+use super::frame::{FRAME_HEAD_LEN, SEGMENT_HEAD_LEN, SegmentHead};
 use super::*;
 use crate::limits::OUTBOX_RECORD_LEN_MAX;
 use crate::node::files::FileProblem;
@@ -181,6 +181,19 @@ fn every_cut_leaves_the_batches_before_it() {
         assert_eq!(unfinished(&log), whole);
         let kept = ends.iter().rfind(|end| **end <= len).unwrap_or(&SEGMENT_HEAD_LEN);
         assert_eq!(cut.len(&name), *kept, "what was torn is cut off");
+    }
+}
+
+#[test]
+fn segment_that_counts_further_than_any_outbox_is_refused() {
+    for place in 0..3 {
+        let (disk, name, _) = three_batches();
+        let mut numbers = [0; 3];
+        numbers[place] = u64::MAX;
+        let [number, first_record, first_frame] = numbers;
+        let head = SegmentHead { outbox: ID, number, first_record, first_frame };
+        let damaged = disk.with_file(&name, |content| *content = head.encode().to_vec());
+        assert!(matches!(open(&damaged), Err(Problem::Corrupt { offset: 0, .. })), "{place}");
     }
 }
 
