@@ -1,1 +1,3 @@
 //! Measures each room of raet alone, and the whole in memory.
+
+pub mod pair;

@@ -8,17 +8,18 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 
 use clap::Parser;
 use raet::buffer::{Ecn, Pool, Transmit};
-use raet::io::kernel::{IoChoice, IoConfig, Opened, open};
+use raet::io::kernel::IoChoice;
 use raet::io::probe::Probe;
 use raet::io::{Driver, DriverCounters};
 use raet::limits::{DATAGRAM_LEN_MAX, RECEIVE_BUFFER_LEN, TRAIN_LEN_MAX};
 use raet::time::{Duration, Instant};
+use raet_bench::pair::{Role, Shared, Sides, Span, Window, with_driver};
 
 /// Measures what the drivers alone can do on loopback.
 #[derive(Clone, Debug, Parser)]
@@ -50,22 +51,14 @@ struct Arguments {
 }
 
 impl Arguments {
+    fn sides(&self) -> Sides {
+        Sides { io: self.io, trains: !self.no_trains, cores: self.pin.clone() }
+    }
+
     fn length(&self) -> Duration {
         std::time::Duration::from_secs_f64(self.seconds).into()
     }
 }
-
-/// What both threads see.
-struct Shared {
-    /// Datagrams taken by the receiver; the sender keeps a window ahead of it.
-    received: AtomicU64,
-    stop: AtomicBool,
-}
-
-/// Datagrams that may be under way: what fits a socket's buffer with room to spare.
-const WINDOW_LEN: usize = 2 << 20;
-/// A turn in which nothing moved ends the wait for the receiver after this long: a loss.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -88,41 +81,6 @@ fn fail(error: impl Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A thread's work, generic over its driver.
-trait Role<R> {
-    fn run(self, driver: impl Driver, address: SocketAddr) -> Result<R, String>;
-}
-
-fn with_driver<R>(
-    arguments: &Arguments,
-    probe: &Probe,
-    core: usize,
-    pool: Pool,
-    role: impl Role<R>,
-) -> Result<R, String> {
-    if let Some(&id) = arguments.pin.get(core)
-        && !core_affinity::set_for_current(core_affinity::CoreId { id })
-    {
-        return Err(format!("core {id} is not among the cores of this process"));
-    }
-    let mut config = IoConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)));
-    config.choice = arguments.io;
-    (config.gso, config.gro) = (!arguments.no_trains, !arguments.no_trains);
-    match open(&config, probe, pool).map_err(|error| error.to_string())? {
-        Opened::Uring(driver) => {
-            let address = driver.local_address();
-            role.run(driver, address)
-        }
-        Opened::Mmsg(driver, reason) => {
-            if let (Some(reason), 0) = (reason, core) {
-                eprintln!("raw_udp: {reason}, so this is mmsg");
-            }
-            let address = driver.local_address();
-            role.run(driver, address)
-        }
-    }
-}
-
 struct Sender<'a> {
     arguments: &'a Arguments,
     shared: &'a Shared,
@@ -133,8 +91,6 @@ impl Role<(DriverCounters, u64)> for Sender<'_> {
     fn run(self, mut driver: impl Driver, _: SocketAddr) -> Result<(DriverCounters, u64), String> {
         let Self { arguments, shared, to } = self;
         let size = arguments.size;
-        let window = (WINDOW_LEN / size.max(256)).max(2) as u64;
-        let (mut sent, mut acknowledged, mut abandoned) = (0_u64, 0_u64, 0_u64);
         let pool = if arguments.packed {
             Pool::new(64, TRAIN_LEN_MAX.next_multiple_of(64))
         } else {
@@ -142,23 +98,17 @@ impl Role<(DriverCounters, u64)> for Sender<'_> {
         };
         let pool = pool.map_err(|error| error.to_string())?;
         let per_buffer = (pool.stride().min(TRAIN_LEN_MAX) / size).clamp(1, 128);
-        let mut moved = driver.now();
-        let error = |error: std::io::Error| error.to_string();
+        let mut now = driver.now();
+        let mut window = Window::new(size, now);
         while !shared.stop.load(Ordering::Relaxed) {
-            // What was given up may yet have arrived.
-            let received = (shared.received.load(Ordering::Acquire) + abandoned).min(sent);
-            if received > acknowledged {
-                acknowledged = received;
-                moved = driver.now();
-            }
-            let mut room = (acknowledged + window).saturating_sub(sent).min(1024);
+            let mut room = window.room(now, shared);
             while room > 0 {
                 let Some(mut lease) = pool.take() else { break };
                 let count = if arguments.packed { per_buffer } else { 1 };
                 let count = count.min(usize::try_from(room).expect("at most 1024"));
                 let bytes = lease.get_mut().expect("just taken");
                 for at in 0..count {
-                    let number = sent + at as u64;
+                    let number = window.sent + at as u64;
                     bytes[at * size..at * size + 8].copy_from_slice(&number.to_le_bytes());
                 }
                 let mut refused = false;
@@ -168,23 +118,17 @@ impl Role<(DriverCounters, u64)> for Sender<'_> {
                         refused = true;
                         break;
                     }
-                    sent += 1;
+                    window.sent += 1;
                     room -= 1;
                 }
                 if refused {
                     break;
                 }
             }
-            let now = driver.wait(Some(Instant::ZERO)).map_err(error)?;
+            now = driver.wait(Some(Instant::ZERO)).map_err(|error| error.to_string())?;
             while driver.receive().is_some() {}
-            if sent > acknowledged && now.saturating_since(moved) > PATIENCE {
-                // What is under way for so long was lost: a socket overflowed.
-                abandoned += sent - acknowledged;
-                acknowledged = sent;
-                moved = now;
-            }
         }
-        Ok((driver.counters(), abandoned))
+        Ok((driver.counters(), window.abandoned))
     }
 }
 
@@ -209,8 +153,7 @@ impl Role<Measured> for Receiver<'_> {
         let length = arguments.length();
         let mut received = 0_u64;
         let (mut expected, mut out_of_order) = (0_u64, 0_u64);
-        let mut began: Option<(Instant, u64)> = None;
-        let opened = driver.now();
+        let mut span = Span::new(driver.now(), length);
         loop {
             let waited = driver.wait(Some(Instant::ZERO));
             let now = waited.map_err(|error| error.to_string())?;
@@ -228,26 +171,21 @@ impl Role<Measured> for Receiver<'_> {
             if received != before {
                 shared.received.store(received, Ordering::Release);
             }
-            let warm = opened + length.mul_ratio(1, 10);
-            match began {
-                None if now > warm => began = Some((now, received)),
-                Some((start, first)) if now.saturating_since(start) >= length => {
-                    shared.stop.store(true, Ordering::Relaxed);
-                    return Ok(Measured {
-                        datagrams: received - first,
-                        seconds: now.saturating_since(start).as_secs_f64(),
-                        out_of_order,
-                        counters: driver.counters(),
-                    });
-                }
-                _ => {}
+            if let Some((datagrams, seconds)) = span.turn(now, received) {
+                shared.stop.store(true, Ordering::Relaxed);
+                return Ok(Measured {
+                    datagrams,
+                    seconds,
+                    out_of_order,
+                    counters: driver.counters(),
+                });
             }
         }
     }
 }
 
 fn flood(arguments: &Arguments, probe: &Probe) -> Result<(), String> {
-    let shared = Shared { received: AtomicU64::new(0), stop: AtomicBool::new(false) };
+    let shared = Shared::default();
     let (announce, announced) = mpsc::channel();
     let (sent, measured) = thread::scope(|scope| {
         let shared = &shared;
@@ -255,12 +193,12 @@ fn flood(arguments: &Arguments, probe: &Probe) -> Result<(), String> {
             let pool = Pool::new(arguments.buffers, RECEIVE_BUFFER_LEN);
             let pool = pool.map_err(|error| error.to_string())?;
             let role = Receiver { arguments, shared, address: announce };
-            with_driver(arguments, probe, 1, pool, role)
+            with_driver(&arguments.sides(), probe, 1, pool, role)
         });
         let sender = scope.spawn(move || {
             let to = announced.recv().map_err(|_| "the receiver did not start".to_owned())?;
             let pool = Pool::new(64, 2048).map_err(|error| error.to_string())?;
-            with_driver(arguments, probe, 0, pool, Sender { arguments, shared, to })
+            with_driver(&arguments.sides(), probe, 0, pool, Sender { arguments, shared, to })
         });
         let measured = receiver.join().expect("the receiver does not panic");
         shared.stop.store(true, Ordering::Relaxed);
@@ -348,17 +286,17 @@ impl Role<Vec<u64>> for Pinger<'_> {
 }
 
 fn ping(arguments: &Arguments, probe: &Probe) -> Result<(), String> {
-    let shared = Shared { received: AtomicU64::new(0), stop: AtomicBool::new(false) };
+    let shared = Shared::default();
     let (announce, announced) = mpsc::channel();
     let (echo, times) = thread::scope(|scope| {
         let pool = || Pool::new(64, RECEIVE_BUFFER_LEN).map_err(|error| error.to_string());
         let shared = &shared;
         let echo = scope.spawn(move || {
-            with_driver(arguments, probe, 1, pool()?, Echo { shared, address: announce })
+            with_driver(&arguments.sides(), probe, 1, pool()?, Echo { shared, address: announce })
         });
         let pinger = scope.spawn(move || {
             let to = announced.recv().map_err(|_| "the echo did not start".to_owned())?;
-            with_driver(arguments, probe, 0, pool()?, Pinger { arguments, to })
+            with_driver(&arguments.sides(), probe, 0, pool()?, Pinger { arguments, to })
         });
         let times = pinger.join().expect("the pinger does not panic");
         shared.stop.store(true, Ordering::Relaxed);
