@@ -332,7 +332,34 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`SendError`]; the message was not taken.
+    #[inline]
     pub fn send(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        options: &SendOptions,
+        message: Outbound<'_>,
+    ) -> Result<u64, SendError> {
+        match self.append(to, options, &message) {
+            Some(transaction) => Ok(transaction),
+            None => self.push(now, to, options, message),
+        }
+    }
+
+    /// Has a message join the one before it, if nothing speaks against it: the peer is then marked
+    /// as ready, or waits for what will do so.
+    #[inline]
+    fn append(&mut self, to: PeerId, options: &SendOptions, message: &[u8]) -> Option<u64> {
+        let peer = self.find_peer(to)?;
+        if peer.drain_until.is_some() || peer.current.is_none() {
+            return None;
+        }
+        let transaction = peer.association.as_mut()?.outbox.append(options, message)?;
+        self.counters.messages_accepted += 1;
+        Some(transaction)
+    }
+
+    fn push(
         &mut self,
         now: Instant,
         to: PeerId,

@@ -10,7 +10,7 @@ use super::bits::BitRing;
 use super::options::{Outbound, Overflow, Priority, SendOptions, Stream};
 use super::schedule::Schedule;
 use super::segmented::{PREFIX_LEN_MAX, Segmented};
-use super::service::{Outcome, Retry, features};
+use super::service::{Features, Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
 use crate::limits::{
@@ -79,6 +79,19 @@ struct StreamState {
     bytes_unresolved: u64,
 }
 
+/// Messages like the one that was taken last, for as many as every bound has room. Bounds move in
+/// their favour only, but for what [`Outbox::push`] takes, which works this out anew. Of use while
+/// a unit is open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shortcut {
+    /// How that message was sent; `None`: the next one is no shortcut's.
+    options: Option<SendOptions>,
+    /// Body bytes of a packet when it was taken.
+    room: usize,
+    messages: u64,
+    bytes: u64,
+}
+
 /// Sender's state of one association.
 #[derive(Debug)]
 pub struct Outbox {
@@ -97,6 +110,8 @@ pub struct Outbox {
     own: Units,
     replies: Units,
     open: [Option<(u64, Instant)>; 2],
+    /// What the open unit of our own takes without a look at every bound.
+    shortcut: Shortcut,
     /// What waits to leave.
     schedule: Schedule,
     /// Our side of each ordered stream that was ever used, by the low bits of its order indices.
@@ -136,6 +151,7 @@ impl Outbox {
             own: Units::default(),
             replies: Units::default(),
             open: [None; 2],
+            shortcut: Shortcut::default(),
             schedule: Schedule::new(),
             streams: Vec::new(),
             copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
@@ -164,7 +180,7 @@ impl Outbox {
         message: Outbound<'_>,
         room: usize,
     ) -> Result<u64, PushError> {
-        let row = features(options.service);
+        let (row, given) = (features(options.service), *options);
         // Options that no level passes over are not copied: a message costs little more than that.
         let heeded;
         let options = if options.deadline.is_none() && options.overflow == Overflow::Wait {
@@ -197,18 +213,65 @@ impl Outbox {
             order = options.stream.order(stream.next);
         }
         self.write(now, pool, Direction::Own, options, transaction, order, message, room)?;
-        self.next_transaction += 1;
         self.note_deadline(options.deadline);
+        self.note_taken(row, options.stream, bytes);
+        self.shortcut = self.find_shortcut(row, given, room);
+        Ok(transaction)
+    }
+
+    /// As [`Outbox::push`], for a message like the one before it that shares its packet, as most do
+    /// of those that come in numbers. `None`: it is not one, and nothing was done.
+    #[inline]
+    pub fn append(&mut self, options: &SendOptions, message: &[u8]) -> Option<u64> {
+        let (index, _) = self.open[Direction::Own as usize]?;
+        let shortcut = &mut self.shortcut;
+        let bytes = message.len() as u64;
+        if shortcut.messages == 0 || shortcut.bytes < bytes || shortcut.options != Some(*options) {
+            return None;
+        }
+        let unit = self.own.find(index)?;
+        if !unit.append(message, shortcut.room) {
+            return None;
+        }
+        shortcut.messages -= 1;
+        shortcut.bytes -= bytes;
+        let row = unit.features;
+        let transaction = self.next_transaction;
+        self.note_taken(row, options.stream, bytes);
+        Some(transaction)
+    }
+
+    /// The next transaction is a message of so many bytes.
+    #[inline]
+    fn note_taken(&mut self, row: Features, stream: Stream, bytes: u64) {
+        self.next_transaction += 1;
         if row.ack {
             self.bytes_unresolved += bytes;
         }
         if row.order {
-            let stream = self.stream(options.stream);
+            let stream = self.stream(stream);
             stream.next += 1;
             stream.unresolved += 1;
             stream.bytes_unresolved += bytes;
         }
-        Ok(transaction)
+    }
+
+    /// What may follow a message that was taken just now.
+    fn find_shortcut(&mut self, row: Features, options: SendOptions, room: usize) -> Shortcut {
+        let mut messages = self.credit.min(self.resolved.end()) - self.next_transaction;
+        let bytes_free = self.bytes_max.saturating_sub(self.bytes_unresolved);
+        let mut bytes = if row.ack { bytes_free } else { u64::MAX };
+        let mut packet_room = room.min(usize::try_from(self.bytes_max).unwrap_or(usize::MAX));
+        if row.order {
+            let stream = *self.stream(options.stream);
+            messages = messages.min(ESCROW_MESSAGES_MAX - stream.unresolved);
+            // As many as the stream's share is of what they leave free.
+            let share = (bytes_free * STREAM_BYTES_SHARE).saturating_sub(stream.bytes_unresolved);
+            bytes = share / (STREAM_BYTES_SHARE + 1);
+            packet_room -= ORDER_LEN_MAX;
+        }
+        let options = (options.overflow == Overflow::Wait).then_some(options);
+        Shortcut { options, room: packet_room, messages, bytes }
     }
 
     /// Largest message that can be taken when nothing else is outstanding: what the peer reserves

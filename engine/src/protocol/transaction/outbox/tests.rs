@@ -605,3 +605,45 @@ fn reply_to_what_was_cancelled_settles_it_and_is_not_delivered() {
     assert!(fixture.outbox.settled().eq(std::iter::once(0..1)));
     assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Indeterminate)]);
 }
+
+proptest! {
+    #[test]
+    fn message_that_joins_the_one_before_it_is_taken_as_any_other(
+        messages in prop::collection::vec((0usize..8, 0usize..300, 0usize..3), 1..200),
+    ) {
+        let mut kinds = [SendOptions::new(ServiceKind::ExactlyOnce); 4];
+        kinds[1] = SendOptions::new(ServiceKind::Sequence).stream(StreamKind::Lossy, 3);
+        kinds[2] = SendOptions::new(ServiceKind::Maybe).overflow(Overflow::DropOldest);
+        kinds[3] = SendOptions::new(ServiceKind::Request).deadline(NOW + ROUND_TRIP);
+        let [mut quick, mut slow] = [Fixture::new(true), Fixture::new(true)];
+        for (kind, len, then) in messages {
+            // Mostly the first kind, so that messages join.
+            let (options, message) = (kinds.get(kind).unwrap_or(&kinds[0]), vec![7; len]);
+            let joined = quick.outbox.append(options, &message);
+            let Fixture { outbox, pool, .. } = &mut quick;
+            let in_full = || outbox.push(NOW, pool, options, (&message).into(), ROOM);
+            let taken = joined.map_or_else(in_full, Ok);
+            prop_assert_eq!(taken, slow.outbox.push(NOW, &slow.pool, options, (&message).into(), ROOM));
+            for fixture in [&mut quick, &mut slow] {
+                match then {
+                    0 => drop(fixture.send(NOW)),
+                    1 => {
+                        let end = fixture.outbox.next_transaction;
+                        // An error if not all of it left.
+                        let _ = fixture.outbox.on_done(fixture.outbox.low_water()..end);
+                        fixture.outbox.on_credit(fixture.outbox.low_water() + 64, 10_000);
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(quick.outcomes(), slow.outcomes());
+            let state = |outbox: &Outbox| {
+                let streams: Vec<_> = outbox.streams.iter().map(|stream| format!("{stream:?}")).collect();
+                let units = outbox.own.indices().filter_map(|index| outbox.own.get(index));
+                let units: Vec<_> = units.map(|unit| (unit.transactions(), unit.payload, unit.body())).collect();
+                (outbox.bytes_unresolved, outbox.deadline, streams, units)
+            };
+            prop_assert_eq!(state(&quick.outbox), state(&slow.outbox));
+        }
+    }
+}
