@@ -197,7 +197,7 @@ impl Ledger {
     }
 
     /// Counts an arrival; whether it is the first of its message.
-    #[inline]
+    #[inline(always)] // Its verdict would be read before what was just written of it is there.
     fn is_new(
         &mut self,
         verdict: &mut KindVerdict,

@@ -131,7 +131,7 @@ pub(crate) fn write_line_front(buffer: &mut [u8], seed: u64, label: Label) {
 }
 
 /// Reads and verifies a message that [`write()`] wrote with `seed`; `None` if a byte differs.
-#[inline]
+#[inline(always)] // What it returns would go through memory, field by field, for each message.
 pub(crate) fn read(payload: &[u8], seed: u64) -> Option<Front> {
     let (front, key, end) = read_front(payload, payload.len(), seed)?;
     let is_whole = match payload.len() {
@@ -298,7 +298,7 @@ fn write_front(buffer: &mut [u8], key: u64, label: Label) -> usize {
 }
 
 /// The front of a message of `len` bytes, the key it implies and where it ends.
-#[inline]
+#[inline(always)] // As above.
 fn read_front(payload: &[u8], len: usize, seed: u64) -> Option<(Front, u64, usize)> {
     let Some(front) = payload.first_chunk::<HEADER_LEN>() else {
         return read_short_front(payload, seed);
