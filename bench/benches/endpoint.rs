@@ -1,7 +1,7 @@
 //! The whole protocol in memory: two endpoints, no kernel, every packet sealed and opened.
 //!
 //! One round sends a batch of messages from one endpoint to the other and ends when every send
-//! has its outcome; criterion's throughput line divides it into messages. Datagrams are copied
+//! has its outcome; criterion's throughput line divides it into messages. Trains are copied
 //! once from the sender's buffers to the receiver's, which is what the kernel would do. Time is
 //! virtual, the rate fixed and high, so that only work is measured and nothing waits.
 
@@ -66,7 +66,8 @@ impl Side {
             let buffer = lease.get_mut().expect("a buffer just taken has one holder");
             buffer[..transmit.lease.len()].copy_from_slice(&transmit.lease);
             let lease = lease.narrow(0..transmit.lease.len());
-            let received = Received { ecn: transmit.ecn, ..Received::single(self.address, lease) };
+            let (from, ecn, segment_len) = (self.address, transmit.ecn, transmit.segment_len);
+            let received = Received { from, ecn, lease, segment_len };
             to.endpoint.handle_datagram(now, received);
             to.drain(now);
         }

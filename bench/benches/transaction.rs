@@ -9,7 +9,7 @@ use std::time::{Duration as WallTime, Instant as WallClock};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raet::buffer::Pool;
-use raet::limits::{HEADROOM, TRANSACTION_RANGES_MAX, TRANSACTIONS_MAX};
+use raet::limits::{TRANSACTION_RANGES_MAX, TRANSACTIONS_MAX};
 use raet::protocol::transaction::{
     Acceptance, Features, Inbox, Outbox, OutboxConfig, Outcome, Priority, SendOptions, features,
 };
@@ -40,7 +40,7 @@ impl Sender {
             OutboxConfig { window: TRANSACTIONS_MAX, tries: 8, linger: Duration::ZERO, bundle };
         // Unbundled, each message has a buffer of its own, and a peer has four fifths of them at most.
         let (count, room) = if bundle { (8_192, ROOM) } else { (81_920, 2 * MESSAGE.len()) };
-        let pool = Pool::new(count, HEADROOM + room).expect("memory for the buffers");
+        let pool = Pool::new(count, room).expect("memory for the buffers");
         let outbox = Outbox::new(config, u64::MAX, u64::MAX);
         let mut sender = Self { outbox, pool, sent: 0, acked: 0 };
         sender.insert(open);
@@ -50,7 +50,7 @@ impl Sender {
     /// Takes `count` messages and has their packets leave.
     fn insert(&mut self, count: u64) {
         for _ in 0..count {
-            let room = self.pool.stride() - HEADROOM;
+            let room = self.pool.stride();
             let pushed = self.outbox.push(
                 NOW,
                 &self.pool,

@@ -90,11 +90,12 @@ fn write(criterion: &mut Criterion) {
         let mut before = [0; HEAD_EMIT_LEN_MAX];
         bench.iter(|| {
             transaction = 0x10_0000 | (transaction + 1) & 0xffff;
-            assert_eq!(writer.write(black_box(&head(transaction)), &mut before), head_len);
+            assert_eq!(writer.prepare(black_box(&head(transaction))), head_len);
+            writer.put(&mut before[..head_len]);
         });
         let mut plain = [0; HEAD_EMIT_LEN_MAX];
         encode(&head(transaction), &mut plain);
-        assert_eq!(before, plain);
+        assert!(plain.ends_with(&before[..head_len]));
     });
     group.finish();
 }

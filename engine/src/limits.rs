@@ -25,7 +25,7 @@ pub const SEGMENT_COUNT_MAX: u32 = 65_535;
 pub const DATAGRAM_LEN_BASE: usize = 1200;
 /// Largest UDP payload over IPv4: 65 535 less IP and UDP headers.
 pub const DATAGRAM_LEN_MAX: usize = 65_507;
-/// Room before a body in a send buffer: the head we emit is at most [`HEAD_EMIT_LEN_MAX`], the
+/// Room before a body that is written before its head: the head we emit is at most [`HEAD_EMIT_LEN_MAX`], the
 /// authentication block at most [`AUTH_LEN_MAX`].
 pub const HEADROOM: usize = HEAD_EMIT_LEN_MAX + AUTH_LEN_MAX;
 /// Longest head that we emit ourselves: every key of the table at its widest form.
@@ -35,15 +35,18 @@ pub const HEAD_EMIT_LEN_MAX: usize = 320;
 pub const CONTROL_BUFFERS: u32 = 512;
 /// Of those, the ones that packets of strangers do not get: acknowledgements need them.
 pub const CONTROL_BUFFERS_KEPT: usize = CONTROL_BUFFERS as usize / 2;
-/// Send buffers that no small message gets: a message in segments stands before it in the queue and
-/// needs one for each.
-pub const SEGMENT_BUFFERS_KEPT: u32 = 1;
 /// Bytes of such a buffer: an Initiate is 1200, and an acknowledgement with every list full less.
 pub const CONTROL_BUFFER_LEN: usize = HEADROOM + 1_400;
 /// Segments of one GSO or GRO train (`UDP_MAX_SEGMENTS` of Linux 6.x).
 pub const TRAIN_SEGMENTS_MAX: usize = 128;
 /// Bytes of one GSO or GRO train: one IP datagram before it is cut.
 pub const TRAIN_LEN_MAX: usize = 65_507;
+/// Bytes of a buffer in which a train is put together; an odd number of cache lines, so that buffers
+/// differ in their sets.
+pub const TRAIN_BUFFER_LEN: usize = 65_600;
+/// Such buffers of one shard: those that its driver may hold, one that it had no room for and one in
+/// the making.
+pub const TRAIN_BUFFERS: u32 = 130;
 
 // ---- Drivers -----------------------------------------------------------------------------
 
@@ -317,6 +320,8 @@ const _: () = assert!(HEAD_EMIT_LEN_MAX <= HEAD_LEN_MAX);
 const _: () = assert!(TRAIN_LEN_MAX <= DATAGRAM_LEN_MAX);
 const _: () = assert!(RECEIVE_HEADER_LEN + TRAIN_LEN_MAX <= RECEIVE_BUFFER_LEN);
 const _: () = assert!(RECEIVE_BUFFER_LEN % 128 == 64);
+const _: () = assert!(TRAIN_LEN_MAX <= TRAIN_BUFFER_LEN && TRAIN_BUFFER_LEN % 128 == 64);
+const _: () = assert!(TRAIN_BUFFERS as usize == TRAINS_QUEUED_MAX + 2);
 const _: () = assert!(PACKETS_IN_FLIGHT_MAX.is_power_of_two());
 const _: () = assert!(MESSAGE_LEN_MAX / SEGMENT_COUNT_MAX as usize <= DATAGRAM_LEN_BASE);
 const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());

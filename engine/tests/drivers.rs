@@ -99,7 +99,7 @@ impl Node {
 
     fn queue(&mut self, to: SocketAddr, bytes: &[u8]) {
         let lease = self.lease(bytes);
-        self.driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).unwrap();
+        self.driver.transmit(Transmit::single(to, Ecn::Ect0, lease)).unwrap();
     }
 
     fn poll(&mut self) -> Instant {
@@ -195,7 +195,7 @@ fn marks_arrive_as_they_were_sent_alone_and_in_trains(bench: &Bench) {
             for ecn in [Ecn::Ect0, Ecn::NotEct, Ecn::Ect1, Ecn::Ce, Ecn::Ect0] {
                 for number in 0..count {
                     let lease = one.lease(&pattern(number, 1200));
-                    one.driver.transmit(Transmit { to: two.address, ecn, lease }).unwrap();
+                    one.driver.transmit(Transmit::single(two.address, ecn, lease)).unwrap();
                 }
                 one.poll();
                 let mut arrived = 0;
@@ -389,7 +389,7 @@ fn full_queue_is_free_again_after_a_wait(bench: &Bench) {
     let mut one = bench.node_with(|config| config.gso = false, Pool::new(64, 2048).unwrap());
     let two = bench.node();
     let shared = one.lease(b"the same to all");
-    let datagram = || Transmit { to: two.address, ecn: Ecn::Ect0, lease: shared.clone() };
+    let datagram = || Transmit::single(two.address, Ecn::Ect0, shared.clone());
     for _ in 0..TRAINS_QUEUED_MAX {
         one.driver.transmit(datagram()).unwrap();
     }

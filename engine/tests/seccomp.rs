@@ -69,7 +69,7 @@ fn auto_falls_back_to_mmsg_and_says_why_and_carries_datagrams() {
 
         let sender = Pool::new(1, 64).unwrap();
         let to = driver.local_address();
-        driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease: sender.take().unwrap() }).unwrap();
+        driver.transmit(Transmit::single(to, Ecn::Ect0, sender.take().unwrap())).unwrap();
         let deadline = driver.now() + Duration::from_secs(2);
         let received = loop {
             if let Some(received) = driver.receive() {

@@ -118,12 +118,12 @@ impl Pair {
                 self.sides[from].drain(self.now);
                 while let Some(transmit) = self.sides[from].endpoint.poll_transmit(self.now) {
                     let address = self.sides[from].address;
-                    if records {
-                        self.recorded[to].push(transmit.lease.to_vec());
+                    for bytes in transmit.each().map(|datagram| datagram.lease.to_vec()) {
+                        if records {
+                            self.recorded[to].push(bytes.clone());
+                        }
+                        self.sides[to].receive(self.now, address, &bytes);
                     }
-                    let bytes = transmit.lease.to_vec();
-                    drop(transmit);
-                    self.sides[to].receive(self.now, address, &bytes);
                 }
             }
         }

@@ -209,13 +209,12 @@ impl<'a> Sending<'a> {
             {
                 self.shape.pack(number, packet, &mut self.message);
             }
-            for at in 0..count as usize {
-                let lease = lease.view(at * size..(at + 1) * size);
-                if driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).is_err() {
-                    return;
-                }
-                self.window.sent += 1;
+            let lease = lease.narrow(0..count as usize * size);
+            let train = Transmit { segment_len: size, ..Transmit::single(to, Ecn::Ect0, lease) };
+            if driver.transmit(train).is_err() {
+                return;
             }
+            self.window.sent += count;
             room -= count;
         }
     }

@@ -114,7 +114,7 @@ impl Role<(DriverCounters, u64)> for Sender<'_> {
                 let mut refused = false;
                 for at in 0..count {
                     let lease = lease.view(at * size..(at + 1) * size);
-                    if driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).is_err() {
+                    if driver.transmit(Transmit::single(to, Ecn::Ect0, lease)).is_err() {
                         refused = true;
                         break;
                     }
@@ -239,7 +239,7 @@ impl Role<()> for Echo<'_> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             driver.wait(Some(Instant::ZERO)).map_err(|error| error.to_string())?;
             while let Some(received) = driver.receive() {
-                let back = Transmit { to: received.from, ecn: Ecn::Ect0, lease: received.lease };
+                let back = Transmit::single(received.from, Ecn::Ect0, received.lease);
                 driver.transmit(back).map_err(|_| "the queue is full".to_owned())?;
             }
         }
@@ -262,7 +262,7 @@ impl Role<Vec<u64>> for Pinger<'_> {
         while start.saturating_since(opened) < length {
             let lease = pool.take().ok_or("a ping is still under way")?;
             driver
-                .transmit(Transmit { to, ecn: Ecn::Ect0, lease })
+                .transmit(Transmit::single(to, Ecn::Ect0, lease))
                 .map_err(|_| "the queue is full".to_owned())?;
             start = driver.now();
             let end = loop {

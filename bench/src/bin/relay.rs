@@ -84,7 +84,7 @@ fn run(arguments: &Arguments, left: &str, right: &str) -> io::Result<()> {
         path.wait(Some(now + WATCH_INTERVAL))?;
         while let Some(received) = path.receive() {
             let to = other(received.from);
-            path.transmit(Transmit { to, lease: received.lease, ecn: received.ecn })
+            path.transmit(Transmit::single(to, received.ecn, received.lease))
                 .expect("devices do not queue");
         }
     }

@@ -190,8 +190,10 @@ impl World {
             self.sides[number].endpoint.handle_timeout(self.now);
             self.drain(number);
             while let Some(transmit) = self.sides[number].endpoint.poll_transmit(self.now) {
-                if self.under_way.len() < UNDER_WAY_MAX {
-                    self.under_way.push((1 - number, transmit.lease.to_vec()));
+                for datagram in transmit.each() {
+                    if self.under_way.len() < UNDER_WAY_MAX {
+                        self.under_way.push((1 - number, datagram.lease.to_vec()));
+                    }
                 }
             }
         }

@@ -522,11 +522,12 @@ impl World {
             self.drain();
             while let Some(transmit) = self.endpoint.poll_transmit(self.now) {
                 is_busy = true;
-                let datagram = transmit.lease.to_vec();
-                if transmit.to == address(3) {
-                    give(&mut self.bystander, &self.pool, self.now, address(2), &datagram);
-                } else {
-                    self.hostile.take(self.now, datagram);
+                for datagram in transmit.each().map(|datagram| datagram.lease.to_vec()) {
+                    if transmit.to == address(3) {
+                        give(&mut self.bystander, &self.pool, self.now, address(2), &datagram);
+                    } else {
+                        self.hostile.take(self.now, datagram);
+                    }
                 }
             }
             self.drain();
@@ -539,8 +540,9 @@ impl World {
             }
             while let Some(transmit) = self.bystander.poll_transmit(self.now) {
                 is_busy = true;
-                let datagram = transmit.lease.to_vec();
-                self.deliver(address(3), &datagram);
+                for datagram in transmit.each() {
+                    self.deliver(address(3), &datagram.lease.to_vec());
+                }
             }
             self.check_memory();
             if !is_busy {

@@ -41,8 +41,7 @@ fuzz_target!(|data: &[u8]| {
             let back = usize::from(u16::from_le_bytes([a, b])) % world.kept.len().max(1);
             let place = world.kept.len().saturating_sub(1 + back);
             match op % 6 {
-                0 => world.seal(u64::from(a) << (c % 6), usize::from(b)),
-                1 => world.seal_again(place, u64::from(c)),
+                0 | 1 => world.seal(u64::from(a) << (c % 6), usize::from(b)),
                 2 => world.open(place),
                 3 => world.open_altered(place, usize::from(c), op),
                 4 => world.wait(Duration::from_millis(1 << (a % 18))),
@@ -114,21 +113,6 @@ impl World {
         self.keep(Kept { number, generation: self.sending, body, datagram });
     }
 
-    /// Takes back what was sealed and seals it under another number, as for sending it again.
-    fn seal_again(&mut self, place: usize, left_out: u64) {
-        let Some(Kept { generation, body, datagram, .. }) = self.kept.get(place) else { return };
-        if generation + 1 < self.sending {
-            return;
-        }
-        let (body, mut datagram) = (body.clone(), datagram.clone());
-        let packet = split(&datagram).expect("ours");
-        self.sender.unseal(&mut datagram, packet.head_len());
-        assert_eq!(datagram[packet.body()], body);
-        let number = self.next_number + left_out;
-        self.sender.seal(number, &mut datagram, packet.head_len());
-        self.keep(Kept { number, generation: self.sending, body, datagram });
-    }
-
     fn keep(&mut self, kept: Kept) {
         self.next_number = kept.number + 1;
         if self.kept.len() == KEPT_MAX {
@@ -195,7 +179,7 @@ impl World {
     /// opened, and has given up the rest.
     fn ratchet(&mut self) {
         let (next, acked) = (self.next_number, self.opened.last().copied());
-        if self.sender.ratchet_due(self.now, PROBE_TIMEOUT, next, acked).is_some() {
+        if self.sender.is_ratchet_due(self.now, PROBE_TIMEOUT, next, acked) {
             self.sender.ratchet(self.now, next);
         }
         self.receiver.expire_previous(self.now, PROBE_TIMEOUT);

@@ -123,10 +123,13 @@ impl<D: Driver, W: Write> Driver for Captured<D, W> {
     }
 
     fn transmit(&mut self, transmit: Transmit) -> Result<(), Transmit> {
-        let (to, ecn, lease) = (transmit.to, transmit.ecn, transmit.lease.clone());
-        self.inner.transmit(transmit)?;
-        self.write(Direction::Outbound, to, ecn, &lease);
-        Ok(())
+        let (all, ecn, to) = (transmit.part(0, usize::MAX), transmit.ecn, transmit.to);
+        let refused = self.inner.transmit(transmit).err();
+        let taken = all.datagrams() - refused.as_ref().map_or(0, Transmit::datagrams);
+        for place in 0..taken {
+            self.write(Direction::Outbound, to, ecn, &all.part(place, 1).lease);
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     fn now(&self) -> Instant {
@@ -249,7 +252,7 @@ mod tests {
         let send = |driver: &mut dyn Driver, to, bytes: &[u8]| {
             let mut lease = pool.take().unwrap().narrow(0..bytes.len());
             lease.get_mut().unwrap().copy_from_slice(bytes);
-            driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).unwrap();
+            driver.transmit(Transmit::single(to, Ecn::Ect0, lease)).unwrap();
         };
         send(&mut watched, two, b"ping!");
         watched.wait(None).unwrap();
@@ -315,7 +318,7 @@ mod tests {
         let inner = network.open(local, pool.clone());
         let mut watched = Captured::new(inner, local, Duration::ZERO, room.as_mut_slice()).unwrap();
         let lease = pool.take().unwrap();
-        assert!(watched.transmit(Transmit { to: local, ecn: Ecn::NotEct, lease }).is_ok());
+        assert!(watched.transmit(Transmit::single(local, Ecn::NotEct, lease)).is_ok());
         watched.wait(None).unwrap();
         assert!(watched.error().is_some());
         network.advance_to(network.next_event().unwrap());

@@ -181,25 +181,9 @@ impl<D: Driver> Impaired<D> {
         }
         Some(lease)
     }
-}
 
-impl<D: Driver> Driver for Impaired<D> {
-    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Instant> {
-        self.release();
-        let due = self.held.keys().next().map(|(due, _)| *due);
-        let deadline = match (deadline, due) {
-            (Some(deadline), Some(due)) => Some(deadline.min(due)),
-            (deadline, due) => deadline.or(due),
-        };
-        self.now = self.inner.wait(deadline)?;
-        Ok(self.now)
-    }
-
-    fn receive(&mut self) -> Option<Received> {
-        self.inner.receive()
-    }
-
-    fn transmit(&mut self, transmit: Transmit) -> Result<(), Transmit> {
+    /// Draws the fate of one datagram, and hands it over or holds it back.
+    fn spoil(&mut self, transmit: Transmit) -> Result<(), Transmit> {
         if self.random.happens(self.impairment.loss) {
             self.counters.lost += 1;
             return Ok(());
@@ -219,6 +203,32 @@ impl<D: Driver> Driver for Impaired<D> {
         }
         if let Some(lease) = self.copy(&transmit.lease, corrupt) {
             self.hold(due, Transmit { lease, ..transmit });
+        }
+        Ok(())
+    }
+}
+
+impl<D: Driver> Driver for Impaired<D> {
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<Instant> {
+        self.release();
+        let due = self.held.keys().next().map(|(due, _)| *due);
+        let deadline = match (deadline, due) {
+            (Some(deadline), Some(due)) => Some(deadline.min(due)),
+            (deadline, due) => deadline.or(due),
+        };
+        self.now = self.inner.wait(deadline)?;
+        Ok(self.now)
+    }
+
+    fn receive(&mut self) -> Option<Received> {
+        self.inner.receive()
+    }
+
+    fn transmit(&mut self, transmit: Transmit) -> Result<(), Transmit> {
+        for place in 0..transmit.datagrams() {
+            if self.spoil(transmit.part(place, 1)).is_err() {
+                return Err(transmit.part(place, usize::MAX));
+            }
         }
         Ok(())
     }
@@ -294,7 +304,7 @@ mod tests {
         for number in 0..count {
             let mut lease = pool.take().unwrap();
             lease.get_mut().unwrap().fill(number);
-            sender.transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease }).unwrap();
+            sender.transmit(Transmit::single(address(2), Ecn::Ect0, lease)).unwrap();
             sender.wait(None).unwrap();
             network.advance_to(network.now() + Duration::from_micros(10));
         }

@@ -43,11 +43,11 @@ pub trait Driver {
     /// Takes one received datagram or train; dropping its lease gives the buffer back.
     fn receive(&mut self) -> Option<Received>;
 
-    /// Queues one datagram for the next [`Driver::wait`]. Neighbours to one address with equal
-    /// marks and lengths leave as a train.
+    /// Queues a datagram or train for the next [`Driver::wait`]. Neighbours to one address with
+    /// equal marks and lengths leave together.
     ///
     /// # Errors
-    /// The datagram itself, when the queue is full; it can be offered again after `wait`.
+    /// The datagrams for which the queue has no room; they can be offered again after `wait`.
     fn transmit(&mut self, transmit: Transmit) -> Result<(), Transmit>;
 
     /// The clock, outside a turn.

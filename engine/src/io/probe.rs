@@ -194,7 +194,7 @@ fn send_to_itself(driver: &mut impl Driver, to: SocketAddr, count: usize) -> Opt
     let whole = pool.take()?;
     for at in 0..count {
         let lease = whole.view(at..at + 1);
-        driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).ok()?;
+        driver.transmit(Transmit::single(to, Ecn::Ect0, lease)).ok()?;
     }
     let deadline = clock::now() + PROBE_PATIENCE;
     // Each wait sleeps until something happened; few things can.

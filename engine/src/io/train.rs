@@ -2,8 +2,9 @@
 //!
 //! Most of what a datagram costs is the way through the network stack, and the kernel walks that
 //! way once for up to 128 datagrams if they have one destination, one mark and one length; only
-//! the last may be shorter. The bytes stay where they are: each datagram is a piece of a scattered send.
-//! What is queued waits here until the kernel has copied it.
+//! the last may be shorter. Most come as trains already, in one piece; what comes singly and fits behind
+//! one joins it as another piece of a scattered send. What is queued waits here until the kernel has
+//! copied it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -34,15 +35,28 @@ impl Trains {
         }
     }
 
-    /// Queues a datagram behind the others, in the last train if it fits there.
+    /// Queues datagrams behind the others, in the last train if they fit there.
     ///
     /// # Errors
-    /// The datagram, when all trains are in use.
+    /// Those for which there is no place, when all trains are in use.
     pub(super) fn push(&mut self, transmit: Transmit) -> Result<(), Transmit> {
+        let datagrams = transmit.datagrams();
+        if datagrams <= self.segments_max {
+            return self.push_whole(transmit);
+        }
+        for first in (0..datagrams).step_by(self.segments_max) {
+            if self.push_whole(transmit.part(first, self.segments_max)).is_err() {
+                return Err(transmit.part(first, usize::MAX));
+            }
+        }
+        Ok(())
+    }
+
+    fn push_whole(&mut self, transmit: Transmit) -> Result<(), Transmit> {
         if let Some(&last) = self.queued.back()
             && self.slots[last].takes(&transmit, self.segments_max)
         {
-            self.slots[last].append(transmit.lease);
+            self.slots[last].append(transmit);
             return Ok(());
         }
         let Some(index) = self.free.pop() else { return Err(transmit) };
@@ -71,7 +85,7 @@ impl Trains {
     /// Lets go of a train that was taken off the queue, and of its buffers.
     pub(super) fn finish(&mut self, index: usize) -> Finished {
         let train = &mut self.slots[index];
-        let finished = Finished { datagrams: train.leases.len() as u64, bytes: train.len as u64 };
+        let finished = Finished { datagrams: train.datagrams as u64, bytes: train.len as u64 };
         train.clear();
         self.free.push(index);
         finished
@@ -110,6 +124,7 @@ struct Train {
     /// One piece a datagram, fewer where neighbours lie back to back in memory.
     vectors: Vec<libc::iovec>,
     leases: Vec<Lease>,
+    datagrams: usize,
     /// Length of every datagram but the last.
     segment_len: usize,
     len: usize,
@@ -126,32 +141,38 @@ impl Train {
             control: Control::EMPTY,
             vectors: Vec::with_capacity(TRAIN_SEGMENTS_MAX),
             leases: Vec::with_capacity(TRAIN_SEGMENTS_MAX),
+            datagrams: 0,
             segment_len: 0,
             len: 0,
             closed: false,
         }
     }
 
-    fn start(&mut self, Transmit { to, ecn, lease }: Transmit) {
-        self.to = Some(to);
-        self.ecn = ecn;
-        self.name = Name::new(to);
-        self.segment_len = lease.len();
-        self.append(lease);
+    fn start(&mut self, transmit: Transmit) {
+        self.to = Some(transmit.to);
+        self.ecn = transmit.ecn;
+        self.name = Name::new(transmit.to);
+        self.segment_len = transmit.segment_len;
+        self.append(transmit);
     }
 
     fn takes(&self, transmit: &Transmit, segments_max: usize) -> bool {
-        let len = transmit.lease.len();
-        !self.closed
-            && len <= self.segment_len
-            && len != 0
-            && self.leases.len() < segments_max
+        let (len, datagrams) = (transmit.lease.len(), transmit.datagrams());
+        let has_our_len = match datagrams {
+            1 => (1..=self.segment_len).contains(&len),
+            _ => transmit.segment_len == self.segment_len,
+        };
+        has_our_len
+            && !self.closed
+            && self.datagrams + datagrams <= segments_max
             && self.len + len <= TRAIN_LEN_MAX
             && self.to == Some(transmit.to)
             && self.ecn == transmit.ecn
     }
 
-    fn append(&mut self, lease: Lease) {
+    fn append(&mut self, transmit: Transmit) {
+        self.datagrams += transmit.datagrams();
+        let lease = transmit.lease;
         let (start, len) = (lease.as_ptr().cast_mut(), lease.len());
         match self.vectors.last_mut() {
             // Each piece costs the kernel about as much as a small datagram's bytes do.
@@ -161,13 +182,13 @@ impl Train {
             _ => self.vectors.push(libc::iovec { iov_base: start.cast(), iov_len: len }),
         }
         self.len += len;
-        self.closed = len < self.segment_len;
+        self.closed = !self.len.is_multiple_of(self.segment_len) || len == 0;
         self.leases.push(lease);
     }
 
     fn message(&mut self) -> libc::msghdr {
         self.control = Control::EMPTY;
-        if self.leases.len() > 1 {
+        if self.datagrams > 1 {
             let segment_len = u16::try_from(self.segment_len).expect("a train fits 16 bits");
             self.control.push_segment_len(segment_len);
         }
@@ -186,6 +207,7 @@ impl Train {
         self.to = None;
         self.vectors.clear();
         self.leases.clear();
+        self.datagrams = 0;
         self.segment_len = 0;
         self.len = 0;
         self.closed = false;
@@ -207,7 +229,7 @@ mod tests {
 
     fn push(trains: &mut Trains, pool: &Pool, port: u16, len: usize) {
         let lease = pool.take().unwrap().view(0..len);
-        trains.push(Transmit { to: address(port), ecn: Ecn::Ect0, lease }).unwrap();
+        trains.push(Transmit::single(address(port), Ecn::Ect0, lease)).unwrap();
     }
 
     /// Datagrams, bytes and segment length of each queued train.
@@ -228,7 +250,7 @@ mod tests {
         for (port, len) in [(1, 60), (1, 60), (1, 20), (1, 20), (2, 20), (2, 21), (1, 0), (1, 0)] {
             push(&mut trains, &pool, port, len);
         }
-        let expected = [(3, 140, 60), (1, 20, 20), (1, 20, 20), (1, 21, 21), (1, 0, 0), (1, 0, 0)];
+        let expected = [(3, 140, 60), (1, 20, 20), (1, 20, 20), (1, 21, 21), (1, 0, 1), (1, 0, 1)];
         assert_eq!(shapes(&mut trains), expected);
         assert_eq!(pool.available(), pool.capacity());
     }
@@ -239,7 +261,7 @@ mod tests {
         let mut trains = Trains::new(TRAIN_SEGMENTS_MAX);
         for ecn in [Ecn::Ect0, Ecn::Ect0, Ecn::NotEct, Ecn::NotEct, Ecn::Ect0] {
             let lease = pool.take().unwrap();
-            trains.push(Transmit { to: address(1), ecn, lease }).unwrap();
+            trains.push(Transmit::single(address(1), ecn, lease)).unwrap();
         }
         // The socket's own mark needs no message, and a train's segment length needs one.
         let control_lens: Vec<usize> =
@@ -254,6 +276,10 @@ mod tests {
         let mut trains = Trains::new(1);
         (0..3).for_each(|_| push(&mut trains, &pool, 1, 64));
         assert_eq!(shapes(&mut trains), [(1, 64, 64); 3]);
+        let lease = pool.take().unwrap();
+        let train = Transmit { segment_len: 25, ..Transmit::single(address(1), Ecn::Ect0, lease) };
+        trains.push(train).unwrap();
+        assert_eq!(shapes(&mut trains), [(1, 25, 25), (1, 25, 25), (1, 14, 14)]);
     }
 
     #[test]
@@ -263,7 +289,7 @@ mod tests {
         let mut trains = Trains::new(TRAIN_SEGMENTS_MAX);
         for at in [0, 100, 200, 400] {
             let lease = whole.view(at..at + 100);
-            trains.push(Transmit { to: address(1), ecn: Ecn::Ect0, lease }).unwrap();
+            trains.push(Transmit::single(address(1), Ecn::Ect0, lease)).unwrap();
         }
         let index = trains.pop().unwrap();
         let lengths: Vec<_> = trains.slots[index].vectors.iter().map(|v| v.iov_len).collect();
@@ -275,7 +301,7 @@ mod tests {
         let pool = Pool::new(1, 64).unwrap();
         let shared = pool.take().unwrap();
         let mut trains = Trains::new(1);
-        let datagram = || Transmit { to: address(1), ecn: Ecn::Ect0, lease: shared.clone() };
+        let datagram = || Transmit::single(address(1), Ecn::Ect0, shared.clone());
         for _ in 0..TRAINS_QUEUED_MAX {
             trains.push(datagram()).unwrap();
         }
@@ -290,26 +316,31 @@ mod tests {
     proptest! {
         #[test]
         fn every_train_keeps_the_kernels_rules(
-            datagrams in prop::collection::vec((1_u16..3, 0_usize..2000), 0..120),
+            sends in prop::collection::vec((1_u16..3, 0_usize..2000, 0_usize..2000), 0..120),
         ) {
             let pool = Pool::new(128, 2048).unwrap();
             let mut trains = Trains::new(64);
             let mut sent = Vec::new();
-            for (port, len) in datagrams {
+            for (port, len, segment_len) in sends {
                 // Few distinct lengths, so that trains form.
-                let len = len / 500 * 500;
-                push(&mut trains, &pool, port, len);
-                sent.push((address(port), len));
+                let (len, segment_len) = (len / 500 * 500, segment_len / 250 * 250);
+                let segment_len = if segment_len == 0 { len.max(1) } else { segment_len.min(len.max(1)) };
+                let lease = pool.take().unwrap().view(0..len);
+                let send = Transmit { segment_len, ..Transmit::single(address(port), Ecn::Ect0, lease) };
+                let lens = (0..send.datagrams()).map(|at| send.part(at, 1).lease.len());
+                sent.extend(lens.map(|len| (address(port), len)));
+                trains.push(send).unwrap();
             }
             let mut left = Vec::new();
             while let Some(index) = trains.pop() {
                 let train = &trains.slots[index];
-                let (last, others) = train.leases.split_last().unwrap();
-                prop_assert!(others.iter().all(|lease| lease.len() == train.segment_len));
-                prop_assert!(last.len() <= train.segment_len);
-                prop_assert!(train.leases.len() <= 64 && train.len <= TRAIN_LEN_MAX);
-                prop_assert!(train.leases.len() == 1 || !last.is_empty());
-                left.extend(train.leases.iter().map(|lease| (train.to.unwrap(), lease.len())));
+                let last = train.len - train.segment_len * (train.datagrams - 1);
+                prop_assert!(train.datagrams <= 64 && train.len <= TRAIN_LEN_MAX);
+                prop_assert!(train.datagrams == 1 || (1..=train.segment_len).contains(&last));
+                let described: usize = train.vectors.iter().map(|piece| piece.iov_len).sum();
+                prop_assert_eq!(described, train.len);
+                let lens = (1..train.datagrams).map(|_| train.segment_len).chain([last]);
+                left.extend(lens.map(|len| (train.to.unwrap(), len)));
                 trains.finish(index);
             }
             prop_assert_eq!(left, sent);

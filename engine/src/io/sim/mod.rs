@@ -428,14 +428,14 @@ impl Driver for SimDriver {
 
     fn transmit(&mut self, transmit: Transmit) -> Result<(), Transmit> {
         let world = &mut *self.network.0.borrow_mut();
-        if world.random.happens(world.faults.queue_full) {
-            world.counters.handed_back += 1;
-            return Err(transmit);
+        for place in 0..transmit.datagrams() {
+            let is_refused = world.random.happens(world.faults.queue_full);
+            world.counters.handed_back += u64::from(is_refused);
+            if is_refused || self.queue.len() >= TRANSMIT_QUEUE_MAX {
+                return Err(transmit.part(place, usize::MAX));
+            }
+            self.queue.push_back(transmit.part(place, 1));
         }
-        if self.queue.len() >= TRANSMIT_QUEUE_MAX {
-            return Err(transmit);
-        }
-        self.queue.push_back(transmit);
         Ok(())
     }
 

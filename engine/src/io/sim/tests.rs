@@ -26,7 +26,7 @@ fn pair(seed: u64, faults: Faults) -> Pair {
 fn datagram(pool: &Pool, to: SocketAddr, bytes: &[u8]) -> Transmit {
     let mut lease = pool.take().unwrap();
     lease.get_mut().unwrap()[..bytes.len()].copy_from_slice(bytes);
-    Transmit { to, ecn: Ecn::Ect0, lease: lease.view(0..bytes.len()) }
+    Transmit::single(to, Ecn::Ect0, lease.view(0..bytes.len()))
 }
 
 impl Pair {
@@ -225,17 +225,11 @@ fn full_queue_hands_the_datagram_back() {
     let mut pair = pair(1, Faults::NONE);
     let shared = pair.pool.take().unwrap().view(0..1);
     for _ in 0..TRANSMIT_QUEUE_MAX {
-        pair.one
-            .transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease: shared.clone() })
-            .unwrap();
+        pair.one.transmit(Transmit::single(address(2), Ecn::Ect0, shared.clone())).unwrap();
     }
-    assert!(
-        pair.one
-            .transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease: shared.clone() })
-            .is_err()
-    );
+    assert!(pair.one.transmit(Transmit::single(address(2), Ecn::Ect0, shared.clone())).is_err());
     pair.one.wait(None).unwrap();
-    assert!(pair.one.transmit(Transmit { to: address(2), ecn: Ecn::Ect0, lease: shared }).is_ok());
+    assert!(pair.one.transmit(Transmit::single(address(2), Ecn::Ect0, shared)).is_ok());
 }
 
 proptest! {

@@ -439,7 +439,7 @@ mod tests {
             // More than the kernel has buffers for at a time.
             for _ in 0..3 * BUFFERS_PROVIDED_MAX {
                 let lease = send.take().unwrap().view(0..64);
-                driver.transmit(Transmit { to, ecn: Ecn::Ect0, lease }).unwrap();
+                driver.transmit(Transmit::single(to, Ecn::Ect0, lease)).unwrap();
                 let deadline = driver.now() + Duration::from_secs(2);
                 let received = loop {
                     if let Some(received) = driver.receive() {
@@ -467,9 +467,7 @@ mod tests {
         driver.wait(Some(Instant::ZERO)).unwrap();
         for turn in 0..100 {
             for _ in 0..200 {
-                driver
-                    .transmit(Transmit { to, ecn: Ecn::Ect0, lease: send.take().unwrap() })
-                    .unwrap();
+                driver.transmit(Transmit::single(to, Ecn::Ect0, send.take().unwrap())).unwrap();
             }
             let before = driver.counters().system_calls;
             driver.wait(Some(Instant::ZERO)).unwrap();

@@ -1,8 +1,7 @@
 //! What two processes know of each other: how it begins, goes on in another session, and ends.
 
 use super::{CloseReason, Content, Endpoint, Event, Live, Peer, SessionChange};
-use crate::buffer::Pool;
-use crate::limits::{DATAGRAM_LEN_BASE, SEGMENT_BUFFERS_KEPT, TRANSACTION_RANGES_MAX};
+use crate::limits::{DATAGRAM_LEN_BASE, TRANSACTION_RANGES_MAX};
 use crate::protocol::session::{BootId, Session};
 use crate::protocol::transaction::{Assemblies, AssemblyKey, Escrow, Inbox, Outbox};
 use crate::time::{Duration, Instant};
@@ -114,35 +113,16 @@ impl Endpoint {
             Some(association);
     }
 
-    /// Unseals every unit that a session sealed, and has those in flight leave again.
-    pub(super) fn unseal_all(&mut self, peer_slot: u32, former: u32) {
-        let Some(live) = self.lives.find_mut(former) else { return };
+    /// Has every unit that is in flight leave again: the session that carried it is over.
+    pub(super) fn requeue_all(&mut self, peer_slot: u32) {
         let Some(peer) = self.peers.find_mut(peer_slot) else { return };
         let Some(association) = peer.association.as_mut() else { return };
         let outbox = &mut association.outbox;
         for id in outbox.unit_ids() {
-            let Some(unit) = outbox.unit(id) else { continue };
-            unit.forget_packet();
-            if let Some((packet, head_len)) = unit.take_sealed()
-                && !unit.is_released()
-            {
-                if unit.buffer().is_none() {
-                    // The kernel still reads the bytes and the keys go now: go on with a copy, in
-                    // a pool of its own if ours has no more than is kept for segments.
-                    let stride = self.pool.stride();
-                    let own = || Pool::new(1, stride).ok()?.take();
-                    let has_spare = self.pool.available() > SEGMENT_BUFFERS_KEPT as usize;
-                    let spare = has_spare.then(|| self.pool.take()).flatten();
-                    let Some(lease) = spare.or_else(own) else {
-                        outbox.give_up(id);
-                        continue;
-                    };
-                    unit.move_to(lease, packet.clone());
-                }
-                let buffer = unit.buffer().expect("a copy has one holder");
-                live.session.unseal(&mut buffer[packet], head_len);
+            if let Some(unit) = outbox.unit(id) {
+                unit.forget_packet();
+                outbox.on_session_lost(id);
             }
-            outbox.on_session_lost(id);
         }
     }
 
@@ -226,7 +206,7 @@ impl Endpoint {
     /// opened it asks for that if it has something to say, or wants its sessions to live.
     fn lose_session(&mut self, now: Instant, slot: u32, reason: CloseReason) {
         let peer_slot = self.lives.find(slot).expect("the caller found it").peer;
-        self.unseal_all(peer_slot, slot);
+        self.requeue_all(peer_slot);
         self.forget_live(slot);
         let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
         peer.current = None;

@@ -391,9 +391,8 @@ pub(super) fn write_packet(
     let complete = fill(&mut writer, live);
     debug_assert!(complete, "a control body has room for what we put into it");
     let body = HEADROOM..HEADROOM + writer.finish();
-    let sealed = live.session.seal(buffer, body, Outgoing::control(kind));
-    let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
-    let number = sealed.packet_number;
+    let (number, packet) = live.session.seal_around(buffer, body, Outgoing::control(kind));
+    let bytes = u32::try_from(packet.len()).expect("a packet fits a datagram");
     let (sent_kind, content) = match confirm {
         None => (SentKind::AckOnly, None),
         Some(Confirm::Ack) => (SentKind::Probe, Some(Content::Ack(number))),
@@ -410,7 +409,7 @@ pub(super) fn write_packet(
     } else if kind == PacketKind::Ack {
         live.session.received.on_ack_sent(None);
     }
-    Transmit { to: live.session.address(), ecn, lease: lease.view(sealed.packet) }
+    Transmit::single(live.session.address(), ecn, lease.narrow(packet))
 }
 
 /// Writes what the peer should know: credit, low-water mark, packets, transactions. Lists come

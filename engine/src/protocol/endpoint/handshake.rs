@@ -78,7 +78,7 @@ impl Endpoint {
         let transaction = self.random.u64();
         let own = &self.config.identity;
         let len = notice.seal(own, &key, transaction, &mut self.random, buffer);
-        self.outgoing.push_back(Transmit { to, ecn: Ecn::NotEct, lease: lease.view(0..len) });
+        self.outgoing.push_back(Transmit::single(to, Ecn::NotEct, lease.narrow(0..len)));
     }
 
     /// A packet on session id zero.
@@ -96,11 +96,8 @@ impl Endpoint {
                 let mut lease = lease.ok_or(DropReason::OverBudget)?;
                 let buffer = lease.get_mut().expect("a buffer just taken has one holder");
                 let len = responder.handle_hello(now, from, packet, datagram, buffer)?;
-                self.outgoing.push_back(Transmit {
-                    to: from,
-                    ecn: Ecn::NotEct,
-                    lease: lease.view(0..len),
-                });
+                let reply = lease.narrow(0..len);
+                self.outgoing.push_back(Transmit::single(from, Ecn::NotEct, reply));
                 Ok(())
             }
             PacketKind::Initiate => self.handle_initiate(now, from, packet, datagram),
@@ -151,7 +148,7 @@ impl Endpoint {
         }
         if initiated.reply_len > 0 {
             let reply = lease.narrow(0..initiated.reply_len);
-            self.outgoing.push_back(Transmit { to: from, ecn: Ecn::NotEct, lease: reply });
+            self.outgoing.push_back(Transmit::single(from, Ecn::NotEct, reply));
         }
         Ok(())
     }
@@ -249,7 +246,7 @@ impl Endpoint {
         let to = peer.address;
         let buffer = lease.get_mut().expect("a buffer just taken has one holder");
         let len = peer.handshake.as_mut()?.poll_transmit(now, buffer)?;
-        Some(Transmit { to, ecn: Ecn::NotEct, lease: lease.view(0..len) })
+        Some(Transmit::single(to, Ecn::NotEct, lease.narrow(0..len)))
     }
 
     pub(super) fn handle_peer_timeout(&mut self, now: Instant, slot: u32) {
@@ -324,7 +321,7 @@ impl Endpoint {
                 self.peers.find_mut(peer_slot).expect("found above").current = Some(former);
                 return;
             }
-            self.unseal_all(peer_slot, former);
+            self.requeue_all(peer_slot);
         }
         let peer = self.peers.find_mut(peer_slot).expect("found above");
         if restarted {
@@ -342,7 +339,7 @@ impl Endpoint {
             }
         }
         if let Some(former) = former {
-            // Its packets are unsealed and go again; nobody waits for it any more.
+            // What it carried goes again; nobody waits for it any more.
             self.forget_live(former);
         }
         self.counters.sessions_opened += 1;

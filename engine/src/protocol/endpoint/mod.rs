@@ -27,6 +27,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod train;
 mod transmit;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -48,12 +49,12 @@ use self::timers::Timers;
 use crate::buffer::{Blocks, Lease, Pool, Transmit};
 use crate::limits::{
     CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, GRANULARITY, PACKETS_IN_FLIGHT_MAX,
-    SEGMENT_BUFFERS_KEPT, TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
+    TRAIN_BUFFER_LEN, TRAIN_BUFFERS, TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
     BootId, Initiator, Parameters, PeerText, PublicKey, Random, ResetToken, Responder, Session,
-    Trust, buffer_len,
+    Trust,
 };
 use crate::protocol::transaction::{
     Outbound, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId, features,
@@ -207,6 +208,8 @@ pub struct Endpoint {
     random: Random,
     /// Buffers of units.
     pool: Pool,
+    /// Buffers in which message packets are put together and leave.
+    train_pool: Pool,
     /// Buffers of handshake and control packets: acknowledgements leave even when data is stuck.
     control_pool: Pool,
     responder: Option<Responder>,
@@ -244,10 +247,8 @@ pub struct Endpoint {
     acks_due: VecDeque<u32>,
     /// Peers that may have something to send.
     ready: VecDeque<u32>,
-    /// Peers with a segment to send that found every buffer in use.
+    /// Peers with packets to send that found every train in use.
     starved: Vec<u32>,
-    /// Packets that the peer at the front sent in a row.
-    burst: usize,
     /// Deadlines: peer slots at even places, session slots at odd ones.
     timers: Timers,
     scratch: Scratch,
@@ -286,8 +287,9 @@ impl Endpoint {
     pub fn new(now: Instant, config: EndpointConfig, seed: [u8; 32]) -> io::Result<Self> {
         let mut random = Random::from_seed(seed);
         let responder = config.listen.then(|| Responder::new(now, config.responder(), &mut random));
-        let send_buffers = config.send_buffers.saturating_add(SEGMENT_BUFFERS_KEPT);
-        let pool = Pool::new(send_buffers, buffer_len(config.datagram_len_max()))?;
+        let body_len = config.datagram_len_max().next_multiple_of(64);
+        let pool = Pool::new(config.send_buffers, body_len)?;
+        let train_pool = Pool::new(TRAIN_BUFFERS, TRAIN_BUFFER_LEN)?;
         let control_pool = Pool::new(CONTROL_BUFFERS, CONTROL_BUFFER_LEN)?;
         let trust = config.trust.clone();
         // Shards of a node share its boot id, but no association.
@@ -296,6 +298,7 @@ impl Endpoint {
             config,
             random,
             pool,
+            train_pool,
             control_pool,
             responder,
             trust,
@@ -320,15 +323,14 @@ impl Endpoint {
             acks_due: VecDeque::new(),
             ready: VecDeque::new(),
             starved: Vec::new(),
-            burst: 0,
             timers: Timers::default(),
             scratch: Scratch::new(),
             counters: EndpointCounters::default(),
         })
     }
 
-    /// Takes a message for `to` and returns its transaction number. The payload is copied once,
-    /// into the buffers from which it leaves; see [`Outbound`].
+    /// Takes a message for `to` and returns its transaction number. The payload is copied
+    /// into a buffer where it stays until its outcome is known; see [`Outbound`].
     ///
     /// # Errors
     /// [`SendError`]; the message was not taken.
@@ -599,13 +601,8 @@ impl Endpoint {
             let paced = outbox
                 .filter(|outbox| outbox.has_ready(now))
                 .and_then(|_| session.recovery.next_send_time(now));
-            // Ready, and the window is open: the buffer is still in the kernel's hands.
-            let is_held = !self.starved.contains(&slot)
-                && outbox.is_some_and(|outbox| outbox.has_ready(now))
-                && session.recovery.window_available(now) >= session.recovery.datagram_len() as u64;
-            let held = is_held.then_some(now);
             let silence = peer.association.as_ref().and_then(|known| known.asks_at(session));
-            deadline = [deadline, work, paced, held, silence].into_iter().flatten().min();
+            deadline = [deadline, work, paced, silence].into_iter().flatten().min();
         }
         // A deadline that is not in the future would spin: one granule is soon enough.
         let earliest = now + GRANULARITY;

@@ -46,7 +46,7 @@ impl Endpoint {
         buffer[..text.len()].copy_from_slice(text);
         buffer[text.len()..len].copy_from_slice(&token);
         let lease = lease.narrow(0..len);
-        self.outgoing.push_back(Transmit { to: from, ecn: Ecn::NotEct, lease });
+        self.outgoing.push_back(Transmit::single(from, Ecn::NotEct, lease));
     }
 
     /// The peer does not know the session any more, if it is the peer that says so.

@@ -205,17 +205,18 @@ impl Pair {
             self.sides[index].endpoint.handle_timeout(self.now);
             self.sides[index].drain_events(self.now);
             while let Some(transmit) = self.sides[index].endpoint.poll_transmit(self.now) {
-                self.sent += 1;
-                if transmit.to != self.sides[1 - index].address {
-                    self.astray.push((transmit.to, transmit.lease.len()));
-                    continue;
-                }
-                if !(self.loses)(self.sent) && transmit.lease.len() <= self.longest {
-                    let at = self.now + self.one_way;
-                    let Transmit { ecn, lease, .. } = transmit;
-                    self.link.push_back((at, index == 0, ecn, lease.to_vec()));
-                }
+                transmit.each().for_each(|datagram| self.put_on_link(index, &datagram));
             }
+        }
+    }
+
+    fn put_on_link(&mut self, from: usize, datagram: &Transmit) {
+        self.sent += 1;
+        if datagram.to != self.sides[1 - from].address {
+            self.astray.push((datagram.to, datagram.lease.len()));
+        } else if !(self.loses)(self.sent) && datagram.lease.len() <= self.longest {
+            let at = self.now + self.one_way;
+            self.link.push_back((at, from == 0, datagram.ecn, datagram.lease.to_vec()));
         }
     }
 
@@ -628,9 +629,9 @@ fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
             flags: Flags::NONE,
         };
         let live = pair.sides[0].endpoint.lives.find_mut(slot).unwrap();
-        let sealed = live.session.seal(&mut buffer, 500..510, outgoing);
+        let (_, packet) = live.session.seal_around(&mut buffer, 500..510, outgoing);
         let now = pair.now;
-        pair.sides[1].receive(now, from, Ecn::NotEct, &buffer[sealed.packet]);
+        pair.sides[1].receive(now, from, Ecn::NotEct, &buffer[packet]);
     };
     for (packet, body, reason) in [
         (PacketKind::Reset, BodyKind::Raw, DropReason::KindMismatch),

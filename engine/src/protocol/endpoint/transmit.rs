@@ -1,21 +1,22 @@
 //! The way out: what is due, in which order, and the timers behind it.
 
-use super::{CloseReason, Content, Endpoint};
-use crate::buffer::Transmit;
-use crate::limits::{GRANULARITY, HEADROOM, TRAIN_SEGMENTS_MAX};
+use super::train::Train;
+use super::{CloseReason, Content, Endpoint, Live};
+use crate::buffer::{Ecn, Transmit};
+use crate::limits::{GRANULARITY, TRAIN_SEGMENTS_MAX};
 use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
-use crate::protocol::transaction::{Direction, Priority, UnitId};
+use crate::protocol::transaction::{Direction, Outbox, Priority, Unit, UnitId};
 use crate::protocol::wire::control::Writer;
-use crate::protocol::wire::{Flags, ORDER_LEN_MAX, PacketKind, SEGMENT_LEN_MAX};
+use crate::protocol::wire::{Flags, PacketKind};
 use crate::time::Instant;
 
 impl Endpoint {
-    /// The next datagram to send. Drain until `None`, or until the driver is full.
+    /// The next datagram or train to send. Drain until `None`, or until the driver is full.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         self.end_batch(now);
         self.close_drained(now);
-        if self.pool.available() > 0 {
+        if self.train_pool.available() > 0 {
             while let Some(slot) = self.starved.pop() {
                 self.mark_ready(slot);
             }
@@ -26,25 +27,15 @@ impl Endpoint {
         if let Some(transmit) = self.poll_ack(now) {
             return Some(transmit);
         }
-        while let Some(&slot) = self.ready.front() {
-            let transmit = self.poll_peer(now, slot);
-            let is_drained = transmit.is_none();
-            self.burst += 1;
-            if is_drained || self.burst >= TRAIN_SEGMENTS_MAX {
-                self.burst = 0;
-                self.ready.pop_front();
-                if is_drained {
-                    if let Some(peer) = self.peers.find_mut(slot) {
-                        peer.is_ready = false;
-                    }
-                    self.rearm(now, slot);
-                } else {
-                    self.ready.push_back(slot);
-                }
+        while let Some(slot) = self.ready.pop_front() {
+            if let Some(transmit) = self.poll_peer(now, slot) {
+                self.ready.push_back(slot);
+                return Some(transmit);
             }
-            if transmit.is_some() {
-                return transmit;
+            if let Some(peer) = self.peers.find_mut(slot) {
+                peer.is_ready = false;
             }
+            self.rearm(now, slot);
         }
         None
     }
@@ -129,7 +120,7 @@ impl Endpoint {
         self.collect_outcomes(peer_slot);
     }
 
-    /// The next datagram for one peer.
+    /// The next datagram or train for one peer.
     fn poll_peer(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
         if let Some(transmit) = self.poll_handshake(now, slot) {
             return Some(transmit);
@@ -140,12 +131,12 @@ impl Endpoint {
         }
         self.poll_ping(now, live)
             .or_else(|| self.poll_mtu_probe(now, live))
-            .or_else(|| self.poll_unit(now, live))
+            .or_else(|| self.poll_units(now, live))
     }
 
     /// A datagram larger than the path is known to carry.
     fn poll_mtu_probe(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
-        if self.pool.available() == 0 {
+        if self.train_pool.available() == 0 {
             return None;
         }
         let live = self.lives.find_mut(slot)?;
@@ -153,41 +144,82 @@ impl Endpoint {
             return None;
         }
         let len = live.session.recovery.poll_mtu_probe(now)?;
-        let mut lease = self.pool.take()?;
-        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
         let outgoing = Outgoing::control(PacketKind::Probe);
         // Exactly as long as asked: it is the length that the path is tested for.
         let body_len = live.session.body_len_filling(len, outgoing);
-        let mut writer = Writer::new(&mut buffer[HEADROOM..HEADROOM + body_len]);
-        writer.ping();
-        writer.padding(writer.remaining());
-        let end = HEADROOM + writer.finish();
-        let sealed = live.session.seal(buffer, HEADROOM..end, outgoing);
-        let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
+        let plan = live.session.plan(body_len, outgoing);
+        let mut lease = self.train_pool.take()?.narrow(0..plan.packet_len);
+        let packet = lease.get_mut().expect("a buffer just taken has one holder");
+        let number = live.session.seal(packet, &plan, |body| {
+            let mut writer = Writer::new(body);
+            writer.ping();
+            writer.padding(writer.remaining());
+        });
         let content = Some(Content::MtuProbe);
-        let number = sealed.packet_number;
-        let ecn = live.session.recovery.on_sent(now, number, bytes, SentKind::MtuProbe, content);
+        let ecn = on_sent(now, live, number, plan.packet_len, SentKind::MtuProbe, content);
         self.counters.packets_sent += 1;
-        Some(Transmit { to: live.session.address(), ecn, lease: lease.view(sealed.packet) })
+        Some(Transmit::single(live.session.address(), ecn, lease))
     }
 
-    /// The next message packet, if the window has room for it.
-    fn poll_unit(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
-        let live = self.lives.find_mut(slot)?;
-        let window = live.session.recovery.window_available(now);
-        let datagram_len = live.session.recovery.datagram_len() as u64;
-        let recovery = &live.session.recovery;
-        let mut least = Priority::Bulk;
-        if live.probes == 0 && window < datagram_len {
-            if recovery.urgent_available() < datagram_len {
-                return None;
+    /// The next message packets, as many as the window has room for and one train takes.
+    fn poll_units(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+        self.check_keys(now, slot)?;
+        let Self { lives, peers, train_pool, counters, starved, .. } = self;
+        let live = lives.find_mut(slot)?;
+        let peer_slot = live.peer;
+        let outbox = &mut peers.find_mut(peer_slot)?.association.as_mut()?.outbox;
+        let to = live.session.address();
+        if train_pool.available() == 0 {
+            if !starved.contains(&peer_slot) {
+                starved.push(peer_slot);
             }
-            least = Priority::Urgent;
+            return None;
         }
-        if let Some(first) = live.session.ratchet_due(now) {
-            self.ratchet(now, slot, first);
+        let mut train: Option<Train> = None;
+        for _ in 0..TRAIN_SEGMENTS_MAX {
+            let Some(least) = least_urgent(now, live) else { break };
+            let Some(id) = outbox.next(now, least) else { break };
+            let Some((segment, outgoing, body_len)) = describe(live, outbox, id) else {
+                continue;
+            };
+            let kind = sent_kind(live, outbox.unit(id)?);
+            let plan = live.session.plan(body_len, outgoing);
+            let ecn = live.session.recovery.next_mark(kind);
+            if train.as_ref().is_some_and(|train| !train.takes(plan.packet_len, ecn)) {
+                outbox.put_back(id);
+                break;
+            }
+            let place = train.get_or_insert_with(|| {
+                let lease = train_pool.take().expect("one is free");
+                Train::new(lease, plan.packet_len, ecn)
+            });
+            let place = place.extend(plan.packet_len);
+            let unit = outbox.unit(id)?;
+            let number = live.session.seal(place, &plan, |body| unit.write_body(segment.0, body));
+            let tries = note_unit_sent(now, live, outbox, id, segment, number);
+            let content = (kind != SentKind::AckOnly).then_some(Content::Unit {
+                id,
+                segment: segment.0,
+                segments: segment.1,
+                tries,
+            });
+            let mark = on_sent(now, live, number, plan.packet_len, kind, content);
+            debug_assert_eq!(mark, ecn, "the mark was known before");
+            live.probes = live.probes.saturating_sub(1);
+            counters.packets_sent += 1;
+            counters.retransmissions += u64::from(tries > 1);
         }
-        match self.lives.find(slot)?.session.key_health(now) {
+        self.collect_outcomes(peer_slot);
+        Some(train?.into_transmit(to))
+    }
+
+    /// Moves a session to its next keys if that is due, and ends one whose keys are used up: `None`.
+    fn check_keys(&mut self, now: Instant, slot: u32) -> Option<()> {
+        let session = &mut self.lives.find_mut(slot)?.session;
+        if session.is_ratchet_due(now) {
+            session.ratchet(now);
+        }
+        match session.key_health(now) {
             KeyHealth::Good => {}
             KeyHealth::RenewalDue => self.renew(now, slot),
             KeyHealth::Spent => {
@@ -195,171 +227,7 @@ impl Endpoint {
                 return None;
             }
         }
-        let live = self.lives.find_mut(slot)?;
-        let (peer_slot, room) = (live.peer, live.session.body_room());
-        let peer = self.peers.find_mut(peer_slot)?;
-        let outbox = &mut peer.association.as_mut()?.outbox;
-        let id = outbox.next(now, least)?;
-        let is_last = !outbox.has_backlog();
-        let unit = outbox.unit(id).expect("the outbox names units it has");
-        if let Some((segment, count)) = unit.segment_due() {
-            let burst = if is_last { Flags::NONE } else { Flags::BURST };
-            return self.poll_segment(now, slot, id, (segment, count), burst);
-        }
-        let sealed_before = unit.take_sealed();
-        let Some(buffer) = unit.buffer() else {
-            // A send of the same buffer is still in the kernel's hands: the next turn will do.
-            if let Some((packet, head_len)) = sealed_before {
-                unit.mark_sealed(packet, head_len);
-            }
-            outbox.put_back(id);
-            return None;
-        };
-        if let Some((packet, head_len)) = sealed_before {
-            live.session.unseal(&mut buffer[packet], head_len);
-        }
-        if unit.body_len_max() > room {
-            // The path carries less than when this was written.
-            outbox.refit(id, room);
-            self.mark_ready(peer_slot);
-            return None;
-        }
-        let body = unit.body();
-        let mut flags = Flags::NONE;
-        if id.direction == Direction::Reply {
-            flags = flags.with(Flags::CORRESPONDER);
-        }
-        if !is_last {
-            flags = flags.with(Flags::BURST);
-        }
-        let outgoing = Outgoing {
-            packet: PacketKind::Message,
-            service: unit.service(),
-            transaction: unit.first(),
-            order: unit.order(),
-            segment: (0, 1),
-            body: unit.body_kind(),
-            flags,
-        };
-        let before = unit.packet_number();
-        let buffer = unit.buffer().expect("nothing else holds it");
-        let sealed = live.session.seal(buffer, body, outgoing);
-        let lease = unit.view(sealed.packet.clone());
-        let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
-        unit.mark_sealed(sealed.packet, sealed.head_len);
-        let number = sealed.packet_number;
-        // Without numbers on the wire only reports acknowledge: what gets none is not tracked.
-        let is_plain = live.session.mode() == Mode::Plain;
-        let is_tracked = !is_plain || unit.is_acknowledged();
-        if let (true, Some(before)) = (is_plain, before) {
-            live.session.recovery.forget(before);
-        }
-        let round_trip = live.session.recovery.rtt().smoothed();
-        let tries = outbox.on_sent(now, id, number, round_trip);
-        let kind = match (is_tracked, live.probes) {
-            (false, _) => SentKind::AckOnly,
-            (true, 0) => SentKind::Data,
-            (true, _) => SentKind::Probe,
-        };
-        let content = is_tracked.then_some(Content::Unit { id, segment: 0, segments: 1, tries });
-        let ecn = live.session.recovery.on_sent(now, number, bytes, kind, content);
-        live.probes = live.probes.saturating_sub(1);
-        self.counters.packets_sent += 1;
-        self.counters.retransmissions += u64::from(tries > 1);
-        let to = live.session.address();
-        self.collect_outcomes(peer_slot);
-        Some(Transmit { to, ecn, lease })
-    }
-
-    /// Moves a session to its next key generation. Messages that were sealed under numbers below
-    /// `first` and may leave again are unsealed while there is the key for it. Should the kernel
-    /// still read one of them, all waits for another turn.
-    pub(super) fn ratchet(&mut self, now: Instant, slot: u32, first: u64) {
-        let Some(live) = self.lives.find_mut(slot) else { return };
-        let peer = self.peers.find_mut(live.peer).expect("a session has a peer");
-        let Some(association) = peer.association.as_mut() else { return };
-        for id in association.outbox.unit_ids() {
-            let Some(unit) = association.outbox.unit(id) else { continue };
-            if unit.is_released() || unit.packet_number().is_none_or(|number| number >= first) {
-                continue;
-            }
-            let Some((packet, head_len)) = unit.take_sealed() else { continue };
-            let Some(buffer) = unit.buffer() else { return unit.mark_sealed(packet, head_len) };
-            live.session.unseal(&mut buffer[packet], head_len);
-        }
-        live.session.ratchet(now);
-    }
-
-    /// The next segment of a message: copied into a buffer that it does not keep.
-    fn poll_segment(
-        &mut self,
-        now: Instant,
-        slot: u32,
-        id: UnitId,
-        (segment, count): (u32, u32),
-        burst: Flags,
-    ) -> Option<Transmit> {
-        let live = self.lives.find_mut(slot)?;
-        let (peer_slot, room) = (live.peer, live.session.body_room());
-        let outbox = &mut self.peers.find_mut(peer_slot)?.association.as_mut()?.outbox;
-        let unit = outbox.unit(id)?;
-        let extra = SEGMENT_LEN_MAX + if unit.order() > 0 { ORDER_LEN_MAX } else { 0 };
-        if unit.body_len_max() + extra > room {
-            outbox.refit(id, room);
-            self.mark_ready(peer_slot);
-            return None;
-        }
-        let Some(mut lease) = self.pool.take() else {
-            if !self.starved.contains(&peer_slot) {
-                self.starved.push(peer_slot);
-            }
-            return None;
-        };
-        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
-        let len = unit.write_segment(segment, &mut buffer[HEADROOM..]);
-        let mut flags = burst;
-        if id.direction == Direction::Reply {
-            flags = flags.with(Flags::CORRESPONDER);
-        }
-        if segment + 1 < count {
-            flags = flags.with(Flags::PENDING);
-        }
-        let outgoing = Outgoing {
-            packet: PacketKind::Message,
-            service: unit.service(),
-            transaction: unit.first(),
-            order: unit.order(),
-            segment: (segment, count),
-            body: unit.body_kind(),
-            flags,
-        };
-        let is_acknowledged = unit.is_acknowledged();
-        let sealed = live.session.seal(buffer, HEADROOM..HEADROOM + len, outgoing);
-        let bytes = u32::try_from(sealed.packet.len()).expect("a packet fits a datagram");
-        let number = sealed.packet_number;
-        let is_plain = live.session.mode() == Mode::Plain;
-        if is_plain
-            && is_acknowledged
-            && let Some(before) = unit.note_segment_packet(segment, number)
-        {
-            live.session.recovery.forget(before);
-        }
-        let round_trip = live.session.recovery.rtt().smoothed();
-        let tries = outbox.on_segment_sent(now, id, segment, round_trip);
-        let is_tracked = !is_plain || is_acknowledged;
-        let kind = match (is_tracked, live.probes) {
-            (false, _) => SentKind::AckOnly,
-            (true, 0) => SentKind::Data,
-            (true, _) => SentKind::Probe,
-        };
-        let content = is_tracked.then_some(Content::Unit { id, segment, segments: count, tries });
-        let ecn = live.session.recovery.on_sent(now, number, bytes, kind, content);
-        live.probes = live.probes.saturating_sub(1);
-        self.counters.packets_sent += 1;
-        self.counters.retransmissions += u64::from(tries > 1);
-        let to = live.session.address();
-        self.collect_outcomes(peer_slot);
-        Some(Transmit { to, ecn, lease: lease.narrow(sealed.packet) })
+        Some(())
     }
 
     /// Asks the peer for its word when nothing else brings progress.
@@ -373,4 +241,97 @@ impl Endpoint {
             self.ask_for_report(slot);
         }
     }
+}
+
+/// The least urgent messages that may leave now; `None`: the window has no room.
+fn least_urgent(now: Instant, live: &Live) -> Option<Priority> {
+    let recovery = &live.session.recovery;
+    let datagram_len = recovery.datagram_len() as u64;
+    if live.probes > 0 || recovery.window_available(now) >= datagram_len {
+        return Some(Priority::Bulk);
+    }
+    (recovery.urgent_available() >= datagram_len).then_some(Priority::Urgent)
+}
+
+/// What packet of a unit leaves next: which segment of how many, its head, the length of its body.
+/// `None`: the path carries less than when the unit was cut, and it waits for another turn.
+fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32), Outgoing, usize)> {
+    let is_last = !outbox.has_backlog();
+    let room = live.session.body_room();
+    let unit = outbox.unit(id).expect("the outbox names units it has");
+    let segment = unit.packet_due()?;
+    if unit.room_needed() > room {
+        outbox.refit(id, room);
+        return None;
+    }
+    let mut flags = Flags::NONE;
+    if id.direction == Direction::Reply {
+        flags = flags.with(Flags::CORRESPONDER);
+    }
+    if !is_last {
+        flags = flags.with(Flags::BURST);
+    }
+    if segment.0 + 1 < segment.1 {
+        flags = flags.with(Flags::PENDING);
+    }
+    let outgoing = Outgoing {
+        packet: PacketKind::Message,
+        service: unit.service(),
+        transaction: unit.first(),
+        order: unit.order(),
+        segment,
+        body: unit.body_kind(),
+        flags,
+    };
+    Some((segment, outgoing, unit.packet_body_len(segment.0)))
+}
+
+/// What a packet of a unit is to the packet plane. Without numbers on the wire only reports
+/// acknowledge: what gets none is not tracked.
+fn sent_kind(live: &Live, unit: &Unit) -> SentKind {
+    match (live.session.mode() == Mode::Plain && !unit.is_acknowledged(), live.probes) {
+        (true, _) => SentKind::AckOnly,
+        (false, 0) => SentKind::Data,
+        (false, _) => SentKind::Probe,
+    }
+}
+
+/// Tells an outbox that a packet of a unit left; returns which try that was.
+fn note_unit_sent(
+    now: Instant,
+    live: &mut Live,
+    outbox: &mut Outbox,
+    id: UnitId,
+    (segment, segments): (u32, u32),
+    number: u64,
+) -> u8 {
+    let unit = outbox.unit(id).expect("it was just sent");
+    if live.session.mode() == Mode::Plain {
+        let before = match segments {
+            1 => unit.packet_number(),
+            _ if unit.is_acknowledged() => unit.note_segment_packet(segment, number),
+            _ => None,
+        };
+        if let Some(before) = before {
+            live.session.recovery.forget(before);
+        }
+    }
+    let round_trip = live.session.recovery.rtt().smoothed();
+    match segments {
+        1 => outbox.on_sent(now, id, number, round_trip),
+        _ => outbox.on_segment_sent(now, id, segment, round_trip),
+    }
+}
+
+/// Tells the packet plane that a packet of `len` bytes left; returns its mark.
+fn on_sent(
+    now: Instant,
+    live: &mut Live,
+    number: u64,
+    len: usize,
+    kind: SentKind,
+    content: Option<Content>,
+) -> Ecn {
+    let bytes = u32::try_from(len).expect("a packet fits a datagram");
+    live.session.recovery.on_sent(now, number, bytes, kind, content)
 }

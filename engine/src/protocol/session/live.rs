@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::recovery::{ReceivedPackets, Recovery, RecoveryConfig};
 use super::{Established, KeyHealth, Mode, Opened, Paths, Protection, Role};
-use crate::limits::{HEAD_EMIT_LEN_MAX, HEADROOM, KEEP_ALIVE_MIN, UNCONFIRMED_TIMEOUT};
+use crate::limits::{HEAD_EMIT_LEN_MAX, KEEP_ALIVE_MIN, UNCONFIRMED_TIMEOUT};
 use crate::protocol::crypto::Suite;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::{self, BodyKind, Flags, Head, HeadWriter, PacketKind, ServiceKind};
@@ -50,15 +50,15 @@ impl Outgoing {
     }
 }
 
-/// A packet that is ready to leave.
+/// The measures of a packet that is to be sealed.
 #[derive(Clone, Debug)]
-pub struct Sealed {
-    /// Its number.
-    pub packet_number: u64,
-    /// Where it lies in the buffer.
-    pub packet: Range<usize>,
+pub struct Plan {
+    /// Length of the whole in bytes.
+    pub packet_len: usize,
     /// Length of its head.
-    pub head_len: usize,
+    head_len: usize,
+    /// Where its body lies.
+    body: Range<usize>,
 }
 
 /// Settings of a session that do not come from the handshake.
@@ -160,20 +160,44 @@ impl<C: Copy> Session<C> {
         Ok(opened)
     }
 
-    /// Writes head and authentication around `body` in `buffer`, sealing the body in place.
+    /// Works out a packet with a body of `body_len` bytes, for [`Session::seal`].
+    pub fn plan(&mut self, body_len: usize, outgoing: Outgoing) -> Plan {
+        let (auth, tail) = (self.protection.auth_kind(), self.protection.tail_kind());
+        let head_len = self.writer.prepare(&self.head(body_len, outgoing));
+        let body = head_len + auth.len()..head_len + auth.len() + body_len;
+        Plan { packet_len: body.end + tail.len(), head_len, body }
+    }
+
+    /// Writes the packet that was planned last over `packet`, its body by `fill`, and seals it in
+    /// place. Returns its number.
+    ///
+    /// # Panics
+    /// If `packet` is not as long as planned.
+    pub fn seal(&mut self, packet: &mut [u8], plan: &Plan, fill: impl FnOnce(&mut [u8])) -> u64 {
+        assert_eq!(packet.len(), plan.packet_len, "a packet is as long as planned");
+        self.writer.put(&mut packet[..plan.head_len]);
+        fill(&mut packet[plan.body.clone()]);
+        let packet_number = self.recovery.next_packet_number();
+        self.next_number = packet_number + 1;
+        self.protection.seal(packet_number, packet, plan.head_len);
+        packet_number
+    }
+
+    /// As [`Session::seal`], around a body that stands in its place in `buffer` already. Returns where
+    /// the packet lies, too.
     ///
     /// # Panics
     /// If the buffer has no room for the head before the body, or for the tail after it.
-    pub fn seal(&mut self, buffer: &mut [u8], body: Range<usize>, outgoing: Outgoing) -> Sealed {
-        let (auth, tail) = (self.protection.auth_kind(), self.protection.tail_kind());
-        let head = self.head(body.len(), outgoing);
-        let auth_start = body.start - auth.len();
-        let head_len = self.writer.write(&head, &mut buffer[..auth_start]);
-        let packet = auth_start - head_len..body.end + tail.len();
-        let packet_number = self.recovery.next_packet_number();
-        self.next_number = packet_number + 1;
-        self.protection.seal(packet_number, &mut buffer[packet.clone()], head_len);
-        Sealed { packet_number, packet, head_len }
+    pub fn seal_around(
+        &mut self,
+        buffer: &mut [u8],
+        body: Range<usize>,
+        outgoing: Outgoing,
+    ) -> (u64, Range<usize>) {
+        let plan = self.plan(body.len(), outgoing);
+        let start = body.start - plan.body.start;
+        let range = start..start + plan.packet_len;
+        (self.seal(&mut buffer[range.clone()], &plan, |_| {}), range)
     }
 
     fn head(&self, body_len: usize, outgoing: Outgoing) -> Head {
@@ -202,19 +226,13 @@ impl<C: Copy> Session<C> {
         self.body_room_in(datagram_len) + self.head_len_max - head_len
     }
 
-    /// Undoes [`Session::seal`] on a packet of ours that has to leave again.
-    pub fn unseal(&self, packet: &mut [u8], head_len: usize) {
-        self.protection.unseal(packet, head_len);
-    }
-
-    /// Whether it is time for the next key generation (PROTOCOL 4.11). `Some`: what was sealed under
-    /// numbers below this one has to be unsealed before [`Session::ratchet`], or never will be.
-    pub fn ratchet_due(&mut self, now: Instant) -> Option<u64> {
+    /// Whether it is time for the next key generation (PROTOCOL 4.11).
+    pub fn is_ratchet_due(&mut self, now: Instant) -> bool {
         let probe_timeout = self.recovery.probe_timeout();
         self.protection.expire_previous(now, probe_timeout);
         let lowest_unacked = self.recovery.lowest_unacked();
         let largest_acked = self.recovery.largest_acked();
-        self.protection.ratchet_due(now, probe_timeout, lowest_unacked, largest_acked)
+        self.protection.is_ratchet_due(now, probe_timeout, lowest_unacked, largest_acked)
     }
 
     /// Moves to the next key generation, which is due.
@@ -313,9 +331,4 @@ impl<C: Copy> Session<C> {
 fn keep_alive_interval(idle_timeout: Duration) -> Duration {
     let share = idle_timeout.mul_ratio(3, 4);
     if KEEP_ALIVE_MIN < idle_timeout { share.max(KEEP_ALIVE_MIN) } else { share }
-}
-
-/// Bytes of a send buffer that carries datagrams of up to `datagram_len` bytes.
-pub const fn buffer_len(datagram_len: usize) -> usize {
-    HEADROOM + datagram_len
 }

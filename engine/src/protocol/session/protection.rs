@@ -81,8 +81,6 @@ struct Keys {
 struct Sending {
     generation: u16,
     current: PacketKey,
-    /// For taking back what was sealed before the last ratchet.
-    previous: Option<PacketKey>,
     /// The secret of the generation after the current.
     next: Chain,
     /// Every number below has been used.
@@ -189,28 +187,6 @@ impl Protection {
         packet[head_len + NUMBERS_LEN..head_len + BLOCK_LEN].copy_from_slice(&tag);
     }
 
-    /// Takes back our own [`Self::seal`] of the current or previous generation, so that the body
-    /// can be sealed again under another number.
-    ///
-    /// # Panics
-    /// If `packet` is not what this sealed.
-    pub fn unseal(&self, packet: &mut [u8], head_len: usize) {
-        let Some(keys) = &self.keys else { return };
-        let block = Block::read(&packet[head_len..head_len + BLOCK_LEN]);
-        let sending = &keys.sending;
-        let key = if block.generation == sending.generation {
-            &sending.current
-        } else {
-            assert!(block.generation + 1 == sending.generation, "sealed two generations ago");
-            sending.previous.as_ref().expect("there was a generation before this one")
-        };
-        if self.mode == Mode::Sealed {
-            let (before, body) = packet.split_at_mut(head_len + BLOCK_LEN);
-            let aad = &before[..head_len + NUMBERS_LEN];
-            key.open(block.packet_number, aad, &block.tag, body).expect("our own packet");
-        }
-    }
-
     /// Checks an arriving packet of this session and opens its body in place. Its kinds are
     /// compared first, then its numbers; only then is a key used.
     ///
@@ -265,35 +241,34 @@ impl Protection {
     /// Whether our sending key is to move on: after two minutes of use, or before it has protected
     /// too much. Not before every packet of the previous generation is settled and one of the
     /// current is acknowledged, nor within three probe time-outs of the last move, so that the
-    /// peer is never asked for a key it cannot have. `Some`: the first packet number of the
-    /// current generation. What lower numbers sealed cannot be unsealed after the move.
+    /// peer is never asked for a key it cannot have.
     ///
     /// `lowest_unacked` is the lowest number that is neither acknowledged nor given up,
     /// `largest_acked` the largest that the peer acknowledged.
-    pub fn ratchet_due(
+    pub fn is_ratchet_due(
         &self,
         now: Instant,
         probe_timeout: Duration,
         lowest_unacked: u64,
         largest_acked: Option<u64>,
-    ) -> Option<u64> {
-        let sending = &self.keys.as_ref()?.sending;
+    ) -> bool {
+        let Some(Keys { sending, .. }) = self.keys.as_deref() else { return false };
         let age = now.saturating_since(sending.started);
         let due = sending.cost >= KEY_COST_RATCHET || age >= sending.interval;
         if !due || sending.cost == 0 {
-            return None;
+            return false;
         }
         let first = sending.first_packet_number;
         let settled = lowest_unacked >= first;
         let followed = largest_acked.is_some_and(|acked| acked >= first);
         let rested = age >= probe_timeout.saturating_mul(3);
-        (settled && followed && rested && sending.generation < u16::MAX).then_some(first)
+        settled && followed && rested && sending.generation < u16::MAX
     }
 
     /// Moves our sending key on. The next packet has `next_packet_number`.
     ///
     /// # Panics
-    /// If it is not [due](Self::ratchet_due), for want of keys.
+    /// If it is not [due](Self::is_ratchet_due), for want of keys.
     pub fn ratchet(&mut self, now: Instant, next_packet_number: u64) {
         let keys = self.keys.as_mut().expect("a ratchet was due");
         keys.sending.advance(now, keys.suite, next_packet_number);
@@ -330,7 +305,6 @@ impl Sending {
         Self {
             generation: 0,
             current: chain.lane_key(suite, LANE, 0),
-            previous: None,
             next: chain.next(),
             next_packet_number: 0,
             first_packet_number: 0,
@@ -342,8 +316,7 @@ impl Sending {
 
     fn advance(&mut self, now: Instant, suite: Suite, next_packet_number: u64) {
         self.generation += 1;
-        let key = self.next.lane_key(suite, LANE, self.generation);
-        self.previous = Some(core::mem::replace(&mut self.current, key));
+        self.current = self.next.lane_key(suite, LANE, self.generation);
         self.next = self.next.next();
         self.first_packet_number = next_packet_number.max(self.next_packet_number);
         self.cost = 0;

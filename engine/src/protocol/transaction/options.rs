@@ -175,7 +175,7 @@ impl From<ServiceKind> for SendOptions {
     }
 }
 
-/// A message to send. What fits a packet is copied into the packet's buffer; of what does not,
+/// A message to send. What fits a packet is copied into a buffer for one; of what does not,
 /// the engine keeps a share and copies segment by segment.
 #[derive(Clone, Debug)]
 pub enum Outbound<'a> {

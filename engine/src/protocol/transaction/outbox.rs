@@ -14,8 +14,8 @@ use super::service::{Features, Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
 use crate::limits::{
-    BUFFERS_HELD_SHARE, ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START,
-    SEGMENT_BUFFERS_KEPT, SEGMENT_BURST, STREAM_BYTES_SHARE,
+    BUFFERS_HELD_SHARE, ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START, SEGMENT_BURST,
+    STREAM_BYTES_SHARE,
 };
 use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
@@ -357,11 +357,11 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether there is a buffer for one more unit, and not only for segments, or for other peers: one
-    /// that takes nothing must not leave those of its shard without.
+    /// Whether there is a buffer for one more unit, and not only for other peers: one that takes
+    /// nothing must not leave those of its shard without.
     fn may_take_buffer(&self, pool: &Pool) -> bool {
         let free = pool.available();
-        free > SEGMENT_BUFFERS_KEPT as usize && self.buffers <= free * BUFFERS_HELD_SHARE
+        free > 0 && self.buffers <= free * BUFFERS_HELD_SHARE
     }
 
     /// Counts a new unit among those that depend on the peer's word.
@@ -427,8 +427,8 @@ impl Outbox {
 
     /// The unit that should leave next, of those at least as urgent as `least`: by priority, and then what was lost, copies that are due,
     /// what is new, bundles that waited long enough. The caller sends it and says so with
-    /// [`Outbox::on_sent`] or [`Outbox::on_segment_sent`], or gives it back with
-    /// [`Outbox::put_back`].
+    /// [`Outbox::on_sent`] or [`Outbox::on_segment_sent`], gives it back with
+    /// [`Outbox::put_back`], or has it cut anew by [`Outbox::refit`].
     pub fn next(&mut self, now: Instant, least: Priority) -> Option<UnitId> {
         self.expire(now);
         while self.copies.front().is_some_and(|copy| copy.0 <= now) {
@@ -555,12 +555,16 @@ impl Outbox {
         [more, grant, self.deadline].into_iter().flatten().min()
     }
 
-    /// Returns a unit that could not leave now (its buffer is still in the kernel's hands).
+    /// Returns the unit that [`Outbox::next`] named last: it does not leave yet, and is named next.
     pub fn put_back(&mut self, id: UnitId) {
         let Some(unit) = self.unit(id) else { return };
         let priority = unit.priority;
-        if unit.segmented.is_none() {
-            self.schedule.push_again(priority, id);
+        match &mut unit.segmented {
+            Some(segmented) => {
+                segmented.burst = segmented.burst.saturating_sub(1);
+                self.schedule.refund(priority);
+            }
+            None => self.schedule.put_back(priority, id),
         }
     }
 

@@ -53,6 +53,12 @@ impl Schedule {
         self.classes[priority as usize].again.push_back(id);
     }
 
+    /// Returns the unit that [`Schedule::pop`] took away last and for which its class was charged.
+    pub(super) fn put_back(&mut self, priority: Priority, id: UnitId) {
+        self.classes[priority as usize].again.push_front(id);
+        self.refund(priority);
+    }
+
     /// The class whose turn it is, of those that are at least as urgent as `least`. `None`: none of
     /// them waits.
     pub(super) fn turn(&mut self, least: Priority) -> Option<Priority> {
@@ -97,6 +103,11 @@ impl Schedule {
     pub(super) fn charge(&mut self, priority: Priority) {
         let share = &mut self.classes[priority as usize].share;
         *share = share.saturating_sub(1);
+    }
+
+    /// The packet for which a class was charged last does not leave.
+    pub(super) fn refund(&mut self, priority: Priority) {
+        self.classes[priority as usize].share += 1;
     }
 
     /// Whether nothing of this priority waits.

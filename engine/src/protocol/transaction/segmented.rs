@@ -1,7 +1,7 @@
 //! A message in segments on its way out: which of them left, arrived, or have to leave again.
 //!
 //! The message stays whole in the memory in which the application gave it, and each segment is
-//! copied into a send buffer when its turn comes: the one copy. Nothing of a segment is kept
+//! copied into its packet when its turn comes: the one copy. Nothing of a segment is kept
 //! beside a byte that counts its tries, so a message of 64 MiB costs 64 KiB more than itself.
 
 use std::collections::VecDeque;
@@ -97,14 +97,21 @@ impl Segmented {
         (self.next < self.granted).then_some(self.next)
     }
 
-    /// Writes the body of a segment to `out` and returns its length.
-    pub(super) fn write(&self, segment: u32, out: &mut [u8]) -> usize {
+    /// Length of the body of a packet with a segment.
+    pub(super) fn body_len(&self, segment: u32) -> usize {
+        varint::len(self.message.len() as u64) + self.part(segment).len()
+    }
+
+    /// Writes that body over `out`, which is as long.
+    pub(super) fn write(&self, segment: u32, out: &mut [u8]) {
         let total = self.message.len() as u64;
         let prefix = varint::write(out, total).expect("room for a segment with its prefix");
+        out[prefix..].copy_from_slice(self.part(segment));
+    }
+
+    fn part(&self, segment: u32) -> &[u8] {
         let start = segment as usize * self.size;
-        let part = &self.message[start..self.message.len().min(start + self.size)];
-        out[prefix..prefix + part.len()].copy_from_slice(part);
-        prefix + part.len()
+        &self.message[start..self.message.len().min(start + self.size)]
     }
 
     /// Longest body that a packet with a segment has.
@@ -250,11 +257,11 @@ mod tests {
         // PROTOCOL 6.15
         let segmented = Segmented::new(message(2_500), 1_000).unwrap();
         assert_eq!((segmented.count(), segmented.size), (3, 834));
-        let mut out = [0; 1_010];
-        assert_eq!(segmented.write(0, &mut out), 2 + 834);
+        assert_eq!([0, 1, 2].map(|segment| segmented.body_len(segment)), [836, 836, 834]);
+        let mut out = [0; 834];
+        segmented.write(2, &mut out);
         assert_eq!(varint::read(&out), Some((2_500, 2)));
-        assert_eq!(segmented.write(2, &mut out), 2 + 832);
-        assert_eq!(out[2..834], message(2_500)[1_668..]);
+        assert_eq!(out[2..], message(2_500)[1_668..]);
         assert!(Segmented::new(message(65_536), 1).is_none());
     }
 

@@ -1,8 +1,7 @@
 //! A unit: the body of one packet, with one message or a bundle, kept until its fate is known.
 //!
-//! The buffer a message is written into is the one it leaves from, each time it leaves. Sealing
-//! happens in place, so a unit that has to go again is unsealed first (the endpoint does it, with
-//! the session's keys) instead of being kept twice.
+//! A unit is kept as it was written. Each time it leaves it is copied into the train in which it is
+//! sealed, so what has to go again is there, whatever became of the keys.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,8 +10,8 @@ use super::options::{Priority, SendOptions, Stream};
 use super::segmented::Segmented;
 use super::service::{Features, Retry, features_in};
 use crate::buffer::Lease;
-use crate::limits::{ASSEMBLY_PATIENCE, HEADROOM};
-use crate::protocol::wire::{BodyKind, ServiceKind, bundle};
+use crate::limits::ASSEMBLY_PATIENCE;
+use crate::protocol::wire::{BodyKind, ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
 use crate::time::Instant;
 
 /// Whose numbering a unit's transactions belong to.
@@ -86,8 +85,6 @@ pub struct Unit {
     pub(super) awaits_grant: bool,
     /// The body, if it travels in segments; there is no buffer then.
     pub(super) segmented: Option<Box<Segmented>>,
-    /// The packet inside the buffer and its head's length, once sealed.
-    sealed: Option<(Range<usize>, usize)>,
 }
 
 impl Unit {
@@ -106,12 +103,11 @@ impl Unit {
             sent_at: Instant::ZERO,
             tries: 0,
             packet_number: None,
-            body_end: HEADROOM,
+            body_end: 0,
             lease: Some(lease),
             starts_in_segments: false,
             awaits_grant: false,
             segmented: None,
-            sealed: None,
         }
     }
 
@@ -137,12 +133,11 @@ impl Unit {
             sent_at: Instant::ZERO,
             tries: 0,
             packet_number: None,
-            body_end: HEADROOM,
+            body_end: 0,
             lease: None,
             starts_in_segments: true,
             awaits_grant: false,
             segmented: Some(Box::new(segmented)),
-            sealed: None,
         }
     }
 
@@ -163,8 +158,8 @@ impl Unit {
     /// Appends a message if the body stays within `room` bytes.
     pub(super) fn append(&mut self, message: &[u8], room: usize) -> bool {
         let lease = self.lease.as_mut().expect("an open unit has its buffer");
-        let buffer = lease.get_mut().expect("an open unit is not in flight");
-        let limit = buffer.len().min(HEADROOM + room);
+        let buffer = lease.get_mut().expect("nobody else sees a unit's buffer");
+        let limit = buffer.len().min(room);
         let Some(end) = bundle::append(&mut buffer[..limit], self.body_end, message) else {
             return false;
         };
@@ -198,11 +193,6 @@ impl Unit {
     pub(super) fn release(&mut self) -> bool {
         self.segmented = None;
         self.lease.take().is_some()
-    }
-
-    /// Whether the buffer was released: the unit does not leave again.
-    pub fn is_released(&self) -> bool {
-        self.lease.is_none()
     }
 
     /// The transactions in it.
@@ -240,10 +230,13 @@ impl Unit {
         self.priority
     }
 
-    /// The segment that leaves next and the number of segments, of a message in segments.
-    pub fn segment_due(&mut self) -> Option<(u32, u32)> {
-        let segmented = self.segmented.as_mut()?;
-        Some((segmented.due()?, segmented.count()))
+    /// The segment that leaves next and the number of segments; 0 of 1 of a whole message.
+    /// `None`: there is none.
+    pub fn packet_due(&mut self) -> Option<(u32, u32)> {
+        match &mut self.segmented {
+            Some(segmented) => Some((segmented.due()?, segmented.count())),
+            None => self.lease.is_some().then_some((0, 1)),
+        }
     }
 
     /// In how many packets it travels.
@@ -251,18 +244,32 @@ impl Unit {
         self.segmented.as_ref().map_or(1, |message| message.count())
     }
 
-    /// Writes the body of a segment to `out` and returns its length.
-    ///
-    /// # Panics
-    /// If the message does not travel in segments, or `out` is shorter than the room that was
-    /// given for them.
-    pub fn write_segment(&self, segment: u32, out: &mut [u8]) -> usize {
-        self.segmented.as_ref().expect("a message in segments").write(segment, out)
+    /// Length of the body of the packet with a segment.
+    pub fn packet_body_len(&self, segment: u32) -> usize {
+        match &self.segmented {
+            Some(segmented) => segmented.body_len(segment),
+            None => self.body().len(),
+        }
     }
 
-    /// Longest body that a packet of it has.
-    pub fn body_len_max(&self) -> usize {
-        self.segmented.as_ref().map_or(self.body_end - HEADROOM, |message| message.body_len_max())
+    /// Writes that body over `out`, which is as long.
+    ///
+    /// # Panics
+    /// If it was released.
+    pub fn write_body(&self, segment: u32, out: &mut [u8]) {
+        match &self.segmented {
+            Some(segmented) => segmented.write(segment, out),
+            None => {
+                let lease = self.lease.as_ref().expect("a unit that is sent has its buffer");
+                out.copy_from_slice(&lease[self.body()]);
+            }
+        }
+    }
+
+    /// Room that a packet needs for a body, in bytes, at most.
+    pub fn room_needed(&self) -> usize {
+        let Some(segmented) = &self.segmented else { return self.body_end };
+        segmented.body_len_max() + SEGMENT_LEN_MAX + if self.order > 0 { ORDER_LEN_MAX } else { 0 }
     }
 
     /// Notes in which packet a segment leaves, where only reports acknowledge; returns the one in
@@ -282,7 +289,6 @@ impl Unit {
             }
         };
         self.segmented = Some(Box::new(Segmented::new(body, room)?));
-        self.sealed = None;
         Some(self.lease.take().is_some())
     }
 
@@ -300,46 +306,12 @@ impl Unit {
     pub fn body(&self) -> Range<usize> {
         match self.body_kind() {
             BodyKind::Raw => self.body_end - self.payload_len()..self.body_end,
-            _ => HEADROOM..self.body_end,
+            _ => 0..self.body_end,
         }
     }
 
     fn payload_len(&self) -> usize {
         usize::try_from(self.payload).expect("a unit fits a datagram")
-    }
-
-    /// The buffer, unless a send of it is still in the kernel's hands or it was released.
-    pub fn buffer(&mut self) -> Option<&mut [u8]> {
-        self.lease.as_mut()?.get_mut()
-    }
-
-    /// Goes on in another buffer: the bytes of `range` are copied, and the old buffer let go.
-    ///
-    /// # Panics
-    /// If a buffer was released, or `lease` is shared or too short.
-    pub fn move_to(&mut self, mut lease: Lease, range: Range<usize>) {
-        let old = self.lease.as_ref().expect("a unit that moves has its buffer");
-        let new = lease.get_mut().expect("a new buffer has one holder");
-        new[range.clone()].copy_from_slice(&old[range]);
-        self.lease = Some(lease);
-    }
-
-    /// Another lease on `range` of the buffer, for a send.
-    ///
-    /// # Panics
-    /// If the buffer was released.
-    pub fn view(&self, range: Range<usize>) -> Lease {
-        self.lease.as_ref().expect("a unit that is sent has its buffer").view(range)
-    }
-
-    /// Remembers where the sealed packet lies, and the length of its head.
-    pub fn mark_sealed(&mut self, packet: Range<usize>, head_len: usize) {
-        self.sealed = Some((packet, head_len));
-    }
-
-    /// Takes the mark away: the caller unseals the bytes.
-    pub fn take_sealed(&mut self) -> Option<(Range<usize>, usize)> {
-        self.sealed.take()
     }
 
     /// The packet in which it left last, if it left in the present session.

@@ -40,17 +40,24 @@ impl HeadWriter {
         Self { head, line: Line::of(&head) }
     }
 
-    /// As [`encode`].
-    ///
-    /// # Panics
-    /// If `before` has no room. [`HEAD_EMIT_LEN_MAX`] bytes are always enough.
+    /// Makes `head` the one that [`HeadWriter::put`] writes, and returns its length with the
+    /// terminator: [`HEAD_EMIT_LEN_MAX`] bytes at most.
     #[inline]
-    pub fn write(&mut self, head: &Head, before: &mut [u8]) -> usize {
+    pub fn prepare(&mut self, head: &Head) -> usize {
         if !self.patch(head) {
             self.line = Line::of(head);
         }
         self.head = *head;
-        self.line.put(before)
+        self.line.len
+    }
+
+    /// Writes the head that was prepared last over `place`.
+    ///
+    /// # Panics
+    /// If `place` has another length.
+    #[inline]
+    pub fn put(&self, place: &mut [u8]) {
+        place.copy_from_slice(&self.line.bytes[..self.line.len]);
     }
 
     /// Turns the last line into this head's, if only digits have to change for that.

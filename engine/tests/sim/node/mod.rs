@@ -462,10 +462,10 @@ impl Node {
             let next = stalled.or_else(|| process.endpoint.poll_transmit(now));
             let Some(transmit) = next else { break };
             is_busy = true;
-            if is_new {
-                trace.bytes("out", now, self.index, &transmit.lease);
-                auditor.on_datagram(&transmit.lease);
-                self.check_leaving(now, &mut process, &transmit, auditor);
+            for datagram in transmit.each().filter(|_| is_new) {
+                trace.bytes("out", now, self.index, &datagram.lease);
+                auditor.on_datagram(&datagram.lease);
+                self.check_leaving(now, &mut process, &datagram, auditor);
             }
             if let Err(back) = process.driver.transmit(transmit) {
                 process.stalled = Some(back);

@@ -71,20 +71,28 @@ impl EcnPath {
         }
     }
 
-    /// The mark of a packet that leaves now. One that is not eliciting cannot test anything.
-    pub(super) fn mark(&mut self, is_eliciting: bool) -> Ecn {
+    /// The mark of a packet that leaves next. One that is not eliciting cannot test anything.
+    pub(super) fn next_mark(&self, is_eliciting: bool) -> Ecn {
         match self.state {
-            State::Capable => {}
-            State::Testing if is_eliciting => {
+            State::Capable => Ecn::Ect0,
+            State::Testing if is_eliciting => Ecn::Ect0,
+            _ => Ecn::NotEct,
+        }
+    }
+
+    /// A packet leaves with the next mark, which is returned.
+    pub(super) fn on_sent(&mut self, is_eliciting: bool) -> Ecn {
+        let mark = self.next_mark(is_eliciting);
+        if mark == Ecn::Ect0 {
+            self.marked += 1;
+            if self.state == State::Testing {
                 self.tested += 1;
                 if self.tested == TEST_PACKETS {
                     self.state = State::Waiting;
                 }
             }
-            _ => return Ecn::NotEct,
         }
-        self.marked += 1;
-        Ecn::Ect0
+        mark
     }
 
     /// A packet that left marked was taken for lost.
@@ -158,7 +166,7 @@ mod tests {
     fn waiting() -> EcnPath {
         let mut path = EcnPath::new(true);
         for _ in 0..TEST_PACKETS {
-            assert_eq!(path.mark(true), Ecn::Ect0);
+            assert_eq!(path.on_sent(true), Ecn::Ect0);
         }
         path
     }
@@ -173,20 +181,20 @@ mod tests {
     #[test]
     fn ten_packets_are_marked_then_none_until_they_are_reported_on_then_all() {
         let mut path = EcnPath::new(true);
-        assert_eq!(path.mark(false), Ecn::NotEct, "nothing would tell what became of it");
-        (0..10).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
-        assert_eq!(path.mark(true), Ecn::NotEct);
+        assert_eq!(path.on_sent(false), Ecn::NotEct, "nothing would tell what became of it");
+        (0..10).for_each(|_| assert_eq!(path.on_sent(true), Ecn::Ect0));
+        assert_eq!(path.on_sent(true), Ecn::NotEct);
         path.on_report(1, counts(1, 0, 0));
-        assert_eq!((path.mark(true), path.mark(false)), (Ecn::Ect0, Ecn::Ect0));
+        assert_eq!((path.on_sent(true), path.on_sent(false)), (Ecn::Ect0, Ecn::Ect0));
     }
 
     // PROTOCOL 5.26
     #[test]
     fn session_without_packet_numbers_marks_nothing() {
         let mut path = EcnPath::new(false);
-        assert_eq!(path.mark(true), Ecn::NotEct);
+        assert_eq!(path.on_sent(true), Ecn::NotEct);
         path.on_report(0, counts(1, 0, 0));
-        assert_eq!(path.mark(true), Ecn::NotEct);
+        assert_eq!(path.on_sent(true), Ecn::NotEct);
     }
 
     // PROTOCOL 5.27
@@ -203,10 +211,10 @@ mod tests {
         for (case, newly_marked, counts) in table {
             let mut path = waiting();
             assert!(!path.on_report(newly_marked, counts), "{case}");
-            assert_eq!((path.state, path.mark(true)), (State::Off, Ecn::NotEct), "{case}");
+            assert_eq!((path.state, path.on_sent(true)), (State::Off, Ecn::NotEct), "{case}");
         }
         let mut path = capable();
-        path.mark(true);
+        path.on_sent(true);
         path.on_report(0, counts(9, 0, 0));
         assert_eq!(path.state, State::Off, "a count went back");
         assert!(!path.on_report(0, counts(9, 0, 9)), "and what it says later is not heard");
@@ -224,10 +232,10 @@ mod tests {
         // One request, and nobody answers: the third probe goes without a mark.
         let mut path = EcnPath::new(true);
         for timeouts in 1..=TEST_TIMEOUTS {
-            assert_eq!(path.mark(true), Ecn::Ect0);
+            assert_eq!(path.on_sent(true), Ecn::Ect0);
             path.on_timeout(timeouts);
         }
-        assert_eq!(path.mark(true), Ecn::NotEct);
+        assert_eq!(path.on_sent(true), Ecn::NotEct);
         (0..3).for_each(|_| path.on_lost());
         assert_eq!(path.state, State::Off);
     }
@@ -236,7 +244,7 @@ mod tests {
     #[test]
     fn risen_ce_count_is_congestion_once() {
         let mut path = capable();
-        (0..5).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        (0..5).for_each(|_| assert_eq!(path.on_sent(true), Ecn::Ect0));
         assert!(path.on_report(3, counts(12, 0, 1)));
         assert!(!path.on_report(2, counts(14, 0, 1)));
         assert!(path.is_capable());
@@ -255,29 +263,29 @@ mod tests {
     fn another_path_is_tested_by_its_own_packets() {
         // From a path that keeps marks to one that takes them away.
         let mut path = capable();
-        (0..3).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        (0..3).for_each(|_| assert_eq!(path.on_sent(true), Ecn::Ect0));
         path.on_path_changed();
-        (0..10).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
-        assert_eq!(path.mark(true), Ecn::NotEct);
+        (0..10).for_each(|_| assert_eq!(path.on_sent(true), Ecn::Ect0));
+        assert_eq!(path.on_sent(true), Ecn::NotEct);
         path.on_report(0, counts(13, 0, 0)); // The three that left before.
         assert_eq!(path.state, State::Waiting, "they say nothing of this path");
         path.on_report(4, counts(13, 0, 0));
         assert_eq!(path.state, State::Off);
         // And back to one that keeps them.
         path.on_path_changed();
-        (0..10).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        (0..10).for_each(|_| assert_eq!(path.on_sent(true), Ecn::Ect0));
         path.on_report(1, counts(14, 0, 0));
         assert!(path.is_capable());
         // And to one that marks everything.
         path.on_path_changed();
-        (0..10).for_each(|_| assert_eq!(path.mark(true), Ecn::Ect0));
+        (0..10).for_each(|_| assert_eq!(path.on_sent(true), Ecn::Ect0));
         path.on_report(9, counts(14, 0, 9));
         path.on_report(1, counts(14, 0, 10));
         assert_eq!(path.state, State::Off);
         // A session without packet numbers has none to test.
         let mut path = EcnPath::new(false);
         path.on_path_changed();
-        assert_eq!(path.mark(true), Ecn::NotEct);
+        assert_eq!(path.on_sent(true), Ecn::NotEct);
     }
 
     proptest! {
@@ -289,7 +297,7 @@ mod tests {
             let mut path = capable();
             let (mut ect0, mut ce, mut unreported) = (10, 0, 0);
             for (fate, reports) in fates {
-                path.mark(true);
+                path.on_sent(true);
                 match fate {
                     0 => path.on_lost(),
                     1 => (ce, unreported) = (ce + 1, unreported + 1),
@@ -312,7 +320,7 @@ mod tests {
                 // What a varint can say.
                 let [a, b, c] = [a, b, c].map(|value| value >> (2 + value % 60));
                 match op {
-                    0 => drop(path.mark(a % 2 == 0)),
+                    0 => drop(path.on_sent(a % 2 == 0)),
                     1 => path.on_lost(),
                     2 => path.on_timeout(u32::try_from(a % 9).expect("small")),
                     3 => drop(path.on_report(a, None)),

@@ -240,6 +240,11 @@ impl<C: Copy> Recovery<C> {
         self.numbers.next(self.sent.oldest(), || congestion.window() / datagram_len)
     }
 
+    /// The mark with which the next packet leaves: what [`Recovery::on_sent`] will say of it.
+    pub fn next_mark(&self, kind: SentKind) -> Ecn {
+        self.ecn.next_mark(kind != SentKind::AckOnly)
+    }
+
     /// Records a packet that is handed to the driver, in the order of the numbers, and says with
     /// which mark it leaves (PROTOCOL 5.26). `bytes` is its UDP payload, `content` what to hand
     /// back when it is acknowledged or lost.
@@ -252,7 +257,7 @@ impl<C: Copy> Recovery<C> {
         content: Option<C>,
     ) -> Ecn {
         self.packets_sent += 1;
-        let mark = self.ecn.mark(kind != SentKind::AckOnly);
+        let mark = self.ecn.on_sent(kind != SentKind::AckOnly);
         if kind == SentKind::AckOnly {
             self.make_room(now, packet_number);
             self.sent.record(packet_number, Sent::new(now, bytes, kind, None));

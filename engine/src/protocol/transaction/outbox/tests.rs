@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::options::Overflow;
 use super::*;
-use crate::limits::{ASSEMBLY_PATIENCE, HEADROOM};
+use crate::limits::ASSEMBLY_PATIENCE;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::transaction::StreamKind;
 
@@ -25,7 +25,7 @@ impl Fixture {
         let config = OutboxConfig { window: 64, tries: 3, linger: Duration::ZERO, bundle };
         Self {
             outbox: Outbox::new(config, 64, 10_000),
-            pool: Pool::new(u32::try_from(BUFFERS).unwrap(), HEADROOM + ROOM).unwrap(),
+            pool: Pool::new(u32::try_from(BUFFERS).unwrap(), ROOM).unwrap(),
             next_packet: 0,
         }
     }
@@ -45,7 +45,7 @@ impl Fixture {
     fn send_segments(&mut self) -> Vec<u32> {
         let mut left = Vec::new();
         while let Some(id) = self.outbox.next(NOW, Priority::Bulk) {
-            let (segment, _) = self.outbox.unit(id).unwrap().segment_due().unwrap();
+            let (segment, _) = self.outbox.unit(id).unwrap().packet_due().unwrap();
             self.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
             left.push(segment);
         }
@@ -114,8 +114,9 @@ fn lone_message_travels_without_framing() {
     fixture.push(ServiceKind::ExactlyOnce, b"alone").unwrap();
     let id = fixture.outbox.next(NOW, Priority::Bulk).unwrap();
     let unit = fixture.outbox.unit(id).unwrap();
-    let body = unit.body();
-    assert_eq!(&unit.buffer().unwrap()[body], b"alone");
+    let mut body = vec![0; unit.packet_body_len(0)];
+    unit.write_body(0, &mut body);
+    assert_eq!(body, b"alone");
 }
 
 #[test]
@@ -354,7 +355,7 @@ fn news_of_segments_says_nothing_of_those_that_took_their_place() {
 #[test]
 fn one_peer_leaves_buffers_to_the_others() {
     let (mut fixture, mut other) = (Fixture::new(false), Fixture::new(false));
-    fixture.pool = Pool::new(40, HEADROOM + ROOM).unwrap();
+    fixture.pool = Pool::new(40, ROOM).unwrap();
     other.pool = fixture.pool.clone();
     let fill = |fixture: &mut Fixture| {
         let mut pushes = 0;
@@ -382,7 +383,7 @@ fn copies_leave_whatever_the_receiver_says_it_has() {
     let mut now = NOW;
     while fixture.outcomes().is_empty() {
         while let Some(id) = fixture.outbox.next(now, Priority::Bulk) {
-            let (segment, count) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
+            let (segment, count) = fixture.outbox.unit(id).unwrap().packet_due().unwrap();
             fixture.outbox.on_segment_sent(now, id, segment, ROUND_TRIP);
             let message = (Direction::Own, 0);
             fixture.outbox.on_missing(now, message, (count, count), std::iter::empty(), ROUND_TRIP);
@@ -404,7 +405,7 @@ fn message_that_is_granted_nothing_is_given_up_unless_it_is_sent_again_for_ever(
         fixture.push(service, &[7; 200_000]).unwrap();
         let mut left = 0;
         while let Some(id) = fixture.outbox.next(NOW, Priority::Bulk) {
-            let (segment, _) = fixture.outbox.unit(id).unwrap().segment_due().unwrap();
+            let (segment, _) = fixture.outbox.unit(id).unwrap().packet_due().unwrap();
             fixture.outbox.on_segment_sent(NOW, id, segment, ROUND_TRIP);
             left += 1;
         }
