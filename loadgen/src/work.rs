@@ -16,6 +16,9 @@ use crate::workload::{Streams, Workload};
 /// Messages of a workload offered in one turn at most: a turn has to end so that
 /// acknowledgements are read.
 const OFFERS_PER_TURN: u32 = 4_096;
+/// Bytes offered in one turn, unless one message has more: what is sent in the turn in which it was
+/// written is still in the core's own cache.
+const OFFERED_LEN_PER_TURN: usize = 1 << 18;
 
 /// A workload of one session.
 #[derive(Debug)]
@@ -52,8 +55,8 @@ enum Offer {
     Full,
     /// The message is being prepared.
     Later,
-    /// The engine has it.
-    Taken,
+    /// The engine has it; so many bytes.
+    Taken(usize),
 }
 
 impl Work {
@@ -125,14 +128,15 @@ impl Work {
         let now = context.now();
         // What is due now, and before the end.
         let until = now.as_nanos().saturating_add(1).min(terms.end.as_nanos());
-        let mut budget = OFFERS_PER_TURN;
+        let (mut budget, mut len_budget) = (OFFERS_PER_TURN, OFFERED_LEN_PER_TURN);
         let mut goes_on = true;
-        while budget > 0 && schedule.due() < until && self.left > 0 {
+        while budget > 0 && len_budget > 0 && schedule.due() < until && self.left > 0 {
             budget -= 1;
             match self.offer(context, tally, terms, schedule.due())? {
                 Offer::Exhausted => goes_on = false,
                 Offer::Full | Offer::Later => {}
-                Offer::Taken => {
+                Offer::Taken(len) => {
+                    len_budget = len_budget.saturating_sub(len);
                     schedule.advance();
                     continue;
                 }
@@ -143,7 +147,7 @@ impl Work {
         // What is due and had no room goes out when an acknowledgement has made some.
         if schedule.due() > now.as_nanos() {
             context.wake_at(Instant::from_nanos(schedule.due()));
-        } else if budget == 0 {
+        } else if budget == 0 || len_budget == 0 {
             context.wake_at(now);
         }
         Ok(goes_on)
@@ -160,15 +164,18 @@ impl Work {
             Pace::Closed(most) => u64::from(most).saturating_sub(tally.outstanding_of(self.kind)),
             Pace::Max | Pace::PerSecond(_) => u64::MAX,
         };
-        let mut budget = room.min(OFFERS_PER_TURN.into());
-        while budget > 0 && self.left > 0 {
+        let (mut budget, mut len_budget) = (room.min(OFFERS_PER_TURN.into()), OFFERED_LEN_PER_TURN);
+        while budget > 0 && len_budget > 0 && self.left > 0 {
             match self.offer(context, tally, terms, now.as_nanos())? {
                 Offer::Exhausted => return Ok(false),
                 Offer::Full | Offer::Later => return Ok(true),
-                Offer::Taken => budget -= 1,
+                Offer::Taken(len) => {
+                    budget -= 1;
+                    len_budget = len_budget.saturating_sub(len);
+                }
             }
         }
-        if room > u64::from(OFFERS_PER_TURN) {
+        if room > u64::from(OFFERS_PER_TURN) || len_budget == 0 {
             context.wake_at(now);
         }
         Ok(true)
@@ -194,12 +201,13 @@ impl Work {
             Next::Later => return Ok(Offer::Later),
             Next::Message(message) => message,
         };
+        let len = message.len();
         match context.send(terms.peer, self.options, message) {
             Ok(transaction) => {
                 source.taken();
                 tally.sent(self.kind, tag, transaction);
                 self.left -= u64::from(!is_warmup);
-                Ok(Offer::Taken)
+                Ok(Offer::Taken(len))
             }
             Err(SendError::Full(_)) => Ok(Offer::Full),
             Err(SendError::TooLarge { max }) => Err(self.workload.content.too_long(max)),
