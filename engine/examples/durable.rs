@@ -105,7 +105,7 @@ fn receive(folder: &Path) -> Outcome<()> {
             None => thread::sleep(Duration::from_micros(200)),
         }
         for receipt in receipts {
-            while node.commit(receipt) == Err(QueueError::QueueFull) {
+            while let Err(QueueError::Full(_)) = node.commit(receipt) {
                 thread::yield_now();
             }
         }

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if next < READINGS {
                 match sensor.send(to, Service::ExactlyOnce, &u64::to_le_bytes(next)) {
                     Ok(_) => next += 1,
-                    Err(QueueError::QueueFull) => {
+                    Err(QueueError::Full(_)) => {
                         waits += 1; // The monitor sets the pace.
                         thread::yield_now();
                     }

@@ -73,8 +73,8 @@ pub use io::DriverCounters;
 pub use io::impair::Impairment;
 pub use io::kernel::IoChoice;
 pub use node::{
-    Config, ConfigError, Incoming, IoSummary, Network, Node, Payload, Poller, QueueError,
-    QueueNode, Receipt, Remote, StartError,
+    Config, ConfigError, Incoming, IoSummary, Network, Node, Payload, Poller, QueueBound,
+    QueueError, QueueNode, Receipt, Remote, StartError,
 };
 pub use protocol::crypto::Suite;
 pub use protocol::drop_reason::{DropCounters, DropReason};

@@ -149,7 +149,7 @@ impl<O: Outbox> DurableSender<O> {
                 }
                 Err(error) => {
                     self.again.insert(record);
-                    if error != QueueError::QueueFull {
+                    if !matches!(error, QueueError::Full(_)) {
                         self.remote = None;
                     }
                     break;

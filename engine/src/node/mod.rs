@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use build::IoSummary;
 pub use config::{Config, ConfigError, Network};
 pub use poller::Poller;
-pub use queue::{Incoming, Payload, QueueError, QueueNode, Receipt, Remote};
+pub use queue::{Incoming, Payload, QueueBound, QueueError, QueueNode, Receipt, Remote};
 
 use self::build::Plan;
 use crate::io::kernel::OpenError;

@@ -188,6 +188,13 @@ impl<'a> Context<'a> {
         self.endpoint.commit(deferred)
     }
 
+    /// Refuses a message that was [deferred](Context::defer), in place of its commit: its sender
+    /// learns `reason`. `false`: it was committed or settled before, or the association with its
+    /// sender is over, and nobody is told.
+    pub fn refuse_deferred(&mut self, deferred: Deferred, reason: u8) -> bool {
+        self.endpoint.refuse_deferred(deferred, reason)
+    }
+
     /// Keeps `count` messages of `peer` in the application's memory: its credit stands still for
     /// as many until they are [released](Context::release).
     pub fn hold(&mut self, peer: PeerId, count: u64) {
@@ -205,6 +212,12 @@ impl<'a> Context<'a> {
         self.endpoint.fail(peer, transaction)
     }
 
+    /// Refuses the request at hand, or one taken before, in place of a reply: its sender learns
+    /// `reason`. `false`: the session is gone, and nobody will hear of it.
+    pub fn refuse_request(&mut self, peer: PeerId, transaction: u64, reason: u8) -> bool {
+        self.endpoint.refuse_request(peer, transaction, reason)
+    }
+
     /// Takes back a message of ours: it does not leave any more, and no reply is awaited. Its
     /// outcome follows: [`Outcome::NotSent`](crate::Outcome::NotSent) if it never left,
     /// [`Outcome::Indeterminate`](crate::Outcome::Indeterminate) otherwise. `false`: it has an
@@ -214,9 +227,10 @@ impl<'a> Context<'a> {
     }
 
     /// What names a message for good, so that the application can tell a second delivery. `None`:
-    /// the association with its sender is over.
+    /// it is a reply, which our request names, or the association with its sender is over.
     pub fn message_key(&self, message: &Message<'_>) -> Option<MessageKey> {
-        self.endpoint.message_key(message.peer, message.transaction)
+        let is_reply = message.is_reply;
+        (!is_reply).then(|| self.endpoint.message_key(message.peer, message.transaction))?
     }
 
     /// Has messages that linger for company leave with this turn. Returns how many sends to the

@@ -5,14 +5,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raet::{
-    CloseReason, Config, Incoming, IoChoice, Outcome, QueueError, QueueNode, Remote, Service,
-    SessionChange,
+    CloseReason, Config, FullReason, Incoming, IoChoice, MessageKey, Outcome, Payload, QueueBound,
+    QueueError, QueueNode, Receipt, Remote, Service, SessionChange,
 };
 
 use crate::{initiator, listener, on_both_drivers, wait_for};
 
 on_both_drivers! {
     every_level_ends_each_send_once
+    flushed_message_leaves_though_it_would_linger
+    message_is_refused_until_it_was_committed
+    request_is_refused_with_a_reason
     slow_reader_holds_its_sender_up_and_loses_nothing
     long_message_comes_whole_though_the_node_would_hand_over_pieces
     request_ends_when_it_fails_there_or_is_taken_back_here
@@ -29,8 +32,36 @@ fn pair(one: Config, two: Config, depth: usize) -> (QueueNode, QueueNode, Remote
 fn send(from: &QueueNode, to: Remote, service: Service, payload: &[u8]) -> u64 {
     wait_for("room in the queue", || match from.send(to, service, payload) {
         Ok(ticket) => Some(ticket),
-        Err(QueueError::QueueFull) => None,
+        Err(QueueError::Full(_)) => None,
         Err(error) => panic!("{error}"),
+    })
+}
+
+/// A message as it arrived.
+struct Arrived {
+    from: Remote,
+    transaction: u64,
+    reply_to: Option<u64>,
+    key: Option<MessageKey>,
+    receipt: Option<Receipt>,
+    payload: Payload,
+}
+
+/// The next message, whatever else comes before it.
+fn message(at: &QueueNode) -> Arrived {
+    wait_for("a message", || match at.receive()? {
+        Incoming::Message { from, transaction, reply_to, key, receipt, payload, .. } => {
+            Some(Arrived { from, transaction, reply_to, key, receipt, payload })
+        }
+        _ => None,
+    })
+}
+
+/// The next outcome, whatever else comes before it.
+fn outcome(at: &QueueNode) -> (u64, Outcome) {
+    wait_for("an outcome", || match at.receive()? {
+        Incoming::Outcome { ticket, outcome, .. } => Some((ticket, outcome)),
+        _ => None,
     })
 }
 
@@ -87,38 +118,63 @@ fn request_ends_when_it_fails_there_or_is_taken_back_here(io: IoChoice) {
     let (one, two, to) = pair(listener(io), initiator(io), 64);
     let tickets = [b"fail", b"wait"].map(|payload| send(&two, to, Service::Request, payload));
     for _ in tickets {
-        let (from, transaction, payload) = wait_for("the requests", || match one.receive() {
-            Some(Incoming::Message { from, transaction, payload, .. }) => {
-                Some((from, transaction, payload))
-            }
-            _ => None,
-        });
-        if payload[..] == *b"fail" {
-            one.fail(from, transaction).expect("room in the queue");
+        let request = message(&one);
+        if request.payload[..] == *b"fail" {
+            one.fail(request.from, request.transaction).expect("room in the queue");
         }
     }
-    let outcome = || {
-        wait_for("an outcome", || match two.receive() {
-            Some(Incoming::Outcome { ticket, outcome, .. }) => Some((ticket, outcome)),
-            _ => None,
-        })
-    };
-    assert_eq!(outcome(), (tickets[0], Outcome::HandlerFailed));
+    assert_eq!(outcome(&two), (tickets[0], Outcome::HandlerFailed));
     two.cancel(to, tickets[1]).expect("room in the queue");
-    assert_eq!(outcome(), (tickets[1], Outcome::Indeterminate));
+    assert_eq!(outcome(&two), (tickets[1], Outcome::Indeterminate));
     two.cancel(to, tickets[1]).expect("it is over, which is no error");
+}
+
+fn request_is_refused_with_a_reason(io: IoChoice) {
+    let (one, two, to) = pair(listener(io), initiator(io), 64);
+    let ticket = send(&two, to, Service::Request, b"not now");
+    let request = message(&one);
+    one.refuse_request(request.from, request.transaction, 9).expect("room in the queue");
+    assert_eq!(outcome(&two), (ticket, Outcome::Refused(9)));
+}
+
+fn message_is_refused_until_it_was_committed(io: IoChoice) {
+    let one = QueueNode::start_deferring(listener(io), 64).expect("the listener starts");
+    let two = QueueNode::start(initiator(io), 64).expect("the initiator starts");
+    let to = two.connect(one.node().address(), *one.node().key()).expect("the session opens");
+    let tickets: Vec<u64> =
+        (0..3).map(|number| send(&two, to, Service::ExactlyOnce, &[number])).collect();
+    for number in 0..3 {
+        let arrived = message(&one);
+        assert_eq!(arrived.payload[..], [number]);
+        let receipt = arrived.receipt.expect("the node defers");
+        if number != 1 {
+            one.commit(receipt).expect("room in the queue");
+        }
+        one.refuse(receipt, 7 + number).expect("room in the queue");
+    }
+    let ends: HashMap<u64, Outcome> = (0..3).map(|_| outcome(&two)).collect();
+    let expected = [Outcome::Delivered, Outcome::Refused(8), Outcome::Delivered];
+    assert_eq!(ends, tickets.into_iter().zip(expected).collect());
+}
+
+fn flushed_message_leaves_though_it_would_linger(io: IoChoice) {
+    let lingers = Config { linger: Duration::from_secs(3_600).into(), ..initiator(io) };
+    let (one, two, to) = pair(listener(io), lingers, 64);
+    send(&two, to, Service::ExactlyOnce, b"waits");
+    thread::sleep(Duration::from_millis(50));
+    while let Some(incoming) = one.receive() {
+        assert!(matches!(incoming, Incoming::Session { .. }), "{incoming:?} came early");
+    }
+    two.flush(to).expect("room in the queue");
+    assert_eq!(message(&one).payload[..], *b"waits");
 }
 
 fn long_message_comes_whole_though_the_node_would_hand_over_pieces(io: IoChoice) {
     let in_pieces = Config { whole_len_max: 1_000, ..listener(io) };
     let (one, two, to) = pair(in_pieces, initiator(io), 64);
-    let message: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
-    send(&two, to, Service::ExactlyOnce, &message);
-    let payload = wait_for("the message", || match one.receive() {
-        Some(Incoming::Message { payload, .. }) => Some(payload),
-        _ => None,
-    });
-    assert_eq!(payload[..], message);
+    let long: Vec<u8> = (0..100_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    send(&two, to, Service::ExactlyOnce, &long);
+    assert_eq!(message(&one).payload[..], long);
 }
 
 fn slow_reader_holds_its_sender_up_and_loses_nothing(io: IoChoice) {
@@ -134,7 +190,7 @@ fn slow_reader_holds_its_sender_up_and_loses_nothing(io: IoChoice) {
     while quiet_since.elapsed() < Duration::from_millis(300) {
         match two.send(to, Service::ExactlyOnce, &u64::to_le_bytes(taken)) {
             Ok(_) => (taken, quiet_since) = (taken + 1, Instant::now()),
-            Err(QueueError::QueueFull) => thread::sleep(Duration::from_micros(200)),
+            Err(QueueError::Full(_)) => thread::sleep(Duration::from_micros(200)),
             Err(error) => panic!("{error}"),
         }
         while two.receive().is_some() {}
@@ -142,7 +198,8 @@ fn slow_reader_holds_its_sender_up_and_loses_nothing(io: IoChoice) {
     // A queue and its stalled request here, two windows there (PROTOCOL 6.3).
     let most = DEPTH as u64 + 1 + 2 * u64::from(WINDOW);
     assert!(taken <= most, "{taken} messages were taken, {most} have room");
-    assert_eq!(two.send(to, Service::ExactlyOnce, b"full"), Err(QueueError::QueueFull));
+    let bound = QueueBound::Peer { to, reason: FullReason::Transactions };
+    assert_eq!(two.send(to, Service::ExactlyOnce, b"full"), Err(QueueError::Full(bound)));
 
     // Someone reads: everything arrives, in order of sending on a path that loses nothing.
     let mut next = 0;
@@ -205,6 +262,21 @@ fn reply_names_the_ticket_of_its_request_and_comes_before_its_outcome() {
     assert_eq!(replies, HashMap::from(expected));
     assert_eq!((ends[&first], ends[&second]), (Outcome::Replied, Outcome::Replied));
     assert_eq!(ends[&refused], Outcome::NotSent);
+}
+
+#[test]
+fn each_message_has_a_key_of_its_own_and_a_reply_has_none() {
+    let (one, two, to) = pair(listener(IoChoice::Auto), initiator(IoChoice::Auto), 64);
+    send(&two, to, Service::ExactlyOnce, b"first");
+    let ticket = send(&two, to, Service::Request, b"second");
+    let [first, second] = [(), ()].map(|()| message(&one));
+    let keys = [first.key, second.key].map(|key| key.expect("the association goes on"));
+    assert!(keys.iter().all(|key| key.sender == *two.node().key()), "{keys:?}");
+    assert_ne!(keys[0], keys[1]);
+    assert_eq!(keys[0].association, keys[1].association);
+    one.reply(second.from, second.transaction, b"reply").expect("room in the queue");
+    let reply = message(&two);
+    assert_eq!((reply.reply_to, reply.key), (Some(ticket), None));
 }
 
 #[test]
@@ -291,14 +363,7 @@ fn reply_that_the_peer_cannot_take_fails_its_request() {
     let narrow = Config { receive_bytes: RESERVED as u64, ..initiator(IoChoice::Auto) };
     let (one, two, to) = pair(listener(IoChoice::Auto), narrow, 64);
     let ticket = send(&two, to, Service::Request, b"all of it");
-    let (from, transaction) = wait_for("the request", || match one.receive()? {
-        Incoming::Message { from, transaction, .. } => Some((from, transaction)),
-        _ => None,
-    });
-    one.reply(from, transaction, &vec![0; RESERVED + 1]).expect("room in the queue");
-    let ended = wait_for("the outcome", || match two.receive()? {
-        Incoming::Outcome { ticket, outcome, .. } => Some((ticket, outcome)),
-        _ => None,
-    });
-    assert_eq!(ended, (ticket, Outcome::HandlerFailed));
+    let request = message(&one);
+    one.reply(request.from, request.transaction, &vec![0; RESERVED + 1]).expect("room");
+    assert_eq!(outcome(&two), (ticket, Outcome::HandlerFailed));
 }

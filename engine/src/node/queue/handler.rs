@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError};
 
-use super::{Incoming, Line, Payload, QueueError, Receipt, Remote, Request};
+use super::{Incoming, Line, Payload, QueueError, Receipt, Remote, Request, Stall};
 use crate::limits::DATAGRAM_LEN_MAX;
 use crate::protocol::endpoint::{Deferred, PeerId, SendError, SessionChange};
 use crate::protocol::transaction::{Outcome, Resolved, Stream};
@@ -18,6 +18,8 @@ pub(super) struct QueueHandler {
     shard: usize,
     /// A request that the endpoint had no room for.
     stalled: Option<Request>,
+    /// Why it waits, as the application's threads know it.
+    stall_told: Option<Stall>,
     /// What the application's queue had no room for: bounded by credit and by what we send.
     overflow: VecDeque<Incoming>,
     /// Whether messages count as delivered only when the application says so.
@@ -45,6 +47,7 @@ impl QueueHandler {
             lines: Arc::clone(lines),
             shard,
             stalled: None,
+            stall_told: None,
             defers,
             overflow: VecDeque::new(),
             held: VecDeque::new(),
@@ -91,7 +94,11 @@ impl QueueHandler {
     }
 
     /// Carries out a request. `Some`: the endpoint has no room, try again in the next turn.
-    fn carry_out(&mut self, context: &mut Context<'_>, request: Request) -> Option<Request> {
+    fn carry_out(
+        &mut self,
+        context: &mut Context<'_>,
+        request: Request,
+    ) -> Option<(Request, Stall)> {
         match request {
             Request::Cancel { peer, ticket } => {
                 if let Some(transaction) = self.find_ticket(peer, ticket) {
@@ -113,11 +120,18 @@ impl QueueHandler {
                 }
                 Err(error) => drop(answer.try_send(Err(QueueError::Connect(error)))),
             },
-            Request::Fail { peer, transaction } => drop(context.fail(peer, transaction)),
+            Request::Flush { peer } => drop(context.flush(peer)),
+            Request::Refuse { deferred, reason } => {
+                context.refuse_deferred(deferred, reason);
+            }
+            Request::Reject { peer, transaction, reason } => {
+                context.refuse_request(peer, transaction, reason);
+            }
             Request::Reply { peer, transaction, payload } => {
                 match context.reply(peer, transaction, &payload) {
-                    Err(SendError::Full(_)) => {
-                        return Some(Request::Reply { peer, transaction, payload });
+                    Err(SendError::Full(reason)) => {
+                        let request = Request::Reply { peer, transaction, payload };
+                        return Some((request, Stall { peer, reason }));
                     }
                     // Without an answer the request would wait for ever.
                     Err(SendError::TooLarge { .. }) => {
@@ -136,8 +150,9 @@ impl QueueHandler {
                         }
                         state.tickets.push_back(Some(ticket));
                     }
-                    Err(SendError::Full(_)) => {
-                        return Some(Request::Send { peer, options, ticket, payload });
+                    Err(SendError::Full(reason)) => {
+                        let request = Request::Send { peer, options, ticket, payload };
+                        return Some((request, Stall { peer, reason }));
                     }
                     Err(_) => {
                         let to = self.remote(peer);
@@ -220,6 +235,7 @@ impl Handler for QueueHandler {
             transaction: message.transaction,
             sequence: message.sequence,
             reply_to,
+            key: context.message_key(&message),
             receipt,
             payload,
         });
@@ -277,14 +293,20 @@ impl Handler for QueueHandler {
     fn on_turn(&mut self, context: &mut Context<'_>) {
         self.release(context);
         let depth = self.line().requests.capacity();
+        let mut stall = None;
         for _ in 0..depth {
             let Some(request) = self.stalled.take().or_else(|| self.line().requests.pop()) else {
-                return;
+                break;
             };
-            self.stalled = self.carry_out(context, request);
-            if self.stalled.is_some() {
-                return;
+            if let Some((request, why)) = self.carry_out(context, request) {
+                self.stalled = Some(request);
+                stall = Some(why);
+                break;
             }
+        }
+        if stall != self.stall_told {
+            self.stall_told = stall;
+            self.line().set_stall(stall);
         }
     }
 }

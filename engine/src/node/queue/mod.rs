@@ -20,8 +20,10 @@ use crossbeam_queue::ArrayQueue;
 
 use self::handler::QueueHandler;
 use super::{Config, DRAIN_CHECKED_EVERY, Node, STOP_CHECKED_EVERY, StartError};
-use crate::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, TRANSACTIONS_MAX};
-use crate::protocol::endpoint::{ConnectError, Deferred, PeerId, SessionChange};
+use crate::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, REFUSED_FAILED, TRANSACTIONS_MAX};
+use crate::protocol::endpoint::{
+    ConnectError, Deferred, FullReason, MessageKey, PeerId, SendError, SessionChange,
+};
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outcome, SendOptions, Stream};
 use crate::protocol::wire::ServiceKind;
@@ -48,7 +50,11 @@ pub enum Incoming {
         sequence: Option<(Stream, u64)>,
         /// For a reply, the ticket of the request that it answers. The request's outcome follows.
         reply_to: Option<u64>,
-        /// What [`QueueNode::commit`] takes, if the node [defers](QueueNode::start_deferring).
+        /// What names it for good, so that a second delivery can be told. `None` for a reply,
+        /// which its ticket names, and if the association with its sender is over.
+        key: Option<MessageKey>,
+        /// What [`QueueNode::commit`] and [`QueueNode::refuse`] take, if the node
+        /// [defers](QueueNode::start_deferring).
         receipt: Option<Receipt>,
         /// What was sent.
         payload: Payload,
@@ -81,7 +87,7 @@ pub enum Incoming {
 }
 
 /// A message that was taken and does not count as delivered until it is
-/// [committed](QueueNode::commit).
+/// [committed](QueueNode::commit); or it is [refused](QueueNode::refuse).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Receipt {
     shard: usize,
@@ -117,8 +123,8 @@ pub enum QueueError {
     Connect(ConnectError),
     /// The peer did not open the session.
     NotOpened(SessionChange),
-    /// The queue to the shard is full: the shard cannot keep up. Try again later.
-    QueueFull,
+    /// The queue to the shard is full. Try again later.
+    Full(QueueBound),
     /// The shard has stopped.
     Stopped,
 }
@@ -128,13 +134,30 @@ impl std::fmt::Display for QueueError {
         match self {
             Self::Connect(error) => error.fmt(f),
             Self::NotOpened(change) => write!(f, "the peer did not open a session: {change:?}"),
-            Self::QueueFull => write!(f, "the queue to the shard is full"),
+            Self::Full(QueueBound::Depth) => write!(f, "the queue to the shard is full"),
+            Self::Full(QueueBound::Peer { reason, .. }) => {
+                write!(f, "the queue to the shard is full, and waits: {}", SendError::Full(*reason))
+            }
             Self::Stopped => write!(f, "the shard has stopped"),
         }
     }
 }
 
 impl std::error::Error for QueueError {}
+
+/// What bounds a queue that is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueueBound {
+    /// Its depth: the shard has not come round to what is in it.
+    Depth,
+    /// Its first message or reply has no room on its way to a peer, and all behind it wait.
+    Peer {
+        /// Where it goes.
+        to: Remote,
+        /// What is full there.
+        reason: FullReason,
+    },
+}
 
 /// A node that is used from any thread, through bounded queues.
 #[derive(Debug)]
@@ -160,8 +183,17 @@ struct Line {
     spare: Arc<ArrayQueue<Vec<u8>>>,
     /// Messages that the application took so far.
     taken: AtomicU64,
+    /// Why the first of the requests has to wait, if it has.
+    stall: Mutex<Option<Stall>>,
     /// What a shard that ended had no room for in `incoming`.
     rest: Mutex<VecDeque<Incoming>>,
+}
+
+/// Why a message has to wait before it can be sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stall {
+    peer: PeerId,
+    reason: FullReason,
 }
 
 #[derive(Debug)]
@@ -171,7 +203,9 @@ enum Request {
     Commit(Deferred),
     Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
     Drain(Duration),
-    Fail { peer: PeerId, transaction: u64 },
+    Flush { peer: PeerId },
+    Refuse { deferred: Deferred, reason: u8 },
+    Reject { peer: PeerId, transaction: u64, reason: u8 },
     Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
     Send { peer: PeerId, options: SendOptions, ticket: u64, payload: Vec<u8> },
 }
@@ -238,7 +272,7 @@ impl QueueNode {
     /// Queues a message; returns the ticket that its outcome will name.
     ///
     /// # Errors
-    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn send(
         &self,
         to: Remote,
@@ -256,7 +290,7 @@ impl QueueNode {
     /// [`Outcome::HandlerFailed`].
     ///
     /// # Errors
-    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn reply(&self, to: Remote, transaction: u64, payload: &[u8]) -> Result<(), QueueError> {
         let payload = self.lines[to.shard].copy(payload);
         self.request(to.shard, Request::Reply { peer: to.peer, transaction, payload })
@@ -266,9 +300,31 @@ impl QueueNode {
     /// gets [`Outcome::HandlerFailed`].
     ///
     /// # Errors
-    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn fail(&self, to: Remote, transaction: u64) -> Result<(), QueueError> {
-        self.request(to.shard, Request::Fail { peer: to.peer, transaction })
+        self.refuse_request(to, transaction, REFUSED_FAILED)
+    }
+
+    /// Ends a request without a reply: it was not taken. Its sender gets [`Outcome::Refused`] with
+    /// `reason`, below 254.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
+    pub fn refuse_request(
+        &self,
+        to: Remote,
+        transaction: u64,
+        reason: u8,
+    ) -> Result<(), QueueError> {
+        self.request(to.shard, Request::Reject { peer: to.peer, transaction, reason })
+    }
+
+    /// Has messages that were queued to a peer before, and linger for company, leave at once.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
+    pub fn flush(&self, to: Remote) -> Result<(), QueueError> {
+        self.request(to.shard, Request::Flush { peer: to.peer })
     }
 
     /// Takes back a message of ours, named by the ticket of its [send](QueueNode::send), as
@@ -276,7 +332,7 @@ impl QueueNode {
     /// otherwise, and whatever it already was if this came too late.
     ///
     /// # Errors
-    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn cancel(&self, to: Remote, ticket: u64) -> Result<(), QueueError> {
         self.request(to.shard, Request::Cancel { peer: to.peer, ticket })
     }
@@ -285,15 +341,25 @@ impl QueueNode {
     /// over; then it sends the message again, or has to call it indeterminate.
     ///
     /// # Errors
-    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn commit(&self, receipt: Receipt) -> Result<(), QueueError> {
         self.request(receipt.shard, Request::Commit(receipt.deferred))
+    }
+
+    /// Refuses a message, in place of its [commit](QueueNode::commit): its sender gets
+    /// [`Outcome::Refused`] with `reason`, below 254, unless the association with it is over. A
+    /// message that was committed before stays delivered.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
+    pub fn refuse(&self, receipt: Receipt, reason: u8) -> Result<(), QueueError> {
+        self.request(receipt.shard, Request::Refuse { deferred: receipt.deferred, reason })
     }
 
     /// Closes the session with a peer.
     ///
     /// # Errors
-    /// [`QueueError::QueueFull`], or [`QueueError::Stopped`].
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn close(&self, peer: Remote) -> Result<(), QueueError> {
         self.request(peer.shard, Request::Close { peer: peer.peer })
     }
@@ -329,7 +395,7 @@ impl QueueNode {
         while !self.node.is_finished() {
             // Behind what was queued before.
             while let Some(shard) = untold.next() {
-                if let Err(QueueError::QueueFull) = self.request(shard, Request::Drain(patience)) {
+                if let Err(QueueError::Full(_)) = self.request(shard, Request::Drain(patience)) {
                     untold.start = shard;
                     break;
                 }
@@ -355,7 +421,8 @@ impl QueueNode {
         if self.node.has_ended(shard) {
             return Err(QueueError::Stopped);
         }
-        self.lines[shard].requests.push(request).map_err(|_| QueueError::QueueFull)?;
+        let line = &self.lines[shard];
+        line.requests.push(request).map_err(|_| QueueError::Full(line.bound(shard)))?;
         self.node.wake(shard);
         Ok(())
     }
@@ -368,7 +435,21 @@ impl Line {
             incoming: ArrayQueue::new(depth),
             spare: Arc::new(ArrayQueue::new(2 * depth)),
             taken: AtomicU64::new(0),
+            stall: Mutex::default(),
             rest: Mutex::default(),
+        }
+    }
+
+    /// Says why the first of the requests has to wait, or that it has not.
+    fn set_stall(&self, stall: Option<Stall>) {
+        *self.stall.lock().unwrap_or_else(PoisonError::into_inner) = stall;
+    }
+
+    /// What bounds the requests of this line, which is that of `shard`, now that they are full.
+    fn bound(&self, shard: usize) -> QueueBound {
+        match *self.stall.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(Stall { peer, reason }) => QueueBound::Peer { to: Remote { shard, peer }, reason },
+            None => QueueBound::Depth,
         }
     }
 
@@ -395,5 +476,12 @@ mod tests {
         for (receive_bytes, window) in [(16 << 20, 256), (1, 64), (u64::MAX, 65_536)] {
             assert_eq!(affordable(receive_bytes), window, "{receive_bytes}");
         }
+    }
+
+    #[test]
+    fn queue_that_is_full_names_its_depth_while_no_peer_holds_it_up() {
+        assert_eq!(Line::new(1).bound(0), QueueBound::Depth);
+        let error = QueueError::Full(QueueBound::Depth);
+        assert_eq!(error.to_string(), "the queue to the shard is full");
     }
 }

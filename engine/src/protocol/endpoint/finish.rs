@@ -37,7 +37,13 @@ impl Endpoint {
     /// (PROTOCOL 6.34). May be called in the turn of the request or later, in place of a reply.
     /// `false`: the association is gone.
     pub fn fail(&mut self, from: PeerId, transaction: u64) -> bool {
-        let is_known = self.refuse(from, transaction, REFUSED_FAILED);
+        self.refuse_request(from, transaction, REFUSED_FAILED)
+    }
+
+    /// Ends a request of `from` without a reply, as [`Endpoint::fail`] does, with a reason of the
+    /// application.
+    pub fn refuse_request(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
+        let is_known = self.refuse(from, transaction, reason);
         if is_known {
             self.ask_for_report(from.slot); // No arrival may bring the next acknowledgement.
         }

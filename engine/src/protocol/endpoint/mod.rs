@@ -454,6 +454,19 @@ impl Endpoint {
         was_deferred
     }
 
+    /// A transaction that was deferred is refused. `false`: it is not deferred any more, or its
+    /// association is over.
+    pub fn refuse_deferred(&mut self, deferred: Deferred, reason: u8) -> bool {
+        let Some(peer) = self.find_peer(deferred.peer) else { return false };
+        let Some(association) = peer.association.as_mut() else { return false };
+        let was_deferred = association.serial == deferred.association
+            && association.inbox.refuse_deferred(deferred.transaction, reason);
+        if was_deferred {
+            self.ask_for_report(deferred.peer.slot);
+        }
+        was_deferred
+    }
+
     /// The application keeps `count` messages of `from` in its memory: the peer's credit stands
     /// still for as many.
     pub fn hold(&mut self, from: PeerId, count: u64) {

@@ -101,6 +101,15 @@ impl Inbox {
         was_deferred
     }
 
+    /// A deferred transaction is refused: the low mark stays at it. `false`: it is none.
+    pub fn refuse_deferred(&mut self, transaction: u64, reason: u8) -> bool {
+        let was_deferred = self.deferred.remove(&transaction);
+        if was_deferred {
+            self.refuse(transaction, reason);
+        }
+        was_deferred
+    }
+
     /// Whether a transaction was seen.
     pub fn has_seen(&self, transaction: u64) -> bool {
         self.seen.contains(transaction)
@@ -330,6 +339,22 @@ mod tests {
         assert_eq!(done(&inbox), [(0, 2), (4, 69)]);
         assert!(inbox.commit(3));
         assert_eq!((done(&inbox), inbox.credit()), (vec![(0, 69)], 134));
+    }
+
+    #[test]
+    fn deferred_can_be_refused_until_it_is_committed() {
+        // PROTOCOL 6.30
+        let mut inbox = Inbox::new(64);
+        assert_eq!(inbox.accept(EXACTLY, 0, 4), Acceptance::Deliver);
+        inbox.defer(1..3);
+        assert!(inbox.commit(1));
+        assert!(!inbox.refuse_deferred(1, 7), "it is done");
+        assert!(inbox.refuse_deferred(2, 7));
+        assert!(!inbox.commit(2), "it is refused");
+        assert_eq!((done(&inbox), inbox.refused()), (vec![(0, 1), (3, 3)], &[(2, 7)][..]));
+        assert_eq!(inbox.accepted().next(), None);
+        assert_eq!(inbox.accept(EXACTLY, 4, 6), Acceptance::Deliver);
+        assert_eq!(inbox.credit(), 68, "the window stands still until its sender settled it");
     }
 
     #[test]
