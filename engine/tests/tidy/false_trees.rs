@@ -112,6 +112,7 @@ fn neighbours_that_reach_around_raet_are_found() {
         ("loadgen/src/main.rs", "use raet::Node; use raet::node::Config; use serde_json::Value;"),
         ("loadgen/Cargo.toml", "raet.workspace = true\nserde_json.workspace = true"),
         ("bench/benches/wire.rs", "use raet::protocol::wire;"),
+        ("bench/peers/Cargo.toml", "raet = { path = \"../../engine\" }"),
     ];
     assert_none(&neighbours(&tree(&quiet)));
     for (name, text, about) in [
@@ -120,6 +121,7 @@ fn neighbours_that_reach_around_raet_are_found() {
         ("loadgen/src/main.rs", "#[path = \"../../engine/src/time.rs\"] mod time;", "leaves"),
         ("bench/src/lib.rs", "include!(\"x.rs\");", "includes source text"),
         ("bench/Cargo.toml", "raet-loadgen.workspace = true", "may depend on raet only"),
+        ("bench/peers/Cargo.toml", "raet-bench = { path = \"..\" }", "may depend on raet only"),
         ("loadgen/Cargo.toml", "raet-bench = { path = \"../bench\" }", "may depend on raet only"),
     ] {
         assert_one(&neighbours(&tree(&[(name, text)])), about);
@@ -197,6 +199,9 @@ fn dead_files_are_found() {
         ("loadgen/src/main.rs", "mod report;"),
         ("loadgen/src/report.rs", ""),
         ("bench/src/bin/limit.rs", ""),
+        ("bench/peers/src/main.rs", "mod peer;"),
+        ("bench/peers/src/peer/mod.rs", "#[cfg(feature = \"tls\")] mod tls;"),
+        ("bench/peers/src/peer/tls.rs", ""),
     ];
     assert_none(&dead_files(&tree(&files)));
     let mut more = files.to_vec();
@@ -205,6 +210,9 @@ fn dead_files_are_found() {
     more.pop();
     more.push(("loadgen/src/plot.rs", ""));
     assert_one(&dead_files(&tree(&more)), "loadgen/src/plot.rs");
+    more.pop();
+    more.push(("bench/peers/src/peer/udp.rs", ""));
+    assert_one(&dead_files(&tree(&more)), "bench/peers/src/peer/udp.rs");
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! The peers, each with its settings.
+
+mod raet;
+mod stream;
+mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
+
+use crate::application::Findings;
+use crate::link::Result;
+use crate::workload::Workload;
+
+/// A peer with one choice of settings: a row of each table.
+pub(crate) struct Entry {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What it is and how it is set, in a line.
+    pub(crate) settings: &'static str,
+    /// Whether what it carries is encrypted.
+    pub(crate) is_encrypted: bool,
+    /// Why a workload is not measured here, if it is not.
+    pub(crate) excuse: fn(Workload) -> Option<&'static str>,
+    /// Measures a workload for some seconds.
+    pub(crate) run: fn(Workload, f64) -> Result<Findings>,
+}
+
+/// Every peer that this program was built with.
+pub(crate) fn entries() -> Vec<Entry> {
+    let mut entries = raet::entries();
+    entries.extend(tcp::entries());
+    #[cfg(feature = "tls")]
+    entries.extend(tls::entries());
+    entries
+}
+
+/// Of what measures everything.
+fn none(_: Workload) -> Option<&'static str> {
+    None
+}
+
+/// Of what runs over TCP.
+fn not_over_udp(workload: Workload) -> Option<&'static str> {
+    workload.loss().map(|_| "not measured here: it does not run over UDP")
+}
