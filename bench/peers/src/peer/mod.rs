@@ -1,10 +1,18 @@
 //! The peers, each with its settings.
 
+#[cfg(any(feature = "quinn", feature = "tls"))]
+mod certificate;
+#[cfg(feature = "quinn")]
+mod quic;
+#[cfg(feature = "quinn")]
+mod quinn;
 mod raet;
 mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "quinn")]
+mod udp;
 
 use crate::application::Findings;
 use crate::link::Result;
@@ -30,6 +38,8 @@ pub(crate) fn entries() -> Vec<Entry> {
     entries.extend(tcp::entries());
     #[cfg(feature = "tls")]
     entries.extend(tls::entries());
+    #[cfg(feature = "quinn")]
+    entries.extend(quinn::entries());
     entries
 }
 

@@ -119,7 +119,10 @@ impl Inbox {
         while let Some((len, rest)) = self.bytes[self.held.clone()].split_first_chunk() {
             let len = u32::from_le_bytes(*len) as usize;
             let Some(message) = rest.get(..len) else { return };
-            take(message);
+            // An empty one only tells that there is a stream.
+            if len > 0 {
+                take(message);
+            }
             self.held.start += PREFIX_LEN + len;
         }
     }

@@ -8,11 +8,10 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
-use rustls::crypto::ring;
-use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
+use super::certificate::{NAME, configs};
 use super::stream::{self, Batch, Inbox, Wire, read_some};
 use super::{Entry, not_over_udp};
 use crate::link::{Application, Peer, Result, Wait};
@@ -47,33 +46,6 @@ impl Tls {
     }
 }
 
-/// What both sides of TLS 1.3 on AES-256-GCM need.
-pub(super) fn configs() -> Result<(ClientConfig, ServerConfig)> {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
-    let certificate =
-        rcgen::CertificateParams::new(vec!["localhost".to_owned()])?.self_signed(&key)?;
-    let mut provider = ring::default_provider();
-    provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_256_GCM_SHA384];
-    provider.kx_groups = vec![ring::kx_group::X25519];
-    let provider = Arc::new(provider);
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.der().clone())?;
-    let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.resumption = Resumption::disabled();
-    let mut server = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        )?;
-    server.send_tls13_tickets = 0;
-    Ok((client, server))
-}
-
 impl Peer for Tls {
     fn respond<A: Application>(
         &self,
@@ -91,7 +63,7 @@ impl Peer for Tls {
     }
 
     fn initiate<A: Application>(&self, _: Wait, to: SocketAddr, application: A) -> Result<A> {
-        let name = ServerName::try_from("localhost")?;
+        let name = ServerName::try_from(NAME)?;
         let wrap = |stream| {
             let session = ClientConnection::new(Arc::clone(&self.client), name.clone())?;
             Ok(TlsWire::new(stream, session.into()))
