@@ -62,7 +62,7 @@ pub(crate) trait Peer: Sync {
     fn respond<A: Application>(
         &self,
         wait: Wait,
-        announce: impl FnOnce(SocketAddr),
+        announce: impl FnOnce(SocketAddr) + Send + 'static,
         application: A,
     ) -> Result<A>;
 

@@ -62,7 +62,7 @@ fn both<I: Application, R: Application>(
         let responding = scope.spawn(move || -> Result<R> {
             let _ending = Ending(shared);
             pin(RESPONDER_CORE)?;
-            let announce = |address| announce.send(address).expect("the other side waits for it");
+            let announce = move |address| announce.send(address).expect("the other side waits");
             peer.respond(responder_waits, announce, responder)
         });
         let relayed = |to: SocketAddr| -> Result<_> {

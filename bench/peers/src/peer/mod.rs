@@ -1,17 +1,21 @@
 //! The peers, each with its settings.
 
-#[cfg(any(feature = "quinn", feature = "tls"))]
+#[cfg(any(feature = "quinn", feature = "s2n", feature = "tls"))]
 mod certificate;
-#[cfg(feature = "quinn")]
+#[cfg(feature = "kcp")]
+mod kcp;
+#[cfg(any(feature = "quinn", feature = "s2n"))]
 mod quic;
 #[cfg(feature = "quinn")]
 mod quinn;
 mod raet;
+#[cfg(feature = "s2n")]
+mod s2n;
 mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(feature = "quinn")]
+#[cfg(any(feature = "kcp", feature = "quinn", feature = "s2n"))]
 mod udp;
 
 use crate::application::Findings;
@@ -40,6 +44,10 @@ pub(crate) fn entries() -> Vec<Entry> {
     entries.extend(tls::entries());
     #[cfg(feature = "quinn")]
     entries.extend(quinn::entries());
+    #[cfg(feature = "s2n")]
+    entries.extend(s2n::entries());
+    #[cfg(feature = "kcp")]
+    entries.extend(kcp::entries());
     entries
 }
 

@@ -134,7 +134,7 @@ impl Peer for Quinn {
     fn respond<A: Application>(
         &self,
         wait: Wait,
-        announce: impl FnOnce(SocketAddr),
+        announce: impl FnOnce(SocketAddr) + Send + 'static,
         mut application: A,
     ) -> Result<A> {
         let (config, server, carrier) = (self.endpoint.clone(), self.server.clone(), self.carrier);

@@ -127,7 +127,7 @@ impl Peer for Raet {
     fn respond<A: Application>(
         &self,
         wait: Wait,
-        announce: impl FnOnce(SocketAddr),
+        announce: impl FnOnce(SocketAddr) + Send + 'static,
         application: A,
     ) -> Result<A> {
         self.drive(&self.responder, None, wait, announce, application)

@@ -50,7 +50,7 @@ impl Peer for Tls {
     fn respond<A: Application>(
         &self,
         _: Wait,
-        announce: impl FnOnce(SocketAddr),
+        announce: impl FnOnce(SocketAddr) + Send + 'static,
         application: A,
     ) -> Result<A> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -4,6 +4,8 @@
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
+#[cfg(feature = "kcp")]
+use std::time::Duration;
 
 /// Bytes of each buffer.
 const BUFFER_LEN: libc::c_int = 8 << 20;
@@ -36,4 +38,14 @@ fn set(socket: &UdpSocket, option: libc::c_int) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sleeps until a datagram is there, or for `time`, in whole milliseconds.
+#[cfg(feature = "kcp")]
+pub(super) fn wait_readable(socket: &UdpSocket, time: Duration) -> io::Result<()> {
+    let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let time = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the structure is ours and outlives the call.
+    let result = unsafe { libc::poll(&raw mut polled, 1, time) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
