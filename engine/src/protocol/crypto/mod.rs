@@ -7,6 +7,7 @@
 //! packet keys in its own type and does not erase them.
 
 mod agree;
+mod cipher;
 mod hash;
 mod packet_key;
 mod random;

@@ -1,8 +1,7 @@
 //! The cipher of one direction, lane and generation.
 
-use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
-
 use super::agree::KEY_LEN;
+use super::cipher::Cipher;
 
 /// Bytes of an authentication tag.
 pub const TAG_LEN: usize = 16;
@@ -67,34 +66,27 @@ pub struct OpenFailed;
 
 /// A packet key with its nonce base. Who seals with it must never use a packet number twice.
 pub struct PacketKey {
-    key: LessSafeKey,
+    cipher: Cipher,
     iv: [u8; IV_LEN],
 }
 
 impl PacketKey {
     /// The cipher `suite` under `key`, with the nonce base `iv`.
     pub fn new(suite: Suite, key: &[u8; KEY_LEN], iv: [u8; IV_LEN]) -> Self {
-        let algorithm = match suite {
-            Suite::Aes256Gcm => &AES_256_GCM,
-            Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-        };
-        let key = UnboundKey::new(algorithm, key).expect("both ciphers take 32-byte keys");
-        Self { key: LessSafeKey::new(key), iv }
+        Self { cipher: Cipher::new(suite, key), iv }
     }
 
     /// Encrypts `in_out` in place and returns the tag over it and `aad`.
+    #[inline]
     pub fn seal(&self, packet_number: u64, aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN] {
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(self.nonce(packet_number), Aad::from(aad), in_out)
-            .expect("a datagram is far below the ciphers' length limit");
-        *tag.as_ref().first_chunk().expect("both ciphers have 16-byte tags")
+        self.cipher.seal(self.nonce(packet_number), aad, in_out)
     }
 
     /// Decrypts `in_out` in place.
     ///
     /// # Errors
     /// [`OpenFailed`] if the tag does not verify; `in_out` then holds nothing of use.
+    #[inline]
     pub fn open(
         &self,
         packet_number: u64,
@@ -102,21 +94,16 @@ impl PacketKey {
         tag: &[u8; TAG_LEN],
         in_out: &mut [u8],
     ) -> Result<(), OpenFailed> {
-        let nonce = self.nonce(packet_number);
-        let tag = Tag::from(*tag);
-        match self.key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, in_out, 0..) {
-            Ok(_) => Ok(()),
-            Err(ring::error::Unspecified) => Err(OpenFailed),
-        }
+        self.cipher.open(self.nonce(packet_number), aad, tag, in_out)
     }
 
     /// `iv XOR (0^32 ‖ packet number)` (RFC 9001 5.3).
-    fn nonce(&self, packet_number: u64) -> Nonce {
+    fn nonce(&self, packet_number: u64) -> [u8; IV_LEN] {
         let mut nonce = self.iv;
         for (byte, number) in nonce[4..].iter_mut().zip(packet_number.to_be_bytes()) {
             *byte ^= number;
         }
-        Nonce::assume_unique_for_key(nonce)
+        nonce
     }
 }
 
