@@ -1,9 +1,10 @@
 //! Header prediction: compare before you parse.
 //!
 //! Packets of a session differ in transaction id, body length and flags only. So the reader keeps
-//! the last head's bytes; if a datagram starts with the same bytes around those three values, only
-//! they have to be read, and everything else is known. A head that does not match costs one
-//! comparison more than without prediction, and becomes the next prediction.
+//! a head's bytes; if a datagram starts with the same bytes around those three values, only
+//! they have to be read, and everything else is known. Mostly not even that: packets that leave together
+//! have one length and one set of flags, so nothing differs but the digits of the transaction. A head
+//! that does not match costs a comparison more than without prediction, and becomes the next prediction.
 
 use super::digits::read_hex;
 use super::header::Head;
@@ -22,7 +23,13 @@ pub struct HeadReader {
     len: usize,
     head: Head,
     varying: Varying,
+    /// Heads in a row that matched and did not repeat.
+    varied: u32,
 }
+
+/// So many heads that match and do not repeat have the next one become the prediction: the number
+/// of digits of one of its values has changed for good.
+const VARIED_MAX: u32 = 64;
 
 impl HeadReader {
     /// A reader that has seen nothing.
@@ -32,6 +39,7 @@ impl HeadReader {
             len: 0,
             head: Head::default(),
             varying: Varying::default(),
+            varied: 0,
         }
     }
 
@@ -41,10 +49,34 @@ impl HeadReader {
     /// As [`split`](super::split()).
     #[inline]
     pub fn split(&mut self, datagram: &[u8]) -> Result<Packet, DropReason> {
-        match self.predict(datagram) {
-            Some(packet) => Ok(packet),
-            None => self.parse(datagram),
+        if let Some(packet) = self.repeat(datagram) {
+            return Ok(packet);
         }
+        if let Some(packet) = self.predict(datagram)
+            && self.varied < VARIED_MAX
+        {
+            self.varied += 1;
+            return Ok(packet);
+        }
+        self.parse(datagram)
+    }
+
+    /// The packet, if its head is the last one in all but the digits of its transaction.
+    #[inline]
+    fn repeat(&self, datagram: &[u8]) -> Option<Packet> {
+        let (first, digits) = self.varying.transaction;
+        let bytes = datagram.get(..self.len)?;
+        let end = first + digits;
+        let last = &self.bytes[..self.len];
+        if digits == 0 || bytes[..first] != last[..first] || bytes[end..] != last[end..] {
+            return None;
+        }
+        // No digit follows: what does is the same as in the last head.
+        let (transaction, digits_now) = read_hex(bytes, first)?;
+        if digits_now != digits {
+            return None;
+        }
+        Packet::fit(Head { transaction, ..self.head }, self.len, datagram.len()).ok()
     }
 
     /// The packet, if its head matches the last one and nothing is wrong with it.
@@ -84,6 +116,7 @@ impl HeadReader {
             self.len = head_len;
             self.head = packet.head;
             self.varying = varying;
+            self.varied = 0;
         }
         Ok(packet)
     }
