@@ -34,6 +34,33 @@ impl Endpoint {
             return Err(DropReason::KindMismatch);
         }
         self.acknowledge_plain(now, slot, body)?;
+        let read = self.read_blocks(now, slot, (from, number), body);
+        // After the reports, which have an end for most of what was in those packets.
+        self.settle_packets(slot);
+        let asks = read.map(|(asks, _)| asks);
+        let Some(live) = self.lives.find_mut(slot) else { return asks };
+        live.ping_due |= live.session.recovery.should_tell_ack_frequency(now);
+        let (peer, is_in_flight) = (live.peer, live.session.recovery.in_flight_bytes() > 0);
+        let association = self.peers.find_mut(peer).and_then(|peer| peer.association.as_mut());
+        if let Ok((_, is_full)) = read
+            && association.is_some_and(|known| known.is_worth_asking(is_full, is_in_flight))
+        {
+            self.ask_for_report(peer);
+        }
+        self.collect_outcomes(peer);
+        self.mark_ready(peer);
+        asks
+    }
+
+    /// Acts on each block of a control body, but for what became of packets. Returns whether its sender
+    /// asks for an answer, and whether a report has every list full.
+    fn read_blocks(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        (from, number): (SocketAddr, Option<u64>),
+        body: &[u8],
+    ) -> Result<(bool, bool), DropReason> {
         let mut asks = false;
         let mut challenge = None;
         // A report with every list full may go on in the next one.
@@ -57,7 +84,6 @@ impl Endpoint {
                     let seen = recovery.on_ack(now, ranges_in_order, delay, marks, acked, lost);
                     let outcome = self.violation(now, slot, seen)?;
                     self.counters.packets_lost += outcome.packets_lost;
-                    self.settle_packets(slot);
                 }
                 Block::TransactionRanges(ranges) => {
                     refused += usize::from(matches!(ranges.status, TransactionStatus::Refused(_)));
@@ -112,16 +138,7 @@ impl Endpoint {
         if let Some(data) = challenge {
             self.answer_challenge(now, slot, from, data);
         }
-        let Some(live) = self.lives.find_mut(slot) else { return Ok(false) };
-        live.ping_due |= live.session.recovery.should_tell_ack_frequency(now);
-        let (peer, is_in_flight) = (live.peer, live.session.recovery.in_flight_bytes() > 0);
-        let association = self.peers.find_mut(peer).and_then(|peer| peer.association.as_mut());
-        if association.is_some_and(|known| known.is_worth_asking(is_full, is_in_flight)) {
-            self.ask_for_report(peer);
-        }
-        self.collect_outcomes(peer);
-        self.mark_ready(peer);
-        Ok(asks)
+        Ok((asks, is_full))
     }
 
     /// Without packet numbers on the wire, the report on a unit acknowledges the packet that
@@ -200,7 +217,6 @@ impl Endpoint {
             };
             self.counters.packets_lost += outcome.packets_lost;
         }
-        self.settle_packets(slot);
         Ok(())
     }
 
@@ -221,6 +237,8 @@ impl Endpoint {
     }
 
     /// Tells the outbox what became of the packets that the packet plane settled.
+    /// Has the outbox know of packets that were acknowledged or taken for lost. The caller collects
+    /// the outcomes.
     pub(super) fn settle_packets(&mut self, slot: u32) {
         let mut acked = std::mem::take(&mut self.scratch.acked);
         let mut lost = std::mem::take(&mut self.scratch.lost);
@@ -246,8 +264,6 @@ impl Endpoint {
                     Content::Ack(_) | Content::MtuProbe => {}
                 }
             }
-            let peer = live.peer;
-            self.collect_outcomes(peer);
         }
         acked.clear();
         lost.clear();

@@ -227,6 +227,8 @@ pub struct Endpoint {
     blocks: Blocks,
     lives: Slots<Live>,
     by_session: HashMap<u64, u32>,
+    /// Slot of the session whose packet came last: that of the next is mostly the same.
+    latest: u32,
     peers: Slots<Peer>,
     by_key: HashMap<PublicKey, u32>,
     by_handshake: HashMap<u64, u32>,
@@ -310,6 +312,7 @@ impl Endpoint {
             blocks: Blocks::default(),
             lives: Slots::new(),
             by_session: HashMap::new(),
+            latest: 0,
             peers: Slots::new(),
             by_key: HashMap::new(),
             by_handshake: HashMap::new(),

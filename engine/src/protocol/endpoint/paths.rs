@@ -27,7 +27,7 @@ impl Endpoint {
     ) {
         let Some(live) = self.lives.find_mut(slot) else { return };
         // Plain packets have no numbers: of those anybody could answer for anybody.
-        if live.session.mode() == Mode::Plain {
+        if live.session.mode() == Mode::Plain || live.session.paths.is_settled(from) {
             return;
         }
         let timeout = live.session.recovery.probe_timeout();

@@ -73,7 +73,7 @@ impl Endpoint {
         if packet.head.session == 0 {
             return self.handle_bootstrap(now, from, &packet, datagram);
         }
-        let slot = *self.by_session.get(&packet.head.session).ok_or(DropReason::SessionUnknown)?;
+        let slot = self.find_session(packet.head.session).ok_or(DropReason::SessionUnknown)?;
         let live = self.lives.find_mut(slot).expect("the index names open sessions");
         if packet.head.packet == PacketKind::Reset {
             return self.handle_reset(now, slot, &packet, datagram);
@@ -101,6 +101,15 @@ impl Endpoint {
         let is_eliciting = packet.head.packet != PacketKind::Ack;
         self.note_arrival(now, slot, number, ecn, (is_eliciting, asks_now));
         Ok(())
+    }
+
+    /// The slot of an open session.
+    #[inline]
+    fn find_session(&mut self, id: u64) -> Option<u32> {
+        if self.lives.find(self.latest).is_none_or(|live| live.session.id() != id) {
+            self.latest = *self.by_session.get(&id)?;
+        }
+        Some(self.latest)
     }
 
     /// Records a packet that was kept. Pure acknowledgements are recorded too, though they elicit

@@ -88,6 +88,7 @@ impl Endpoint {
             TimeoutOutcome::Lost => {
                 self.counters.packets_lost += (self.scratch.lost.len() - lost_before) as u64;
                 self.settle_packets(slot);
+                self.collect_outcomes(peer);
             }
             TimeoutOutcome::Probe(count) => self.probe(slot, count),
         }

@@ -62,6 +62,12 @@ impl Paths {
         self.current
     }
 
+    /// Whether a packet from there says nothing new: the peer is there, and perhaps elsewhere no more.
+    #[inline]
+    pub fn is_settled(&self, from: SocketAddr) -> bool {
+        from == self.current && self.candidates.is_empty()
+    }
+
     /// A packet of `bytes` opened that came from `from`; `is_newest`: no larger number has been
     /// seen. Returns whether [`Paths::poll_challenge`] has something. `draw` gives random bytes
     /// for a new challenge.
@@ -75,7 +81,7 @@ impl Paths {
         probe_timeout: Duration,
         draw: impl FnOnce() -> ChallengeData,
     ) -> bool {
-        if from == self.current && self.candidates.is_empty() {
+        if self.is_settled(from) {
             return false;
         }
         if is_newest {

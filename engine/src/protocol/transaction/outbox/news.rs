@@ -41,8 +41,9 @@ impl Outbox {
                 let (is_freed, is_request) = (unit.release(), unit.features.reply);
                 self.buffers -= usize::from(is_freed);
                 self.unreported += usize::from(!is_request);
-                self.forget_cancelled(id.index);
-                self.settle();
+                if self.forget_cancelled(id.index) {
+                    self.settle();
+                }
             }
             Direction::Own => {}
         }
@@ -490,37 +491,43 @@ impl Outbox {
         service: ServiceKind,
         outcome: Outcome,
     ) {
+        let unit = self.own.get(index).expect("a unit in the queue");
+        if unit.unresolved == unit.count && range == unit.transactions() {
+            return self.resolve_run(index, range, service, outcome); // As most do.
+        }
         let mut at = self.resolved.next_clear(range.start, range.end);
         while at < range.end {
             let end = self.resolved.next_set(at, range.end);
-            self.resolved.set(at..end);
-            let count = u32::try_from(end - at).expect("a unit's count is 32 bits");
-            self.tell(Resolved { first: at, count, service, outcome });
-            let unit = self.own.find(index).expect("a unit in the queue");
-            unit.unresolved -= count;
-            if unit.features.order {
-                let is_over = unit.unresolved == 0;
-                let (stream, payload) = (Stream::of_order(unit.order), unit.payload);
-                let stream = self.stream(stream);
-                stream.unresolved -= u64::from(count);
-                stream.bytes_unresolved -= if is_over { payload } else { 0 };
-            }
-            let unit = self.own.find(index).expect("a unit in the queue");
-            if unit.unresolved == 0 {
-                if unit.features.ack {
-                    self.bytes_unresolved -= unit.payload;
-                }
-                if unit.state == State::Heard && !unit.features.reply {
-                    self.unreported -= 1;
-                }
-                let is_freed = unit.finish();
-                let (on_request, in_segments) =
-                    (unit.features.retry == Retry::Requested, unit.starts_in_segments);
-                self.buffers -= usize::from(is_freed);
-                self.dependent -= usize::from(on_request || in_segments);
-                self.on_request -= usize::from(on_request);
-            }
+            self.resolve_run(index, at..end, service, outcome);
             at = self.resolved.next_clear(end, range.end);
+        }
+    }
+
+    /// Ends `run`, which lies in unit `index` and has no end yet.
+    fn resolve_run(&mut self, index: u64, run: Range<u64>, service: ServiceKind, outcome: Outcome) {
+        self.resolved.set(run.clone());
+        let count = u32::try_from(run.end - run.start).expect("a unit's count is 32 bits");
+        self.tell(Resolved { first: run.start, count, service, outcome });
+        let unit = self.own.find(index).expect("a unit in the queue");
+        unit.unresolved -= count;
+        let is_over = unit.unresolved == 0;
+        let (row, order, payload) = (unit.features, unit.order, unit.payload);
+        if is_over {
+            if row.ack {
+                self.bytes_unresolved -= payload;
+            }
+            if unit.state == State::Heard && !row.reply {
+                self.unreported -= 1;
+            }
+            let on_request = row.retry == Retry::Requested;
+            self.dependent -= usize::from(on_request || unit.starts_in_segments);
+            self.on_request -= usize::from(on_request);
+            self.buffers -= usize::from(unit.finish());
+        }
+        if row.order {
+            let stream = self.stream(Stream::of_order(order));
+            stream.unresolved -= u64::from(count);
+            stream.bytes_unresolved -= if is_over { payload } else { 0 };
         }
     }
 

@@ -66,21 +66,26 @@ impl Outbox {
         true
     }
 
-    /// A unit arrived: nothing more is awaited of what was cancelled in it. The caller settles.
-    pub(super) fn forget_cancelled(&mut self, index: u64) {
+    /// A unit arrived: nothing more is awaited of what was cancelled in it. The caller settles, if
+    /// something may have been.
+    pub(super) fn forget_cancelled(&mut self, index: u64) -> bool {
         if self.cancelled.is_empty() {
-            return;
+            return false;
         }
-        let Some(unit) = self.own.get(index) else { return };
+        let Some(unit) = self.own.get(index) else { return false };
         let (transactions, service) = (unit.transactions(), unit.service);
         while let Some(&transaction) = self.cancelled.range(transactions.clone()).next() {
             let one = transaction..transaction + 1;
             self.resolve(index, one, service, Outcome::Indeterminate);
         }
+        true
     }
 
     /// Tells the outcome of `range`, except of what was cancelled: that was told.
     pub(super) fn tell(&mut self, resolved: Resolved) {
+        if self.cancelled.is_empty() {
+            return self.push_outcome(resolved);
+        }
         let end = resolved.first + u64::from(resolved.count);
         let mut first = resolved.first;
         while first < end {
