@@ -191,7 +191,9 @@ impl Outbox {
         };
         let transaction = self.next_transaction;
         let bytes = message.len() as u64;
-        if bytes > self.message_len_max(options, room) {
+        let is_small =
+            bundle::framed_len(message.len()) + ORDER_LEN_MAX <= room && bytes <= self.bytes_max;
+        if !is_small && bytes > self.message_len_max(options, room) {
             return Err(PushError::TooLarge { max: self.message_len_max(options, room) });
         }
         self.make_room(options, self.may_take_buffer(pool));
@@ -215,7 +217,9 @@ impl Outbox {
         self.write(now, pool, Direction::Own, options, transaction, order, message, room)?;
         self.note_deadline(options.deadline);
         self.note_taken(row, options.stream, bytes);
-        self.shortcut = self.find_shortcut(row, given, room);
+        if self.open[Direction::Own as usize].is_some() {
+            self.shortcut = self.find_shortcut(row, given, room);
+        }
         Ok(transaction)
     }
 
@@ -443,7 +447,7 @@ impl Outbox {
                 self.schedule.turn(least)
             })?;
             let (id, is_again) = self.schedule.first(priority)?;
-            if self.drop_unwanted(id) {
+            if id.direction == Direction::Reply && self.drop_unwanted(id) {
                 self.schedule.pop(priority);
                 continue;
             }
@@ -526,7 +530,7 @@ impl Outbox {
     fn drop_unwanted(&mut self, id: UnitId) -> bool {
         let low = self.peer_low_water;
         let Some(unit) = self.unit(id) else { return false };
-        let is_unwanted = id.direction == Direction::Reply && unit.transactions().end <= low;
+        let is_unwanted = unit.transactions().end <= low;
         if is_unwanted {
             self.give_up(id);
         }

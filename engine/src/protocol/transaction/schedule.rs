@@ -62,18 +62,22 @@ impl Schedule {
     /// The class whose turn it is, of those that are at least as urgent as `least`. `None`: none of
     /// them waits.
     pub(super) fn turn(&mut self, least: Priority) -> Option<Priority> {
-        let waiting = |class: &Class| !class.is_empty();
         let classes = &mut self.classes[..=least as usize];
-        if !classes.iter().any(waiting) {
-            return None;
+        let mut first = None;
+        for (class, priority) in classes.iter().zip(Priority::ALL) {
+            if !class.is_empty() {
+                if class.share > 0 {
+                    return Some(priority);
+                }
+                first = first.or(Some(priority));
+            }
         }
-        if !classes.iter().any(|class| waiting(class) && class.share > 0) {
+        if first.is_some() {
             for (class, weight) in classes.iter_mut().zip(PRIORITY_WEIGHTS) {
                 class.share = weight;
             }
         }
-        let place = classes.iter().position(|class| waiting(class) && class.share > 0);
-        place.map(|place| Priority::ALL[place])
+        first
     }
 
     /// The first unit of a class, which stays, and whether it is one to send again.

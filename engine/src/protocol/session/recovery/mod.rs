@@ -701,9 +701,13 @@ impl<C: Copy> Recovery<C> {
 
     /// What is left of the window for packets that are not urgent.
     fn unreserved(&self) -> u64 {
-        let datagram_len = self.datagram_len() as u64;
-        let packets = self.congestion.window() / datagram_len;
-        let reserved = (packets / URGENT_RESERVE_SHARE).min(URGENT_RESERVE_PACKETS);
+        let (window, datagram_len) = (self.congestion.window(), self.datagram_len() as u64);
+        // Asked for each packet: the window is mostly so large that there is nothing to divide.
+        let reserved = if window >= URGENT_RESERVE_PACKETS * URGENT_RESERVE_SHARE * datagram_len {
+            URGENT_RESERVE_PACKETS
+        } else {
+            window / (URGENT_RESERVE_SHARE * datagram_len)
+        };
         self.window_left().saturating_sub(reserved * datagram_len)
     }
 
