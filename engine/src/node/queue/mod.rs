@@ -328,7 +328,7 @@ impl QueueNode {
     }
 
     /// Takes back a message of ours, named by the ticket of its [send](QueueNode::send), as
-    /// [`Context::cancel`] does. Its outcome follows: not sent if it never left, indeterminate
+    /// [`Context::cancel`](crate::Context::cancel) does. Its outcome follows: not sent if it never left, indeterminate
     /// otherwise, and whatever it already was if this came too late.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Control packets: acknowledgements on both planes, credit, low-water marks, close.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use super::message::abandoned;
 use super::{Association, CloseReason, Content, Endpoint, Live, PeerId, Scratch};
@@ -160,7 +161,7 @@ impl Endpoint {
             return Ok(());
         }
         let association = peer.association.as_mut().expect("a confirmed session has one");
-        let Scratch { numbers, runs, acked, lost, .. } = &mut self.scratch;
+        let numbers = &mut self.scratch.numbers;
         numbers.clear();
         numbers.extend(live.last_ping.take());
         for block in Blocks::new(body).take(CONTROL_BLOCKS_MAX) {
@@ -199,6 +200,42 @@ impl Endpoint {
                 association.outbox.packets(direction, range, &mut visit);
             }
         }
+        self.acknowledge_numbers(now, slot)
+    }
+
+    /// A reply says that the packet of its request arrived, and mostly sooner than a report does.
+    pub(super) fn acknowledge_replied(
+        &mut self,
+        now: Instant,
+        peer_slot: u32,
+        transactions: Range<u64>,
+    ) -> Result<(), DropReason> {
+        let Some(peer) = self.peers.find_mut(peer_slot) else { return Ok(()) };
+        let (Some(slot), Some(association)) = (peer.current, peer.association.as_mut()) else {
+            return Ok(());
+        };
+        let live = self.lives.find_mut(slot).expect("the current session exists");
+        if live.session.mode() != Mode::Plain {
+            return Ok(());
+        }
+        let numbers = &mut self.scratch.numbers;
+        numbers.clear();
+        association.outbox.packets(Direction::Own, transactions, |number, is_only| {
+            if is_only {
+                numbers.push(number);
+            } else {
+                live.session.recovery.forget(number);
+            }
+        });
+        self.acknowledge_numbers(now, slot)?;
+        self.settle_packets(slot);
+        Ok(())
+    }
+
+    /// Tells the packet plane of the packets that were gathered.
+    fn acknowledge_numbers(&mut self, now: Instant, slot: u32) -> Result<(), DropReason> {
+        let live = self.lives.find_mut(slot).ok_or(DropReason::SessionUnknown)?;
+        let Scratch { numbers, runs, acked, lost, .. } = &mut self.scratch;
         numbers.sort_unstable();
         numbers.dedup();
         runs.clear();

@@ -168,6 +168,7 @@ impl Endpoint {
         body: &[u8],
     ) -> Result<(), DropReason> {
         if common.is_reply {
+            self.acknowledge_replied(now, peer_slot, common.transactions())?;
             return self.take_replies(peer_slot, common, bytes);
         }
         if common.row.order {

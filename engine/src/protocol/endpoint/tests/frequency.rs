@@ -107,3 +107,24 @@ fn acknowledgement_is_no_hole_among_the_numbers_that_arrived() {
         assert!(side.endpoint.counters().acks_sent <= 9);
     }
 }
+
+// PROTOCOL 6.14
+#[test]
+fn reply_acknowledges_the_packet_of_its_request_where_packets_have_no_numbers() {
+    let plain = |config: &mut EndpointConfig| {
+        config.offer = Offer::new(&[Suite::Aes256Gcm], &[Mode::Plain]);
+    };
+    let (mut pair, peer) = Pair::with(plain, plain).connect();
+    for _ in 0..50 {
+        for _ in 0..64 {
+            pair.send(peer, ServiceKind::Request, &[1; 64]);
+        }
+        pair.drive_for(Duration::from_micros(50));
+    }
+    pair.drive();
+    for side in &pair.sides {
+        let counters = side.endpoint.counters();
+        assert_eq!((counters.packets_lost, counters.retransmissions), (0, 0));
+    }
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Replied), 50 * 64);
+}
