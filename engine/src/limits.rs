@@ -235,8 +235,11 @@ pub const PENDING_PER_PREFIX_MAX: usize = 16;
 pub const PEER_TEXT_LEN_MAX: usize = 64;
 /// Hellos answered by one shard in a second; beyond it they are dropped before any hash.
 pub const HELLOS_PER_SECOND: u32 = 100_000;
-/// Initiates that may cost public-key work in a second on one shard: 10 % of a core at 340 us.
+/// Initiates that may cost public-key work in a second on one shard, unless configured: 10 % of a core at
+/// 340 us.
 pub const INITIATES_PER_SECOND: u32 = 300;
+/// As many as can be configured: more than a core can do.
+pub const INITIATES_PER_SECOND_MAX: u32 = 100_000;
 /// How long an Accept is kept to answer a repeated Initiate.
 pub const ACCEPT_CACHED: Duration = Duration::from_secs(10);
 /// Initiates from one address prefix (/32 or /64) in a second, while the shard is busy with them.

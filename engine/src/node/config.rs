@@ -8,7 +8,8 @@ use crate::io::impair::Impairment;
 use crate::io::kernel::IoChoice;
 use crate::limits::{
     ASSOCIATION_TIMEOUT, ASSOCIATION_TIMEOUT_MAX, DATAGRAM_LEN_MAX, IDLE_TIMEOUT,
-    IDLE_TIMEOUT_RANGE, MESSAGE_LEN_MAX, TRANSACTIONS_DEFAULT,
+    IDLE_TIMEOUT_RANGE, INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, MESSAGE_LEN_MAX,
+    TRANSACTIONS_DEFAULT,
 };
 use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
@@ -111,6 +112,10 @@ pub struct Config {
     pub keep_alive: bool,
     /// A handshake without an answer is given up after this.
     pub handshake_timeout: Duration,
+    /// Handshakes of others that one shard does the public-key work for in a second, from 1 to
+    /// [`INITIATES_PER_SECOND_MAX`](crate::limits::INITIATES_PER_SECOND_MAX): 300, a tenth of a core. What
+    /// exceeds them is dropped and asked again. It bounds what strangers with true addresses can cost.
+    pub handshakes_per_second: u32,
     /// Buffers for messages on their way out, of one shard.
     pub send_buffers: u32,
     /// Buffers for what arrives, of one shard.
@@ -154,6 +159,7 @@ impl Config {
             association_timeout: ASSOCIATION_TIMEOUT,
             keep_alive: false,
             handshake_timeout: Duration::from_secs(90),
+            handshakes_per_second: INITIATES_PER_SECOND,
             send_buffers: 4_096,
             receive_buffers: 256,
             impairment: None,
@@ -187,6 +193,9 @@ impl Config {
         }
         if self.association_timeout > ASSOCIATION_TIMEOUT_MAX {
             return Err(ConfigError::AssociationTimeout(self.association_timeout));
+        }
+        if !(1..=INITIATES_PER_SECOND_MAX).contains(&self.handshakes_per_second) {
+            return Err(ConfigError::HandshakesPerSecond(self.handshakes_per_second));
         }
         if PeerText::new(self.name.as_bytes()).is_none() {
             return Err(ConfigError::Name);
@@ -222,6 +231,7 @@ impl Config {
             association_timeout: self.association_timeout,
             keep_alive: self.keep_alive,
             handshake_timeout: self.handshake_timeout,
+            handshakes_per_second: self.handshakes_per_second,
             send_buffers: self.send_buffers,
             shard: (shard, self.shards),
             ..EndpointConfig::new(Arc::clone(&self.identity), boot)
@@ -246,6 +256,8 @@ fn is_private(address: SocketAddr) -> bool {
 pub enum ConfigError {
     /// A wait for another session longer than a week.
     AssociationTimeout(Duration),
+    /// A budget for handshakes outside the possible.
+    HandshakesPerSecond(u32),
     /// An idle time-out that peers would not take.
     IdleTimeout(Duration),
     /// A datagram size outside the possible.
@@ -277,6 +289,9 @@ impl std::fmt::Display for ConfigError {
                 "a wait of {} s for another session cannot be: choose at most 604800",
                 timeout.as_micros() / 1_000_000
             ),
+            Self::HandshakesPerSecond(rate) => {
+                write!(f, "{rate} handshakes a second cannot be: choose from 1 to 100000")
+            }
             Self::IdleTimeout(timeout) => write!(
                 f,
                 "an idle time-out of {} ms cannot be: choose from 100 to 86400000",

@@ -35,7 +35,7 @@ type Case = (fn(&mut Config), ConfigError, &'static str);
 #[test]
 fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
     let public = SocketAddr::from(([203, 0, 113, 9], 0));
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         (|config| config.shards = 0, ConfigError::NoShards, "at least one shard"),
         (
             |config| (config.shards, config.cpus) = (2, Some(vec![0])),
@@ -55,6 +55,11 @@ fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
         ),
         (|config| config.transactions = 100, ConfigError::Transactions(100), "power of two"),
         (|config| config.tries = 0, ConfigError::Tries(0), "1 to 64"),
+        (
+            |config| config.handshakes_per_second = 0,
+            ConfigError::HandshakesPerSecond(0),
+            "1 to 100000",
+        ),
         (
             |config| config.idle_timeout = Duration::from_millis(99),
             ConfigError::IdleTimeout(Duration::from_millis(99)),

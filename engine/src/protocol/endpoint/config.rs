@@ -5,8 +5,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::limits::{
-    ASSOCIATION_TIMEOUT, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT, LANES_MAX,
-    MESSAGE_LEN_MAX, TRANSACTIONS_DEFAULT,
+    ASSOCIATION_TIMEOUT, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT,
+    INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, LANES_MAX, MESSAGE_LEN_MAX,
+    TRANSACTIONS_DEFAULT,
 };
 use crate::protocol::session::recovery::{CongestionConfig, DatagramLen, RecoveryConfig};
 use crate::protocol::session::{
@@ -73,6 +74,9 @@ pub struct EndpointConfig {
     pub keep_alive: bool,
     /// A handshake is given up after this.
     pub handshake_timeout: Duration,
+    /// Handshakes of others that may cost public-key work in a second, from 1 to
+    /// [`INITIATES_PER_SECOND_MAX`](crate::limits::INITIATES_PER_SECOND_MAX).
+    pub handshakes_per_second: u32,
     /// First retry of a handshake packet.
     pub handshake_retry: Duration,
     /// Send buffers.
@@ -108,6 +112,7 @@ impl EndpointConfig {
             association_timeout: ASSOCIATION_TIMEOUT,
             keep_alive: false,
             handshake_timeout: Duration::from_secs(90),
+            handshakes_per_second: INITIATES_PER_SECOND,
             handshake_retry: Duration::from_millis(50),
             send_buffers: 4_096,
             peers_max: 65_536,
@@ -140,6 +145,7 @@ impl EndpointConfig {
             psk: self.psk.map(Zeroizing::new),
             offer: self.offer.clone(),
             parameters: self.parameters(),
+            initiates_per_second: self.handshakes_per_second.clamp(1, INITIATES_PER_SECOND_MAX),
             ..ResponderConfig::new(Arc::clone(&self.identity), self.boot)
         }
     }

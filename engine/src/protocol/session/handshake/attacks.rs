@@ -247,6 +247,19 @@ fn hello_flood_is_cut_off_before_any_hash() {
 
 // PROTOCOL 3.21
 #[test]
+fn operator_says_how_much_public_key_work_strangers_may_cost() {
+    for (allowed, expected) in [(3, 3), (1_000, 60)] {
+        let mut pair = Pair::with(|_, responder| responder.initiates_per_second = allowed);
+        let answered = (0..60).filter(|_| {
+            let (_, initiate) = pair.up_to_initiate();
+            pair.initiate(address(), &initiate).is_ok()
+        });
+        assert_eq!(answered.count(), expected);
+    }
+}
+
+// PROTOCOL 3.21
+#[test]
 fn busy_responder_limits_each_prefix_and_lets_others_through() {
     let mut pair = Pair::new();
     let mut refused = 0;

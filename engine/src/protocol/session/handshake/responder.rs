@@ -54,6 +54,8 @@ pub struct ResponderConfig {
     pub boot_id: BootId,
     /// Whether we tell our public key to who asks without knowing it.
     pub discoverable: bool,
+    /// Initiates that may cost public-key work in a second; at least 1.
+    pub initiates_per_second: u32,
 }
 
 impl ResponderConfig {
@@ -66,6 +68,7 @@ impl ResponderConfig {
             parameters: Parameters::default(),
             boot_id,
             discoverable: false,
+            initiates_per_second: INITIATES_PER_SECOND,
         }
     }
 }
@@ -121,7 +124,7 @@ impl Responder {
             cookies: Cookies::new(now, random),
             hellos: Rate::new(HELLOS_PER_SECOND, HELLOS_PER_SECOND / 10),
             initiates: Rate::new(HELLOS_PER_SECOND, HELLOS_PER_SECOND / 10),
-            agreements: Rate::new(INITIATES_PER_SECOND, INITIATES_PER_SECOND),
+            agreements: Rate::new(config.initiates_per_second, config.initiates_per_second),
             resets: Rate::new(RESETS_PER_SECOND, RESETS_PER_SECOND / 10),
             prefixes: PrefixRates::new(random.bytes()),
             accepts: Accepts::default(),
