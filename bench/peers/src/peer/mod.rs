@@ -1,5 +1,7 @@
 //! The peers, each with its settings.
 
+#[cfg(feature = "aeron")]
+mod aeron;
 #[cfg(any(feature = "quinn", feature = "s2n", feature = "tls"))]
 mod certificate;
 #[cfg(feature = "kcp")]
@@ -15,8 +17,10 @@ mod stream;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(any(feature = "kcp", feature = "quinn", feature = "s2n"))]
+#[cfg(any(feature = "aeron", feature = "kcp", feature = "quinn", feature = "s2n"))]
 mod udp;
+#[cfg(feature = "zeromq")]
+mod zeromq;
 
 use crate::application::Findings;
 use crate::link::Result;
@@ -48,6 +52,10 @@ pub(crate) fn entries() -> Vec<Entry> {
     entries.extend(s2n::entries());
     #[cfg(feature = "kcp")]
     entries.extend(kcp::entries());
+    #[cfg(feature = "aeron")]
+    entries.extend(aeron::entries());
+    #[cfg(feature = "zeromq")]
+    entries.extend(zeromq::entries());
     entries
 }
 
