@@ -1,7 +1,7 @@
 //! ZeroMQ: libzmq over TCP, with its NULL mechanism, which does nothing, and with CURVE, which
 //! encrypts by libsodium.
 //!
-//! Push to pull one way; dealer to router, and back, for requests. A context with one I/O thread
+//! Dealer to dealer one way; dealer to router, and back, for requests. A context with one I/O thread
 //! a side, on the side's core: a side that has nothing to do sleeps, so that its I/O thread runs.
 //! High-water marks of 65 536 messages, fewer if they are long; libzmq batches by itself and sets
 //! `TCP_NODELAY`.
@@ -98,7 +98,7 @@ impl Peer for ZeroMq {
         mut application: A,
     ) -> Result<A> {
         let context = Context::open()?;
-        let kind = if self.is_request { ffi::ZMQ_ROUTER } else { ffi::ZMQ_PULL };
+        let kind = if self.is_request { ffi::ZMQ_ROUTER } else { ffi::ZMQ_DEALER };
         let mut socket = self.socket(&context, kind)?;
         socket.identity = self.is_request.then(Vec::new);
         if let Some([_, [_, secret]]) = &self.keys {
@@ -112,9 +112,8 @@ impl Peer for ZeroMq {
 
     fn initiate<A: Application>(&self, _: Wait, to: SocketAddr, mut application: A) -> Result<A> {
         let context = Context::open()?;
-        let kind = if self.is_request { ffi::ZMQ_DEALER } else { ffi::ZMQ_PUSH };
         loop {
-            let mut socket = self.socket(&context, kind)?;
+            let mut socket = self.socket(&context, ffi::ZMQ_DEALER)?;
             if let Some([[public, secret], [server, _]]) = &self.keys {
                 socket.set_key(ffi::ZMQ_CURVE_PUBLICKEY, public)?;
                 socket.set_key(ffi::ZMQ_CURVE_SECRETKEY, secret)?;
@@ -296,8 +295,6 @@ mod ffi {
 
     pub(super) const ZMQ_DEALER: c_int = 5;
     pub(super) const ZMQ_ROUTER: c_int = 6;
-    pub(super) const ZMQ_PULL: c_int = 7;
-    pub(super) const ZMQ_PUSH: c_int = 8;
     pub(super) const ZMQ_LINGER: c_int = 17;
     pub(super) const ZMQ_SNDHWM: c_int = 23;
     pub(super) const ZMQ_RCVHWM: c_int = 24;
