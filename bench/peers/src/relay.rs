@@ -64,7 +64,7 @@ fn relay(mut path: impl Driver, responder: SocketAddr, shared: &Shared) -> Resul
             for start in (0..lease.len()).step_by(segment_len.max(1)) {
                 let end = lease.len().min(start + segment_len);
                 // A driver that is full loses it, as a path does.
-                drop(path.transmit(Transmit { to, ecn, lease: lease.view(start..end) }));
+                drop(path.transmit(Transmit::single(to, ecn, lease.view(start..end))));
             }
         }
         if is_idle {

@@ -74,6 +74,8 @@ impl Raet {
             config.suites = vec![Suite::Aes256Gcm];
             config.transactions = raet::limits::TRANSACTIONS_MAX;
             config.receive_bytes = RECEIVE_BYTES;
+            // No other peer has a budget for strangers either.
+            config.handshakes_per_second = raet::limits::INITIATES_PER_SECOND_MAX;
             Ok(config)
         };
         let (mut initiator, mut responder) = (config()?, config()?);
