@@ -156,6 +156,7 @@ impl Unit {
     }
 
     /// Appends a message if the body stays within `room` bytes.
+    #[inline]
     pub(super) fn append(&mut self, message: &[u8], room: usize) -> bool {
         let lease = self.lease.as_mut().expect("an open unit has its buffer");
         let buffer = lease.get_mut().expect("nobody else sees a unit's buffer");

@@ -21,7 +21,19 @@ pub const fn len(value: u64) -> usize {
 /// took. `None`, with nothing written, if there is no room or the value is above [`MAX`].
 #[inline]
 pub fn write(out: &mut [u8], value: u64) -> Option<usize> {
-    write_wide(out, value, len(value))
+    let [low, high, ..] = value.to_le_bytes();
+    // One and two bytes are nearly all there is, as in `read`.
+    match (value, &mut *out) {
+        (0..=0x3f, [first, ..]) => {
+            *first = low;
+            Some(1)
+        }
+        (0x40..=0x3fff, [first, second, ..]) => {
+            (*first, *second) = (high | 0x40, low);
+            Some(2)
+        }
+        _ => write_wide(out, value, len(value)),
+    }
 }
 
 /// As [`write`], in a form of `width` bytes (1, 2, 4 or 8) even if a shorter one would do.
