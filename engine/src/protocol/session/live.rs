@@ -17,7 +17,7 @@ use crate::protocol::wire::{self, BodyKind, Flags, Head, HeadWriter, PacketKind,
 use crate::time::{Duration, Instant};
 
 /// What differs between the packets of a session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Outgoing {
     /// Packet kind.
     pub packet: PacketKind,
@@ -51,14 +51,13 @@ impl Outgoing {
 }
 
 /// The measures of a packet that is to be sealed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Length of the whole in bytes.
     pub packet_len: usize,
-    /// Length of its head.
     head_len: usize,
-    /// Where its body lies.
-    body: Range<usize>,
+    body_start: usize,
+    body_len: usize,
 }
 
 /// Settings of a session that do not come from the handshake.
@@ -90,6 +89,8 @@ pub struct Session<C: Copy> {
     asked_at: Instant,
     protection: Protection,
     writer: HeadWriter,
+    /// What was planned last.
+    planned: Option<(Outgoing, Plan)>,
     /// Longest head that this session's packets can have.
     head_len_max: usize,
     /// One past the last packet number that was used.
@@ -136,6 +137,7 @@ impl<C: Copy> Session<C> {
             asked_at: now,
             protection,
             writer: HeadWriter::default(),
+            planned: None,
             head_len_max,
             paths: Paths::new(address),
             recovery: Recovery::new(config.recovery, seed),
@@ -162,10 +164,22 @@ impl<C: Copy> Session<C> {
 
     /// Works out a packet with a body of `body_len` bytes, for [`Session::seal`].
     pub fn plan(&mut self, body_len: usize, outgoing: Outgoing) -> Plan {
+        let transaction = outgoing.transaction;
+        // Packets that leave together mostly differ in their transaction only.
+        if let Some((last, plan)) = self.planned
+            && plan.body_len == body_len
+            && (Outgoing { transaction, ..last }) == outgoing
+            && self.writer.renumber(transaction)
+        {
+            return plan;
+        }
         let (auth, tail) = (self.protection.auth_kind(), self.protection.tail_kind());
         let head_len = self.writer.prepare(&self.head(body_len, outgoing));
-        let body = head_len + auth.len()..head_len + auth.len() + body_len;
-        Plan { packet_len: body.end + tail.len(), head_len, body }
+        let body_start = head_len + auth.len();
+        let packet_len = body_start + body_len + tail.len();
+        let plan = Plan { packet_len, head_len, body_start, body_len };
+        self.planned = Some((outgoing, plan));
+        plan
     }
 
     /// Writes the packet that was planned last over `packet`, its body by `fill`, and seals it in
@@ -176,7 +190,7 @@ impl<C: Copy> Session<C> {
     pub fn seal(&mut self, packet: &mut [u8], plan: &Plan, fill: impl FnOnce(&mut [u8])) -> u64 {
         assert_eq!(packet.len(), plan.packet_len, "a packet is as long as planned");
         self.writer.put(&mut packet[..plan.head_len]);
-        fill(&mut packet[plan.body.clone()]);
+        fill(&mut packet[plan.body_start..plan.body_start + plan.body_len]);
         let packet_number = self.recovery.next_packet_number();
         self.next_number = packet_number + 1;
         self.protection.seal(packet_number, packet, plan.head_len);
@@ -195,7 +209,7 @@ impl<C: Copy> Session<C> {
         outgoing: Outgoing,
     ) -> (u64, Range<usize>) {
         let plan = self.plan(body.len(), outgoing);
-        let start = body.start - plan.body.start;
+        let start = body.start - plan.body_start;
         let range = start..start + plan.packet_len;
         (self.seal(&mut buffer[range.clone()], &plan, |_| {}), range)
     }

@@ -353,10 +353,14 @@ impl Outbox {
         let mut unit = Unit::new(lease, options, transaction, order);
         assert!(unit.append(&message, room), "the framed length was checked");
         self.count_dependent(direction, &unit);
-        let index = self.units(direction).push(unit);
-        self.open[direction as usize] = Some((index, now));
-        if !self.config.bundle {
-            self.close(direction);
+        if self.config.bundle {
+            let index = self.units(direction).push(unit);
+            self.open[direction as usize] = Some((index, now));
+        } else {
+            unit.state = State::Ready;
+            let priority = unit.priority;
+            let index = self.units(direction).push(unit);
+            self.schedule.push(priority, UnitId { direction, index });
         }
         Ok(())
     }

@@ -51,6 +51,21 @@ impl HeadWriter {
         self.line.len
     }
 
+    /// Changes the transaction of the head that was prepared last, if that has as many digits as the
+    /// one that it had. `false`: it does not, and nothing was done.
+    #[inline]
+    pub fn renumber(&mut self, transaction: u64) -> bool {
+        let last = self.head.transaction;
+        let digits = hex_len(transaction);
+        // A value of zero is left out, so it has no digits to change.
+        if last == 0 || transaction == 0 || hex_len(last) != digits {
+            return false;
+        }
+        self.line.overwrite(self.line.places.transaction, digits, transaction);
+        self.head.transaction = transaction;
+        true
+    }
+
     /// Writes the head that was prepared last over `place`.
     ///
     /// # Panics
