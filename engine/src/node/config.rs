@@ -113,7 +113,7 @@ pub struct Config {
     /// A handshake without an answer is given up after this.
     pub handshake_timeout: Duration,
     /// Handshakes of others that one shard does the public-key work for in a second, from 1 to
-    /// [`INITIATES_PER_SECOND_MAX`](crate::limits::INITIATES_PER_SECOND_MAX): 300, a tenth of a core. What
+    /// [`INITIATES_PER_SECOND_MAX`]: 300, a tenth of a core. What
     /// exceeds them is dropped and asked again. It bounds what strangers with true addresses can cost.
     pub handshakes_per_second: u32,
     /// Buffers for messages on their way out, of one shard.

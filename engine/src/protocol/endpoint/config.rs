@@ -75,7 +75,7 @@ pub struct EndpointConfig {
     /// A handshake is given up after this.
     pub handshake_timeout: Duration,
     /// Handshakes of others that may cost public-key work in a second, from 1 to
-    /// [`INITIATES_PER_SECOND_MAX`](crate::limits::INITIATES_PER_SECOND_MAX).
+    /// [`INITIATES_PER_SECOND_MAX`].
     pub handshakes_per_second: u32,
     /// First retry of a handshake packet.
     pub handshake_retry: Duration,
