@@ -26,13 +26,16 @@ impl Train {
         Self { lease, ecn, segment_len, packets: 0, len: 0 }
     }
 
-    /// Whether a packet like this may follow.
+    /// Whether no packet of the first one's length may follow.
+    pub(super) fn is_full(&self) -> bool {
+        self.packets == TRAIN_SEGMENTS_MAX
+            || self.len + self.segment_len > TRAIN_LEN_MAX
+            || self.len < self.packets * self.segment_len // The last was shorter.
+    }
+
+    /// Whether a packet like this may follow, unless the train is full.
     pub(super) fn takes(&self, packet_len: usize, ecn: Ecn) -> bool {
-        packet_len <= self.segment_len
-            && ecn == self.ecn
-            && self.len == self.packets * self.segment_len // None was shorter.
-            && self.packets < TRAIN_SEGMENTS_MAX
-            && self.len + packet_len <= TRAIN_LEN_MAX
+        packet_len <= self.segment_len && ecn == self.ecn
     }
 
     /// The place of the next packet.
@@ -68,9 +71,9 @@ mod tests {
     fn only_packets_that_one_send_may_carry_follow() {
         let mut made = train(100);
         assert!(!made.takes(101, Ecn::Ect0) && !made.takes(100, Ecn::NotEct));
-        assert!(made.takes(100, Ecn::Ect0) && made.takes(40, Ecn::Ect0));
+        assert!(!made.is_full() && made.takes(100, Ecn::Ect0) && made.takes(40, Ecn::Ect0));
         made.extend(40).fill(2);
-        assert!(!made.takes(40, Ecn::Ect0), "only the last may be shorter");
+        assert!(made.is_full(), "only the last may be shorter");
         let to = SocketAddr::from(([127, 0, 0, 1], 1));
         let transmit = made.into_transmit(to);
         assert_eq!((transmit.datagrams(), transmit.segment_len), (2, 100));
@@ -80,12 +83,12 @@ mod tests {
     #[test]
     fn train_ends_where_the_kernels_rules_end_it() {
         let mut many = train(10);
-        while many.takes(10, Ecn::Ect0) {
+        while !many.is_full() {
             many.extend(10);
         }
         assert_eq!(many.packets, TRAIN_SEGMENTS_MAX);
         let mut long = train(9_000);
-        while long.takes(9_000, Ecn::Ect0) {
+        while !long.is_full() {
             long.extend(9_000);
         }
         assert_eq!(long.packets, TRAIN_LEN_MAX / 9_000);

@@ -178,6 +178,9 @@ impl Endpoint {
         }
         let mut train: Option<Train> = None;
         for _ in 0..TRAIN_SEGMENTS_MAX {
+            if train.as_ref().is_some_and(Train::is_full) {
+                break;
+            }
             let Some(least) = least_urgent(now, live) else { break };
             let Some(id) = outbox.next(now, least) else { break };
             let Some((segment, outgoing, body_len)) = describe(live, outbox, id) else {
