@@ -1,155 +1,16 @@
 //! The whole protocol in memory: two endpoints, no kernel, every packet sealed and opened.
 //!
 //! One round sends a batch of messages from one endpoint to the other and ends when every send
-//! has its outcome; criterion's throughput line divides it into messages. Trains are copied
-//! once from the sender's buffers to the receiver's, which is what the kernel would do. Time is
-//! virtual, the rate fixed and high, so that only work is measured and nothing waits.
-
-use std::hint::black_box;
-use std::net::SocketAddr;
-use std::sync::Arc;
+//! has its outcome; criterion's throughput line divides it into messages.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use raet::buffer::{Pool, Received};
-use raet::limits::DATAGRAM_LEN_MAX;
 use raet::protocol::crypto::Suite;
-use raet::protocol::endpoint::{Endpoint, EndpointConfig, Event, Mtu, PeerId};
-use raet::protocol::session::recovery::CongestionConfig;
-use raet::protocol::session::{BootId, Identity, Mode, Offer, Trust, TrustPolicy};
-use raet::protocol::transaction::Outcome;
+use raet::protocol::session::{Mode, Offer};
 use raet::protocol::wire::ServiceKind;
-use raet::time::{Duration, Instant};
+use raet_bench::memory::Pair;
 
 /// Messages of a round: half a window.
 const ROUND: u64 = 2_048;
-/// Virtual time between turns, about what a turn on a busy shard takes.
-const TURN: Duration = Duration::from_micros(20);
-/// More than a round takes by far; reached only by a bench that measures nothing.
-const TURNS_MAX: u32 = 10_000;
-
-struct Side {
-    endpoint: Endpoint,
-    address: SocketAddr,
-    pool: Pool,
-    messages: u64,
-    bytes: u64,
-    replies: u64,
-    delivered: u64,
-    replied: u64,
-}
-
-impl Side {
-    fn new(number: u8, adjust: impl Fn(&mut EndpointConfig)) -> Self {
-        let identity = Arc::new(Identity::from_secret(&[number; 32]));
-        let mut config = EndpointConfig::new(identity, BootId([number; 16]));
-        config.trust = Trust::new(TrustPolicy::Always);
-        config.mtu = Mtu::Fixed(1_400);
-        config.congestion = CongestionConfig::FixedRate { bytes_per_second: 100_000_000_000 };
-        adjust(&mut config);
-        let endpoint = Endpoint::new(Instant::ZERO, config, [number; 32]).expect("memory");
-        Self {
-            endpoint,
-            address: SocketAddr::from(([127, 0, 0, number], 4_000)),
-            pool: Pool::new(64, DATAGRAM_LEN_MAX).expect("memory for the buffers"),
-            messages: 0,
-            bytes: 0,
-            replies: 0,
-            delivered: 0,
-            replied: 0,
-        }
-    }
-
-    /// Sends everything that is due to `to`.
-    fn transmit(&mut self, now: Instant, to: &mut Self) {
-        while let Some(transmit) = self.endpoint.poll_transmit(now) {
-            let mut lease = to.pool.take().expect("events are drained before there are so many");
-            let buffer = lease.get_mut().expect("a buffer just taken has one holder");
-            buffer[..transmit.lease.len()].copy_from_slice(&transmit.lease);
-            let lease = lease.narrow(0..transmit.lease.len());
-            let (from, ecn, segment_len) = (self.address, transmit.ecn, transmit.segment_len);
-            let received = Received { from, ecn, lease, segment_len };
-            to.endpoint.handle_datagram(now, received);
-            to.drain(now);
-        }
-    }
-
-    fn drain(&mut self, now: Instant) {
-        while let Some(event) = self.endpoint.poll_event() {
-            match event {
-                Event::Messages(messages) => {
-                    let (peer, is_reply) = (messages.peer(), messages.is_reply());
-                    let is_request = messages.service() == ServiceKind::Request && !is_reply;
-                    self.messages += u64::from(messages.count());
-                    self.replies += if is_reply { messages.count().into() } else { 0 };
-                    messages.for_each(|transaction, payload| {
-                        self.bytes += black_box(payload).len() as u64;
-                        if is_request {
-                            let sent = self.endpoint.reply(now, peer, transaction, payload.into());
-                            sent.expect("as many replies as requests find room");
-                        }
-                    });
-                }
-                Event::Outcomes { resolved, .. } => match resolved.outcome {
-                    Outcome::Delivered => self.delivered += u64::from(resolved.count),
-                    Outcome::Replied => self.replied += u64::from(resolved.count),
-                    other => panic!("{other:?} on a path that loses nothing"),
-                },
-                Event::Session { .. } => {}
-                Event::Misrouted { .. } => panic!("there is one shard"),
-                other => panic!("{other:?} on a path that loses nothing"),
-            }
-        }
-    }
-}
-
-/// Two endpoints with a session.
-struct Pair {
-    one: Side,
-    two: Side,
-    peer: PeerId,
-    now: Instant,
-}
-
-impl Pair {
-    fn open(adjust: impl Fn(&mut EndpointConfig)) -> Self {
-        let (mut one, two) = (Side::new(1, &adjust), Side::new(2, &adjust));
-        let now = Instant::from_nanos(1_000_000);
-        let key = Identity::from_secret(&[2; 32]).public();
-        let peer = one.endpoint.connect(now, two.address, key).expect("a free slot");
-        let mut pair = Self { one, two, peer, now };
-        let opened = (0..TURNS_MAX).any(|_| {
-            pair.turn();
-            pair.one.endpoint.packet_message_len_max(peer).is_ok()
-        });
-        assert!(opened);
-        pair
-    }
-
-    fn turn(&mut self) {
-        self.now += TURN;
-        self.one.endpoint.handle_timeout(self.now);
-        self.one.transmit(self.now, &mut self.two);
-        self.two.endpoint.handle_timeout(self.now);
-        self.two.transmit(self.now, &mut self.one);
-    }
-
-    /// Sends a batch of messages, until each has its outcome.
-    fn round(&mut self, service: ServiceKind, message: &[u8]) {
-        let end = self.one.delivered + self.one.replied + ROUND;
-        let (messages, bytes) = (self.two.messages, self.two.bytes);
-        for _ in 0..ROUND {
-            let sent = self.one.endpoint.send(self.now, self.peer, &service.into(), message.into());
-            sent.expect("half a window finds room");
-        }
-        let ended = (0..TURNS_MAX).any(|_| {
-            self.turn();
-            self.one.delivered + self.one.replied == end
-        });
-        assert!(ended, "{} of {end} ended", self.one.delivered + self.one.replied);
-        assert_eq!(self.two.messages - messages, ROUND, "each arrived once");
-        assert_eq!(self.two.bytes - bytes, ROUND * message.len() as u64);
-    }
-}
 
 fn pair(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("endpoint");
@@ -165,9 +26,9 @@ fn pair(criterion: &mut Criterion) {
         let mut pair = Pair::open(|config| config.bundle = bundle);
         let message = vec![7; len];
         group.bench_function(BenchmarkId::new(name, len), |bencher| {
-            bencher.iter(|| pair.round(service, &message));
+            bencher.iter(|| pair.round(ROUND, service, &message));
         });
-        settled(&mut pair);
+        pair.settle();
     }
     group.finish();
 }
@@ -185,25 +46,11 @@ fn protection(criterion: &mut Criterion) {
     for (name, suite, mode) in cases {
         let mut pair = Pair::open(|config| config.offer = Offer::new(&[suite], &[mode]));
         group.bench_function(BenchmarkId::new(name, 64), |bencher| {
-            bencher.iter(|| pair.round(ServiceKind::ExactlyOnce, &[7; 64]));
+            bencher.iter(|| pair.round(ROUND, ServiceKind::ExactlyOnce, &[7; 64]));
         });
-        settled(&mut pair);
+        pair.settle();
     }
     group.finish();
-}
-
-/// After a while everything is accounted for: nothing was lost, every buffer came home.
-fn settled(pair: &mut Pair) {
-    for _ in 0..1_000 {
-        pair.turn();
-    }
-    for side in [&pair.one, &pair.two] {
-        let counters = side.endpoint.counters();
-        assert_eq!((counters.packets_lost, counters.retransmissions), (0, 0));
-        assert_eq!(counters.drops.total(), 0);
-        let (free, all) = side.endpoint.free_buffers();
-        assert_eq!(free, all);
-    }
 }
 
 criterion_group!(benches, pair, protection);

@@ -1,3 +1,5 @@
 //! Measures each room of raet alone, and the whole in memory.
 
+pub mod callgrind;
+pub mod memory;
 pub mod pair;
