@@ -3,3 +3,6 @@
 pub mod callgrind;
 pub mod memory;
 pub mod pair;
+pub mod phases;
+pub mod plot;
+pub mod runs;

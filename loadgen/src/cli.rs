@@ -58,9 +58,27 @@ pub(crate) enum Command {
     Run(Box<RunOptions>),
     /// Answer the load of `run --connect` from other processes until interrupted
     Serve(Box<ServeOptions>),
-    /// Run the same load over io_uring and mmsg, with and without GSO, and compare
-    CompareIo(Box<RunOptions>),
+    /// Run the same loads over io_uring and mmsg, with and without GSO, in turn, and compare
+    CompareIo(Box<CompareOptions>),
 }
+
+/// How to compare, and the load.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = COMPARE_NOTE)]
+pub(crate) struct CompareOptions {
+    /// How often each driver has its turn
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) rounds: u16,
+    #[command(flatten)]
+    pub(crate) run: RunOptions,
+}
+
+/// What is compared if no load is named.
+const COMPARE_NOTE: &str = "\
+Without a load of your own (--service, --size, --closed, --rate, --file, --mix) there are three: 64 B
+bundled and 1200 B at full rate, and 64-B requests one at a time. Without --duration and --messages
+each run takes 2 s.";
 
 /// The load.
 #[derive(Args, Clone, Debug)]
@@ -121,6 +139,10 @@ pub(crate) struct RunOptions {
     /// a shard of the responder]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub(crate) sessions: Option<u32>,
+    /// Turn both nodes on one thread, as a program with a loop of its own does; on the first of
+    /// --cpus
+    #[arg(long, conflicts_with_all = ["connect", "idle"])]
+    pub(crate) one_thread: bool,
     #[command(flatten)]
     pub(crate) engine: EngineOptions,
     /// Write the report as JSON (schema raet-loadgen/1) to a file, or to stdout with `-`; the
@@ -290,6 +312,11 @@ impl RunOptions {
     pub(crate) fn check(&self) -> Result<(), String> {
         let (duration, messages) = self.length();
         let sessions = self.sessions();
+        if self.one_thread && (sessions > 1 || self.engine.shards > 1) {
+            return Err("one thread turns one session's two nodes; leave out --sessions and \
+                        --shards, or --one-thread"
+                .to_owned());
+        }
         if u32::from(self.engine.shards) > sessions {
             return Err(format!(
                 "{} shards cannot share {sessions} session(s); give --sessions at least --shards",
@@ -434,7 +461,8 @@ pub(crate) fn read(
     })?;
     match &cli.command {
         None => cli.run.check(),
-        Some(Command::Run(run) | Command::CompareIo(run)) => run.check(),
+        Some(Command::Run(run)) => run.check(),
+        Some(Command::CompareIo(compare)) => compare.run.check(),
         Some(Command::Serve(serve)) => serve.check(),
     }
     .map_err(Failure::Bad)?;

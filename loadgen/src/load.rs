@@ -135,6 +135,7 @@ impl Load {
             "segments": engine.segments,
             "sessions": self.sessions,
             "shards": engine.shards,
+            "one_thread": options.one_thread,
             "cpus": engine.cpus.as_ref().map(|list| &list.0),
             "idle": name_of(engine.idle),
             "io": name_of(engine.io),

@@ -34,6 +34,7 @@ mod lines;
 mod load;
 mod mix;
 mod names;
+mod one_thread;
 mod order;
 mod outcome;
 mod outputs;

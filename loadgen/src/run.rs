@@ -7,19 +7,21 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use raet::{IoSummary, Node, ShardReport};
+use raet::{Config, IoSummary, Node, ShardReport};
 
 use crate::cli::RunOptions;
 use crate::engine::{self, Placement, Trouble};
 use crate::initiator::Initiator;
 use crate::load::{self, Load};
 use crate::names::AcceptName;
+use crate::one_thread;
 use crate::outcome::assemble;
 use crate::outputs::Outputs;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::responder::Responder;
 use crate::shared::Shared;
+use crate::workload::Workload;
 
 /// How often the watching thread looks.
 const WATCH_INTERVAL: Duration = Duration::from_millis(20);
@@ -42,38 +44,39 @@ pub(crate) fn run(options: &RunOptions, signal: &Arc<AtomicBool>) -> Result<bool
     Ok(report.held())
 }
 
+/// What a run is made of before its nodes are.
+pub(crate) struct Run {
+    /// The kinds of messages.
+    pub(crate) workloads: Vec<Workload>,
+    /// Seed of contents and faults.
+    pub(crate) seed: u64,
+}
+
 /// Runs the load once.
 ///
 /// # Errors
 /// Why there was no run.
 pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Report, Trouble> {
     let workloads = load::workloads(options)?;
-    let longest = load::longest(&workloads);
-    let seed = options.engine.seed.unwrap_or_else(any_seed);
+    let run = Run { workloads, seed: options.engine.seed.unwrap_or_else(any_seed) };
     let placement = Placement::new(&options.engine, options.connect.is_none());
-    let local = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-
+    if options.one_thread {
+        return one_thread::measure(options, run, &placement, signal);
+    }
     let responder = match options.connect {
         Some(_) => None,
-        None => {
-            let bind = options.bind.unwrap_or_else(|| local(0));
-            Some(start_responder(options, longest, bind, &placement, seed)?)
-        }
+        None => Some(start_responder(options, &run, &placement)?),
     };
     let (address, key) = match (&responder, options.connect, options.peer_key) {
         (Some(node), ..) => (reachable(node.address()), *node.key()),
         (None, Some(address), Some(key)) => (address, key),
         (None, ..) => return Err(Trouble::Arguments("--connect needs --peer-key".to_owned())),
     };
-    let load = Arc::new(Load::new(options, workloads, seed, address, key));
+    let load = Arc::new(Load::new(options, run.workloads, run.seed, address, key));
     let shared = Arc::new(Shared::new(load.sessions, load.workloads.len()));
-    let bind = match options.bind {
-        Some(bind) if options.connect.is_some() => bind,
-        _ => unspecified_like(address),
-    };
     let mut initiators = Vec::new();
     for place in 0..load.sessions {
-        initiators.push(start_initiator(options, &load, &shared, place, bind, &placement)?);
+        initiators.push(start_initiator(options, &load, &shared, place, &placement)?);
     }
     tell_warnings(responder.iter().chain(&initiators));
 
@@ -101,25 +104,37 @@ pub(crate) fn measure(options: &RunOptions, signal: &AtomicBool) -> Result<Repor
 
 fn start_responder(
     options: &RunOptions,
-    longest: usize,
-    bind: SocketAddr,
+    run: &Run,
     placement: &Placement,
-    seed: u64,
 ) -> Result<Node, Trouble> {
+    let config = responder_config(options, run, placement)?;
+    let (summaries, _) = channel();
+    let segments = options.engine.segments;
+    Node::start(config, move |_| Responder::new(summaries.clone(), segments))
+        .map_err(|error| Trouble::starting(&error))
+}
+
+/// The responder of this process.
+///
+/// # Errors
+/// A setting that cannot be.
+pub(crate) fn responder_config(
+    options: &RunOptions,
+    run: &Run,
+    placement: &Placement,
+) -> Result<Config, Trouble> {
+    let bind = options.bind.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
     let mut config = engine::config(&options.engine, bind)?;
     engine::respond(&mut config, &options.engine, AcceptName::Always);
-    engine::reserve(&mut config, longest, options.sessions());
+    engine::reserve(&mut config, load::longest(&run.workloads), options.sessions());
     config.cpus.clone_from(&placement.responder);
-    config.seed = !seed;
+    config.seed = !run.seed;
     // Both sides cannot have one key: the file's is the initiator's.
     if options.engine.key.is_some() {
         let identity = raet::Identity::random().map_err(|error| Trouble::starting(&error))?;
         config.identity = Arc::new(identity);
     }
-    let (summaries, _) = channel();
-    let segments = options.engine.segments;
-    Node::start(config, move |_| Responder::new(summaries.clone(), segments))
-        .map_err(|error| Trouble::starting(&error))
+    Ok(config)
 }
 
 fn start_initiator(
@@ -127,9 +142,28 @@ fn start_initiator(
     load: &Arc<Load>,
     shared: &Arc<Shared>,
     place: u32,
-    bind: SocketAddr,
     placement: &Placement,
 ) -> Result<Node, Trouble> {
+    let config = initiator_config(options, load, place, placement)?;
+    let (load, shared) = (Arc::clone(load), Arc::clone(shared));
+    Node::start(config, move |_| Initiator::new(Arc::clone(&load), Arc::clone(&shared), place))
+        .map_err(|error| Trouble::starting(&error))
+}
+
+/// The initiator of the session at `place`.
+///
+/// # Errors
+/// A setting that cannot be.
+pub(crate) fn initiator_config(
+    options: &RunOptions,
+    load: &Load,
+    place: u32,
+    placement: &Placement,
+) -> Result<Config, Trouble> {
+    let bind = match options.bind {
+        Some(bind) if options.connect.is_some() => bind,
+        _ => unspecified_like(load.address),
+    };
     let mut config = engine::config(&options.engine, bind)?;
     engine::initiate(&mut config, place, load.sessions);
     engine::reserve(&mut config, load::longest(&load.workloads), load.sessions);
@@ -138,9 +172,7 @@ fn start_initiator(
     }
     config.cpus = placement.initiators.as_ref().map(|cpus| vec![cpus[place as usize % cpus.len()]]);
     config.seed = load.seed.wrapping_add(u64::from(place) << 32);
-    let (load, shared) = (Arc::clone(load), Arc::clone(shared));
-    Node::start(config, move |_| Initiator::new(Arc::clone(&load), Arc::clone(&shared), place))
-        .map_err(|error| Trouble::starting(&error))
+    Ok(config)
 }
 
 /// Waits for the initiators to end, showing progress; true if a signal ended them.
@@ -185,7 +217,7 @@ fn any_seed() -> u64 {
 }
 
 /// An address that reaches a node bound to `address` from this host.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),

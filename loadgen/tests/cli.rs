@@ -174,6 +174,8 @@ fn every_way_to_run_the_engine_delivers() {
         "--closed 5",
         "--service request --closed 1",
         "--service request --size 60000",
+        "--one-thread",
+        "--one-thread --io mmsg --service request --closed 1",
         "--sessions 3",
         "--shards 2",
         "--size 0",
@@ -377,7 +379,7 @@ fn a_signal_ends_the_run_early_with_its_report() {
 
 #[test]
 fn drivers_are_compared_in_one_table() {
-    let output = run("compare-io --messages 5k");
+    let output = run("compare-io --messages 1k --rounds 2");
     let table = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{table}{}", text(&output.stderr));
     for name in ["uring gso on", "uring gso off", "mmsg gso on", "mmsg gso off"] {
@@ -481,6 +483,8 @@ fn nonsense_is_refused_before_anything_starts() {
         ("--service request --segments", "--segments"),
         ("--service sequence --streams 0", "1 to 256"),
         ("--connect 127.0.0.1:9", "--peer-key"),
+        ("--one-thread --sessions 2", "--one-thread"),
+        ("--one-thread --idle park", "--idle"),
         ("--cpus 900", "900"),
         ("--cpus 0,1,900", "900"),
         ("--json /nowhere/at/all", "writable"),

@@ -6,10 +6,11 @@
 //! `raet-loadgen`, whose report says whether every message was verified; a run that did not hold
 //! its promise ends the program.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
+use raet_bench::runs::{Spread, folder, host, number, numbers_after, output, program};
 use serde_json::Value;
 
 /// Measures the engine beside the raw limit. Build the workspace in release mode first.
@@ -123,8 +124,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let folder = own.parent().ok_or("the program has no folder")?;
+    let folder = &folder()?;
     let mut printed_host = false;
     for row in ROWS.iter().filter(|row| row.name.contains(&arguments.only)) {
         let mut rounds = Vec::new();
@@ -134,7 +134,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             rounds.push(Round { raw, report });
         }
         if !std::mem::replace(&mut printed_host, true) {
-            print_host(&rounds[0].report);
+            println!("{}\n", host(&rounds[0].report));
         }
         print_row(row, &rounds);
     }
@@ -160,16 +160,11 @@ fn raw(folder: &Path, row: &Row, seconds: f64) -> Result<Vec<f64>, String> {
         command.arg("--ping");
     }
     let text = output(&mut command)?;
-    let line = text.lines().next().unwrap_or_default();
-    let numbers: Vec<f64> = line
-        .split_once("B: ")
-        .or_else(|| line.split_once("ping: "))
-        .map(|(_, values)| values.split(' ').filter_map(|word| word.parse().ok()).collect())
-        .unwrap_or_default();
+    let numbers = numbers_after(&text, if is_ping { "ping: p50 " } else { "B: " });
     match (is_ping, numbers.as_slice()) {
         (true, [p50, p99, p999, ..]) => Ok(vec![*p50, *p99, *p999]),
         (false, [millions, ..]) => Ok(vec![millions * 1e6]),
-        _ => Err(format!("raw_udp printed something else: {line}")),
+        _ => Err(format!("raw_udp printed something else: {text}")),
     }
 }
 
@@ -182,37 +177,8 @@ fn engine(folder: &Path, row: &Row, seconds: f64) -> Result<Value, String> {
     serde_json::from_str(&text).map_err(|error| format!("raet-loadgen's report: {error}"))
 }
 
-fn program(folder: &Path, name: &str) -> Result<PathBuf, String> {
-    let path = folder.join(name);
-    if path.exists() {
-        return Ok(path);
-    }
-    Err(format!("{} is missing: run cargo build --release --workspace first", path.display()))
-}
-
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{command:?} failed: {errors}"));
-    }
-    String::from_utf8(output.stdout).map_err(|error| error.to_string())
-}
-
-fn print_host(report: &Value) {
-    let environment = &report["environment"];
-    println!(
-        "{}, {} cores, Linux {}, {}, commit {}\n",
-        environment["cpu"].as_str().unwrap_or("?"),
-        environment["cores"],
-        environment["kernel"].as_str().unwrap_or("?"),
-        environment["compiler"].as_str().unwrap_or("?"),
-        environment["commit"].as_str().unwrap_or("?"),
-    );
-}
-
 fn print_row(row: &Row, rounds: &[Round]) {
-    let over = |value: &dyn Fn(&Round) -> f64| spread(rounds.iter().map(value).collect());
+    let over = |value: &dyn Fn(&Round) -> f64| Spread::of(rounds.iter().map(value));
     let rate = over(&|round| number(&round.report, "/messages_per_second") / 1e6);
     let payload = over(&|round| number(&round.report, "/payload_bytes_per_second") / 1e6);
     let processor = over(&|round| {
@@ -249,17 +215,4 @@ fn print_row(row: &Row, rounds: &[Round]) {
             println!("| {} |{}", row.name, cells);
         }
     }
-}
-
-fn number(report: &Value, path: &str) -> f64 {
-    report.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
-}
-
-/// Median, with the smallest and largest.
-fn spread(mut values: Vec<f64>) -> String {
-    values.sort_by(f64::total_cmp);
-    let median = values[values.len() / 2];
-    let digits = usize::from(median < 100.0) + usize::from(median < 10.0);
-    let (first, last) = (values[0], values[values.len() - 1]);
-    format!("{median:.digits$} ({first:.digits$}..{last:.digits$})")
 }
