@@ -1,7 +1,7 @@
 //! Which room a function belongs to: perf's symbols summed up in the engine's own words.
 //!
 //! What is inlined counts for the function that it is inlined into, so a share says where time
-//! passes, not whose code it is.
+//! passes, not whose code it is. A side that waits spins, and its empty turns are in "io, shard".
 
 /// Rooms, each with what its functions have in their names; the first that matches counts.
 const ROOMS: &[(&str, &[&str])] = &[
@@ -13,7 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("inbox", &["transaction::inbox"]),
     ("outbox", &["protocol::transaction"]),
     ("endpoint", &["protocol::endpoint"]),
-    ("io, shard", &["raet::io", "raet::shard", "raet::buffer", "raet::node"]),
+    ("io, shard", &["raet::io", "raet::shard", "raet::buffer", "raet::node", "clock_gettime"]),
 ];
 
 /// Each room's share of the samples, the largest first, from `perf report -t ';' --sort symbol`.

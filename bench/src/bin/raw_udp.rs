@@ -2,7 +2,7 @@
 //!
 //! A sender thread and a receiver thread, each with a driver of its own on loopback. By default
 //! the sender sends datagrams of one size as fast as the receiver takes them, and the receiver
-//! checks each one's number. With `--ping` one datagram goes back and forth between two spinning
+//! checks each one's number; with `--one-thread` one thread does both in turn. With `--ping` one datagram goes back and forth between two spinning
 //! threads.
 
 use std::fmt::Display;
@@ -45,6 +45,9 @@ struct Arguments {
     /// Measures the round trip of one datagram instead.
     #[arg(long)]
     ping: bool,
+    /// Both ends on one thread, on the first core.
+    #[arg(long, conflicts_with = "ping")]
+    one_thread: bool,
     /// Buffers of the receiver.
     #[arg(long, default_value_t = 256)]
     buffers: u32,
@@ -81,54 +84,94 @@ fn fail(error: impl Display) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// What the sending side keeps from turn to turn.
+struct Sending<'a> {
+    arguments: &'a Arguments,
+    pool: Pool,
+    per_buffer: usize,
+    window: Window,
+}
+
+impl<'a> Sending<'a> {
+    fn new(arguments: &'a Arguments, now: Instant) -> Result<Self, String> {
+        let size = arguments.size;
+        let (buffers, len) = if arguments.packed { (64, TRAIN_LEN_MAX) } else { (4096, size) };
+        let pool = Pool::new(buffers, len.next_multiple_of(64));
+        let pool = pool.map_err(|error| error.to_string())?;
+        let per_buffer = (pool.stride().min(TRAIN_LEN_MAX) / size).clamp(1, 128);
+        let per_buffer = if arguments.packed { per_buffer } else { 1 };
+        Ok(Self { arguments, pool, per_buffer, window: Window::new(size, now) })
+    }
+
+    fn turn(&mut self, driver: &mut impl Driver, now: Instant, to: SocketAddr, shared: &Shared) {
+        let size = self.arguments.size;
+        let mut room = self.window.room(now, shared);
+        while room > 0 {
+            let Some(mut lease) = self.pool.take() else { return };
+            let count = self.per_buffer.min(usize::try_from(room).expect("at most 1024"));
+            let bytes = lease.get_mut().expect("just taken");
+            for at in 0..count {
+                let number = self.window.sent + at as u64;
+                bytes[at * size..at * size + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            for at in 0..count {
+                let lease = lease.view(at * size..(at + 1) * size);
+                if driver.transmit(Transmit::single(to, Ecn::Ect0, lease)).is_err() {
+                    return;
+                }
+                self.window.sent += 1;
+                room -= 1;
+            }
+        }
+    }
+}
+
+/// What the receiving side keeps from turn to turn.
+#[derive(Default)]
+struct Receiving {
+    received: u64,
+    expected: u64,
+    out_of_order: u64,
+}
+
+impl Receiving {
+    fn turn(&mut self, size: usize, driver: &mut impl Driver, shared: &Shared) {
+        let before = self.received;
+        while let Some(train) = driver.receive() {
+            for datagram in train.lease.chunks(train.segment_len) {
+                let number = datagram.first_chunk::<8>().copied().map(u64::from_le_bytes);
+                if datagram.len() != size || number != Some(self.expected) {
+                    self.out_of_order += 1;
+                }
+                self.expected = number.map_or(self.expected, |number| number + 1);
+                self.received += 1;
+            }
+        }
+        if self.received != before {
+            shared.received.store(self.received, Ordering::Release);
+        }
+    }
+}
+
 struct Sender<'a> {
     arguments: &'a Arguments,
     shared: &'a Shared,
     to: SocketAddr,
 }
 
-impl Role<(DriverCounters, u64)> for Sender<'_> {
-    fn run(self, mut driver: impl Driver, _: SocketAddr) -> Result<(DriverCounters, u64), String> {
-        let Self { arguments, shared, to } = self;
-        let size = arguments.size;
-        let pool = if arguments.packed {
-            Pool::new(64, TRAIN_LEN_MAX.next_multiple_of(64))
-        } else {
-            Pool::new(4096, size.next_multiple_of(64))
-        };
-        let pool = pool.map_err(|error| error.to_string())?;
-        let per_buffer = (pool.stride().min(TRAIN_LEN_MAX) / size).clamp(1, 128);
+/// The sender's counters, and the datagrams it took for lost.
+type Sent = (DriverCounters, u64);
+
+impl Role<Sent> for Sender<'_> {
+    fn run(self, mut driver: impl Driver, _: SocketAddr) -> Result<Sent, String> {
         let mut now = driver.now();
-        let mut window = Window::new(size, now);
-        while !shared.stop.load(Ordering::Relaxed) {
-            let mut room = window.room(now, shared);
-            while room > 0 {
-                let Some(mut lease) = pool.take() else { break };
-                let count = if arguments.packed { per_buffer } else { 1 };
-                let count = count.min(usize::try_from(room).expect("at most 1024"));
-                let bytes = lease.get_mut().expect("just taken");
-                for at in 0..count {
-                    let number = window.sent + at as u64;
-                    bytes[at * size..at * size + 8].copy_from_slice(&number.to_le_bytes());
-                }
-                let mut refused = false;
-                for at in 0..count {
-                    let lease = lease.view(at * size..(at + 1) * size);
-                    if driver.transmit(Transmit::single(to, Ecn::Ect0, lease)).is_err() {
-                        refused = true;
-                        break;
-                    }
-                    window.sent += 1;
-                    room -= 1;
-                }
-                if refused {
-                    break;
-                }
-            }
+        let mut sending = Sending::new(self.arguments, now)?;
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            sending.turn(&mut driver, now, self.to, self.shared);
             now = driver.wait(Some(Instant::ZERO)).map_err(|error| error.to_string())?;
             while driver.receive().is_some() {}
         }
-        Ok((driver.counters(), window.abandoned))
+        Ok((driver.counters(), sending.window.abandoned))
     }
 }
 
@@ -150,62 +193,105 @@ impl Role<Measured> for Receiver<'_> {
     fn run(self, mut driver: impl Driver, address: SocketAddr) -> Result<Measured, String> {
         let Self { arguments, shared, address: announce } = self;
         announce.send(address).map_err(|_| "the sender is gone".to_owned())?;
-        let length = arguments.length();
-        let mut received = 0_u64;
-        let (mut expected, mut out_of_order) = (0_u64, 0_u64);
-        let mut span = Span::new(driver.now(), length);
+        let mut receiving = Receiving::default();
+        let mut span = Span::new(driver.now(), arguments.length());
         loop {
             let waited = driver.wait(Some(Instant::ZERO));
             let now = waited.map_err(|error| error.to_string())?;
-            let before = received;
-            while let Some(train) = driver.receive() {
-                for datagram in train.lease.chunks(train.segment_len) {
-                    let number = datagram.first_chunk::<8>().copied().map(u64::from_le_bytes);
-                    if datagram.len() != arguments.size || number != Some(expected) {
-                        out_of_order += 1;
-                    }
-                    expected = number.map_or(expected, |number| number + 1);
-                    received += 1;
-                }
-            }
-            if received != before {
-                shared.received.store(received, Ordering::Release);
-            }
-            if let Some((datagrams, seconds)) = span.turn(now, received) {
+            receiving.turn(arguments.size, &mut driver, shared);
+            if let Some((datagrams, seconds)) = span.turn(now, receiving.received) {
                 shared.stop.store(true, Ordering::Relaxed);
-                return Ok(Measured {
-                    datagrams,
-                    seconds,
-                    out_of_order,
-                    counters: driver.counters(),
-                });
+                let (out_of_order, counters) = (receiving.out_of_order, driver.counters());
+                return Ok(Measured { datagrams, seconds, out_of_order, counters });
             }
         }
     }
 }
 
-fn flood(arguments: &Arguments, probe: &Probe) -> Result<(), String> {
+/// Opens the sender's driver beside the receiver's, and runs both in turn.
+struct Both<'a> {
+    arguments: &'a Arguments,
+    probe: &'a Probe,
+}
+
+impl Role<(Sent, Measured)> for Both<'_> {
+    fn run(self, receiver: impl Driver, to: SocketAddr) -> Result<(Sent, Measured), String> {
+        let Self { arguments, probe } = self;
+        with_driver(
+            &arguments.sides(),
+            probe,
+            0,
+            small_pool()?,
+            BothOpen { arguments, receiver, to },
+        )
+    }
+}
+
+struct BothOpen<'a, D> {
+    arguments: &'a Arguments,
+    receiver: D,
+    to: SocketAddr,
+}
+
+impl<D: Driver> Role<(Sent, Measured)> for BothOpen<'_, D> {
+    fn run(self, mut sender: impl Driver, _: SocketAddr) -> Result<(Sent, Measured), String> {
+        let Self { arguments, mut receiver, to } = self;
+        let shared = Shared::default();
+        let mut now = sender.now();
+        let mut sending = Sending::new(arguments, now)?;
+        let mut receiving = Receiving::default();
+        let mut span = Span::new(now, arguments.length());
+        loop {
+            sending.turn(&mut sender, now, to, &shared);
+            now = sender.wait(Some(Instant::ZERO)).map_err(|error| error.to_string())?;
+            receiver.wait(Some(Instant::ZERO)).map_err(|error| error.to_string())?;
+            receiving.turn(arguments.size, &mut receiver, &shared);
+            if let Some((datagrams, seconds)) = span.turn(now, receiving.received) {
+                let (out_of_order, counters) = (receiving.out_of_order, receiver.counters());
+                let measured = Measured { datagrams, seconds, out_of_order, counters };
+                return Ok(((sender.counters(), sending.window.abandoned), measured));
+            }
+        }
+    }
+}
+
+fn small_pool() -> Result<Pool, String> {
+    Pool::new(64, 2048).map_err(|error| error.to_string())
+}
+
+fn receive_pool(buffers: u32) -> Result<Pool, String> {
+    Pool::new(buffers, RECEIVE_BUFFER_LEN).map_err(|error| error.to_string())
+}
+
+fn two_threads(arguments: &Arguments, probe: &Probe) -> Result<(Sent, Measured), String> {
     let shared = Shared::default();
     let (announce, announced) = mpsc::channel();
-    let (sent, measured) = thread::scope(|scope| {
+    thread::scope(|scope| {
         let shared = &shared;
         let receiver = scope.spawn(move || {
-            let pool = Pool::new(arguments.buffers, RECEIVE_BUFFER_LEN);
-            let pool = pool.map_err(|error| error.to_string())?;
             let role = Receiver { arguments, shared, address: announce };
-            with_driver(&arguments.sides(), probe, 1, pool, role)
+            with_driver(&arguments.sides(), probe, 1, receive_pool(arguments.buffers)?, role)
         });
         let sender = scope.spawn(move || {
             let to = announced.recv().map_err(|_| "the receiver did not start".to_owned())?;
-            let pool = Pool::new(64, 2048).map_err(|error| error.to_string())?;
-            with_driver(&arguments.sides(), probe, 0, pool, Sender { arguments, shared, to })
+            let role = Sender { arguments, shared, to };
+            with_driver(&arguments.sides(), probe, 0, small_pool()?, role)
         });
         let measured = receiver.join().expect("the receiver does not panic");
         shared.stop.store(true, Ordering::Relaxed);
-        (sender.join().expect("the sender does not panic"), measured)
-    });
-    let measured = measured?;
-    let (sent, abandoned) = sent?;
+        let sent = sender.join().expect("the sender does not panic");
+        let measured = measured?;
+        Ok((sent?, measured))
+    })
+}
+
+fn flood(arguments: &Arguments, probe: &Probe) -> Result<(), String> {
+    let ((sent, abandoned), measured) = if arguments.one_thread {
+        let both = Both { arguments, probe };
+        with_driver(&arguments.sides(), probe, 0, receive_pool(arguments.buffers)?, both)?
+    } else {
+        two_threads(arguments, probe)?
+    };
     let rate = measured.datagrams as f64 / measured.seconds;
     let trains = measured.counters.trains_received.max(1) as f64;
     println!(
@@ -289,14 +375,19 @@ fn ping(arguments: &Arguments, probe: &Probe) -> Result<(), String> {
     let shared = Shared::default();
     let (announce, announced) = mpsc::channel();
     let (echo, times) = thread::scope(|scope| {
-        let pool = || Pool::new(64, RECEIVE_BUFFER_LEN).map_err(|error| error.to_string());
         let shared = &shared;
         let echo = scope.spawn(move || {
-            with_driver(&arguments.sides(), probe, 1, pool()?, Echo { shared, address: announce })
+            with_driver(
+                &arguments.sides(),
+                probe,
+                1,
+                receive_pool(64)?,
+                Echo { shared, address: announce },
+            )
         });
         let pinger = scope.spawn(move || {
             let to = announced.recv().map_err(|_| "the echo did not start".to_owned())?;
-            with_driver(&arguments.sides(), probe, 0, pool()?, Pinger { arguments, to })
+            with_driver(&arguments.sides(), probe, 0, receive_pool(64)?, Pinger { arguments, to })
         });
         let times = pinger.join().expect("the pinger does not panic");
         shared.stop.store(true, Ordering::Relaxed);

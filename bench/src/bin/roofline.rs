@@ -2,7 +2,8 @@
 //!
 //! Each row is measured in rounds, in each of which three things have their turn:
 //!
-//! - (a) bare UDP: `raw_udp`, trains of equal datagrams over io_uring and over system calls, core to core;
+//! - (a) bare UDP: `raw_udp`, trains of equal datagrams over io_uring and over system calls, on as
+//!   many cores as (c);
 //! - (b) the packet path without a protocol: `packet_path`, on the driver and cores of (c);
 //! - (c) the engine: `raet-loadgen`, which verifies every message. A run that did not hold its
 //!   promise ends the program.
@@ -32,7 +33,7 @@ struct Arguments {
     /// One round of 0.3 s a run: whether all of it works.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
-    /// Driver of packet path and engine: uring or mmsg.
+    /// Driver of packet path, engine and ping: uring or mmsg.
     #[arg(long, default_value = "uring")]
     io: String,
     /// Cores of sender and receiver; the first alone where one thread is both.
@@ -210,7 +211,9 @@ impl Bench<'_> {
                 let (&[_, packets, payload, ..], &[len, ..]) = (&rate[..], &packet[..]) else {
                     return Err(format!("packet_path printed something else: {printed}"));
                 };
-                let raw = ["uring", "mmsg"].map(|io| self.raw(io, &len.to_string(), false));
+                let how: &[&str] =
+                    if one_thread { &["--packed", "--one-thread"] } else { &["--packed"] };
+                let raw = ["uring", "mmsg"].map(|io| self.raw(io, &len.to_string(), how));
                 let [uring, mmsg] = raw;
                 let (uring, mmsg) = (uring?[0], mmsg?[0]);
                 let report = self.engine(row)?;
@@ -222,14 +225,14 @@ impl Bench<'_> {
                     ("(a) bare mmsg, M datagrams/s", mmsg),
                     ("(b) packet path, MB/s", payload),
                     ("(c) engine, MB/s", engine),
-                    ("(c) engine, M messages/s", number(&report, "/messages_per_second") / 1e6),
+                    ("(c) engine, 1000 messages/s", number(&report, "/messages_per_second") / 1e3),
                     ("ratio c/b", engine / payload),
                     ("ratio c/a", engine / bare),
                 ]);
                 report
             }
             Beside::Ping => {
-                let bare = self.raw(&self.arguments.io, PING_LEN, true)?;
+                let bare = self.raw(&self.arguments.io, PING_LEN, &["--ping"])?;
                 let report = self.engine(row)?;
                 let (p50, p999) =
                     (number(&report, "/latency_us/p50"), number(&report, "/latency_us/p999"));
@@ -247,10 +250,10 @@ impl Bench<'_> {
                 let plain = output(&mut self.load(row, &["--mode", "plain"])?)?;
                 let plain: Value = serde_json::from_str(&plain).map_err(|e| e.to_string())?;
                 let report = self.engine(row)?;
-                let rate = |report: &Value| number(report, "/messages_per_second") / 1e6;
+                let rate = |report: &Value| number(report, "/messages_per_second") / 1e3;
                 figures.extend([
-                    ("plain, M messages/s", rate(&plain)),
-                    ("sealed, M messages/s", rate(&report)),
+                    ("plain, 1000 messages/s", rate(&plain)),
+                    ("sealed, 1000 messages/s", rate(&report)),
                     ("ratio sealed/plain", rate(&report) / rate(&plain)),
                 ]);
                 report
@@ -264,12 +267,13 @@ impl Bench<'_> {
     }
 
     /// Millions of datagrams a second first; or p50, p99 and p99.9 of a ping.
-    fn raw(&self, io: &str, len: &str, ping: bool) -> Result<Vec<f64>, String> {
+    fn raw(&self, io: &str, len: &str, how: &[&str]) -> Result<Vec<f64>, String> {
         let mut command = Command::new(program(&self.folder, "raw_udp")?);
         command.args(["--io", io, "--size", len, "--pin", &self.arguments.cores]);
         command.args(["--seconds", &self.seconds.to_string()]);
-        command.arg(if ping { "--ping" } else { "--packed" });
+        command.args(how);
         let printed = output(&mut command)?;
+        let ping = how.contains(&"--ping");
         let numbers = numbers_after(&printed, if ping { "ping: " } else { "B: " });
         if numbers.len() < if ping { 3 } else { 1 } {
             return Err(format!("raw_udp printed something else: {printed}"));
