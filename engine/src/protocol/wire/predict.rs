@@ -1,10 +1,10 @@
 //! Header prediction: compare before you parse.
 //!
-//! Packets of a session differ in transaction id, body length and flags only. So the reader keeps
-//! a head's bytes; if a datagram starts with the same bytes around those three values, only
+//! Packets of a session differ in transaction id, segment, body length and flags only. So the reader
+//! keeps a head's bytes; if a datagram starts with the same bytes around those values, only
 //! they have to be read, and everything else is known. Mostly not even that: packets that leave together
-//! have one length and one set of flags, so nothing differs but the digits of the transaction. A head
-//! that does not match costs a comparison more than without prediction, and becomes the next prediction.
+//! have one length and one set of flags, so nothing differs but the digits of the transaction, or of the
+//! segment where they carry one message. A head that does not match costs a comparison more than without prediction, and becomes the next prediction.
 
 use super::digits::read_hex;
 use super::header::Head;
@@ -61,22 +61,35 @@ impl HeadReader {
         self.parse(datagram)
     }
 
-    /// The packet, if its head is the last one in all but the digits of its transaction.
+    /// The packet, if its head is the last one in all but the digits of its transaction, or of its
+    /// segment.
     #[inline]
     fn repeat(&self, datagram: &[u8]) -> Option<Packet> {
-        let (first, digits) = self.varying.transaction;
         let bytes = datagram.get(..self.len)?;
-        let end = first + digits;
-        let last = &self.bytes[..self.len];
+        let head = match self.only_value(bytes, self.varying.transaction) {
+            Some(transaction) => Head { transaction, ..self.head },
+            None => self.of_segment(self.only_value(bytes, self.varying.segment)?)?,
+        };
+        Packet::fit(head, self.len, datagram.len()).ok()
+    }
+
+    /// The value at `place`, if a head is the last one in everything else.
+    #[inline]
+    fn only_value(&self, bytes: &[u8], (first, digits): (usize, usize)) -> Option<u64> {
+        let (end, last) = (first + digits, &self.bytes[..self.len]);
         if digits == 0 || bytes[..first] != last[..first] || bytes[end..] != last[end..] {
             return None;
         }
         // No digit follows: what does is the same as in the last head.
-        let (transaction, digits_now) = read_hex(bytes, first)?;
-        if digits_now != digits {
-            return None;
-        }
-        Packet::fit(Head { transaction, ..self.head }, self.len, datagram.len()).ok()
+        let (value, digits_now) = read_hex(bytes, first)?;
+        (digits_now == digits).then_some(value)
+    }
+
+    /// The last head with another segment, unless that breaks a rule.
+    #[inline]
+    fn of_segment(&self, segment: u64) -> Option<Head> {
+        let segment = u32::try_from(segment).ok()?;
+        (segment < self.head.segment_count).then_some(Head { segment, ..self.head })
     }
 
     /// The packet, if its head matches the last one and nothing is wrong with it.
@@ -93,6 +106,9 @@ impl HeadReader {
         if let Some(value) = walk.value(self.varying.transaction)? {
             head.transaction = value;
         }
+        if let Some(value) = walk.value(self.varying.segment)? {
+            head.segment = self.of_segment(value)?.segment;
+        }
         if let Some(value) = walk.value(self.varying.body_len)? {
             head.body_len = u32::try_from(value).ok()?;
         }
@@ -100,7 +116,7 @@ impl HeadReader {
             head.flags = Flags::from_wire(u8::try_from(value).ok()?);
         }
         walk.rest()?;
-        // The one rule between fields that a changed value can break.
+        // The other rule between fields that a changed value can break.
         if head.body_len > 0 && head.body == BodyKind::None {
             return None;
         }

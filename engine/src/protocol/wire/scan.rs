@@ -31,6 +31,7 @@ pub(super) struct Scanned {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Varying {
     pub(super) transaction: (usize, usize),
+    pub(super) segment: (usize, usize),
     pub(super) body_len: (usize, usize),
     pub(super) flags: (usize, usize),
 }
@@ -98,6 +99,7 @@ pub(super) fn scan(datagram: &[u8]) -> Option<Scanned> {
         fields.set(key, value);
         match key {
             Key::Transaction => varying.transaction = place,
+            Key::Segment => varying.segment = place,
             Key::BodyLength => varying.body_len = place,
             Key::Flags => varying.flags = place,
             _ => {}

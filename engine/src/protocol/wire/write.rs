@@ -25,8 +25,8 @@ pub fn encode(head: &Head, before: &mut [u8]) -> usize {
     Line::of(head).put(before)
 }
 
-/// Writes heads, quickly when they differ from the last one in transaction id, body length and
-/// flags only. Always writes what [`encode`] writes.
+/// Writes heads, quickly when they differ from the last one in transaction id, segment, body length
+/// and flags only. Always writes what [`encode`] writes.
 #[derive(Clone, Debug)]
 pub struct HeadWriter {
     head: Head,
@@ -81,6 +81,7 @@ impl HeadWriter {
         let last = &self.head;
         let same_but_varying = Head {
             transaction: head.transaction,
+            segment: head.segment,
             body_len: head.body_len,
             flags: head.flags,
             ..*last
@@ -92,6 +93,7 @@ impl HeadWriter {
         };
         let patchable = same_but_varying == *head
             && fits(last.transaction, head.transaction)
+            && fits(last.segment.into(), head.segment.into())
             && fits(last.body_len.into(), head.body_len.into())
             && (last.flags == head.flags
                 || (last.flags != Flags::NONE && head.flags != Flags::NONE));
@@ -101,6 +103,10 @@ impl HeadWriter {
         if last.transaction != head.transaction {
             let digits = hex_len(head.transaction);
             self.line.overwrite(places.transaction, digits, head.transaction);
+        }
+        if last.segment != head.segment {
+            let digits = hex_len(head.segment.into());
+            self.line.overwrite(places.segment, digits, head.segment.into());
         }
         if last.body_len != head.body_len {
             let digits = hex_len(head.body_len.into());
@@ -123,6 +129,7 @@ impl Default for HeadWriter {
 #[derive(Clone, Copy, Debug, Default)]
 struct Places {
     transaction: usize,
+    segment: usize,
     body_len: usize,
     flags: usize,
 }
@@ -155,7 +162,7 @@ impl Line {
         line.integer(b"pk", head.packet.to_wire().into());
         line.hex(b"oi", head.order);
         line.integer(b"dt", head.date_time.min(INTEGER_MAX));
-        line.hex(b"sn", head.segment.into());
+        line.places.segment = line.hex(b"sn", head.segment.into());
         if head.segment_count != 1 {
             line.hex_digits(b"sc", head.segment_count.into(), hex_len(head.segment_count.into()));
         }
