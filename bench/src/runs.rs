@@ -112,7 +112,7 @@ mod tests {
         let line =
             "uring 64 B, 18 a packet of 1372 B: 12.5 M messages/s, 0.694 M packets/s, 800 MB/s";
         assert_eq!(numbers_after(line, "B: "), [12.5, 0.694, 800.0]);
-        assert_eq!(numbers_after(line, "a packet of "), [1372.0, 0.694, 800.0]);
+        assert_eq!(numbers_after(line, "a packet of "), [1372.0, 12.5, 0.694, 800.0]);
         assert!(numbers_after(line, "ping: ").is_empty());
     }
 }
