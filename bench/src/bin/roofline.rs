@@ -263,7 +263,12 @@ impl Bench<'_> {
             ("CPU s a million messages", cpu_micros(&report)),
             ("system calls a message", system_calls(&report)),
         ]);
-        Ok(Round { figures, report })
+        match figures.iter().find(|(_, value)| !value.is_finite()) {
+            Some((name, value)) => {
+                Err(format!("{}: {name} is {value}: one of its runs measured nothing", row.name))
+            }
+            None => Ok(Round { figures, report }),
+        }
     }
 
     /// Millions of datagrams a second first; or p50, p99 and p99.9 of a ping.
