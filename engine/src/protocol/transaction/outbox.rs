@@ -265,17 +265,23 @@ impl Outbox {
         let mut messages = self.credit.min(self.resolved.end()) - self.next_transaction;
         let bytes_free = self.bytes_max.saturating_sub(self.bytes_unresolved);
         let mut bytes = if row.ack { bytes_free } else { u64::MAX };
-        let mut packet_room = room.min(usize::try_from(self.bytes_max).unwrap_or(usize::MAX));
+        let mut room = room;
         if row.order {
             let stream = *self.stream(options.stream);
             messages = messages.min(ESCROW_MESSAGES_MAX - stream.unresolved);
             // As many as the stream's share is of what they leave free.
             let share = (bytes_free * STREAM_BYTES_SHARE).saturating_sub(stream.bytes_unresolved);
             bytes = share / (STREAM_BYTES_SHARE + 1);
-            packet_room -= ORDER_LEN_MAX;
+            room -= ORDER_LEN_MAX;
         }
         let options = (options.overflow == Overflow::Wait).then_some(options);
-        Shortcut { options, room: packet_room, messages, bytes }
+        Shortcut { options, room: self.bundle_room(room), messages, bytes }
+    }
+
+    /// Bytes that messages in one packet may take, of the room that it has. If the path shrinks, the
+    /// peer needs memory for the framing too.
+    fn bundle_room(&self, room: usize) -> usize {
+        room.min(usize::try_from(self.bytes_max).unwrap_or(usize::MAX))
     }
 
     /// Largest message that can be taken when nothing else is outstanding: what the peer reserves
@@ -339,8 +345,7 @@ impl Outbox {
             return Ok(());
         }
         if let Some((index, _)) = self.open[direction as usize] {
-            // If the path shrinks, the peer needs memory for the framing too.
-            let room = room.min(usize::try_from(self.bytes_max).unwrap_or(usize::MAX));
+            let room = self.bundle_room(room);
             let unit = self.units(direction).find(index).expect("an open unit stands in its queue");
             if unit.takes(options, transaction, order) && unit.append(&message, room) {
                 return Ok(());
@@ -433,10 +438,10 @@ impl Outbox {
         }
     }
 
-    /// The unit that should leave next, of those at least as urgent as `least`: by priority, and then what was lost, copies that are due,
-    /// what is new, bundles that waited long enough. The caller sends it and says so with
-    /// [`Outbox::on_sent`] or [`Outbox::on_segment_sent`], gives it back with
-    /// [`Outbox::put_back`], or has it cut anew by [`Outbox::refit`].
+    /// The unit that should leave next, of those at least as urgent as `least`: by priority, and
+    /// then what was lost, copies that are due, what is new, bundles that waited long enough. The
+    /// caller sends it and says so with [`Outbox::on_sent`] or [`Outbox::on_segment_sent`], gives
+    /// it back with [`Outbox::put_back`], or has it cut anew by [`Outbox::refit`].
     pub fn next(&mut self, now: Instant, least: Priority) -> Option<UnitId> {
         self.expire(now);
         while self.copies.front().is_some_and(|copy| copy.0 <= now) {

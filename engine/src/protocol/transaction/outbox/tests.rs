@@ -90,6 +90,18 @@ fn bundle_is_no_longer_than_what_the_peer_reserves() {
 }
 
 #[test]
+fn peer_that_reserves_less_than_an_order_index_takes_short_messages_of_a_stream() {
+    let mut fixture = Fixture::new(true);
+    fixture.outbox.bytes_max = 6;
+    let options = SendOptions::new(ServiceKind::Sequence);
+    let Fixture { outbox, pool, .. } = &mut fixture;
+    outbox.push(NOW, pool, &options, b"one".into(), ROOM).unwrap();
+    assert_eq!(outbox.append(&options, b"no"), None);
+    let (id, _) = fixture.send(NOW).unwrap();
+    assert_eq!(fixture.outbox.unit(id).unwrap().transactions(), 0..1);
+}
+
+#[test]
 fn reply_that_nobody_waits_for_does_not_leave() {
     // PROTOCOL 6.11
     let mut fixture = Fixture::new(false);
