@@ -289,7 +289,8 @@ impl Endpoint {
     pub fn new(now: Instant, config: EndpointConfig, seed: [u8; 32]) -> io::Result<Self> {
         let mut random = Random::from_seed(seed);
         let responder = config.listen.then(|| Responder::new(now, config.responder(), &mut random));
-        let body_len = config.datagram_len_max().next_multiple_of(64);
+        // An odd number of cache lines: the buffers' beginnings fall on all sets of a cache.
+        let body_len = (config.datagram_len_max().div_ceil(64) | 1) * 64;
         let pool = Pool::new(config.send_buffers, body_len)?;
         let train_pool = Pool::new(TRAIN_BUFFERS, TRAIN_BUFFER_LEN)?;
         let control_pool = Pool::new(CONTROL_BUFFERS, CONTROL_BUFFER_LEN)?;
