@@ -109,7 +109,7 @@ positions: line
 events: Ir
 summary: 175
 
-ob=(1) /tmp/target/hot_paths
+ob=(1) target/hot_paths
 fl=(1) engine/src/lib.rs
 fn=(1) raet::protocol::send
 12 100
@@ -129,7 +129,7 @@ calls=1 7
 fn=(3)
 8 11
 
-fl=(4) /root/.cargo/registry/src/index/ring/aes.S
+fl=(4) registry/ring/aes.S
 fn=(4) _aesni_ctr32_6x
 1 9
 
