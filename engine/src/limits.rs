@@ -179,9 +179,10 @@ pub const PRIORITY_WEIGHTS: [u32; 3] = [16, 4, 1];
 pub const SEGMENTS_UNSCHEDULED_LEN: usize = 65_536;
 /// Segments of one message that leave in a row while other messages of its priority wait.
 pub const SEGMENT_BURST: u32 = 16;
-/// Bytes that a receiver grants a peer beyond what arrived, at least: the unscheduled part for each
-/// message that is granted, and as much as a path of 1 ms carries at 2 Gbit/s.
-pub const SEGMENTS_GRANTED_MIN: usize = GRANTS_MAX * SEGMENTS_UNSCHEDULED_LEN;
+/// Bytes that a receiver grants a peer beyond what arrived, at least: as much as a path of 1 ms
+/// carries at 2 Gbit/s. On a shorter path it is the queue in front of a receiver that is the
+/// bottleneck, and what is urgent waits behind it.
+pub const SEGMENTS_GRANTED_MIN: usize = 256 << 10;
 /// Bytes that a receiver grants a peer beyond what arrived, at most: 10 Gbit/s over 6 ms, or
 /// 640 Mbit/s over 100 ms, twice over.
 pub const SEGMENTS_GRANTED_MAX: usize = 16 << 20;

@@ -162,7 +162,7 @@ fn messages_that_are_coming_share_what_is_granted() {
     let mut assemblies = Assemblies::new(1 << 30, 1 << 30);
     let key = |transaction| AssemblyKey { is_reply: false, transaction };
     accept(&mut assemblies, key(0), 8 << 20, (0, 8 << 10)).unwrap();
-    let unknown = u32::try_from(SEGMENTS_GRANTED_MIN / 2 / 1_024).unwrap();
+    let unknown = u32::try_from(SEGMENTS_GRANTED_MIN / 1_024).unwrap();
     assert_eq!(assemblies.grants(NOW).collect::<Vec<_>>(), [(key(0), 1 + unknown)]);
     let later = NOW + GRANT_SHARE_KEPT;
     for transaction in 1..3 {
