@@ -129,7 +129,7 @@ calls=1 7
 fn=(3)
 8 11
 
-fl=(4) registry/ring/aes.S
+fl=(4) home/.cargo/registry/src/ring/aes.S
 fn=(4) _aesni_ctr32_6x
 1 9
 
