@@ -70,7 +70,8 @@ impl Pool {
         let index = self.0.free.borrow_mut().pop()?;
         debug_assert_eq!(self.0.holders[index as usize].get(), 0, "a free slot has no holder");
         self.0.holders[index as usize].set(1);
-        Some(Lease { region: Rc::clone(&self.0), index, start: 0, len: self.0.stride })
+        let (address, len) = (self.0.slot(index), self.0.stride);
+        Some(Lease { region: Rc::clone(&self.0), index, address, len })
     }
 
     /// Buffers free now.
@@ -105,8 +106,9 @@ impl Pool {
         assert_eq!(holders.get(), LENT, "only a lent slot can be adopted");
         assert!(written.start <= written.end && written.end <= self.0.stride);
         holders.set(1);
-        let (start, len) = (written.start, written.len());
-        Lease { region: Rc::clone(&self.0), index, start, len }
+        // SAFETY: the range lies in the slot, as was checked.
+        let address = unsafe { self.0.slot(index).add(written.start) };
+        Lease { region: Rc::clone(&self.0), index, address, len: written.len() }
     }
 }
 
@@ -139,7 +141,8 @@ impl fmt::Debug for Region {
 pub struct Lease {
     region: Rc<Region>,
     index: u32,
-    start: usize,
+    /// Of the first byte it sees. With the `len - 1` that follow, that is in the slot.
+    address: NonNull<u8>,
     len: usize,
 }
 
@@ -152,12 +155,9 @@ impl Lease {
         assert!(range.start <= range.end && range.end <= self.len, "a view lies in its lease");
         let holders = &self.region.holders[self.index as usize];
         holders.set(holders.get() + 1);
-        Self {
-            region: Rc::clone(&self.region),
-            index: self.index,
-            start: self.start + range.start,
-            len: range.len(),
-        }
+        // SAFETY: the range lies in what this lease sees, as was checked.
+        let address = unsafe { self.address.add(range.start) };
+        Self { region: Rc::clone(&self.region), index: self.index, address, len: range.len() }
     }
 
     /// This lease, seeing only `range` of what it saw.
@@ -167,24 +167,21 @@ impl Lease {
     #[must_use]
     pub fn narrow(mut self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len, "a part lies in its lease");
-        self.start += range.start;
+        // SAFETY: the range lies in what this lease sees, as was checked.
+        self.address = unsafe { self.address.add(range.start) };
         self.len = range.len();
         self
     }
 
     /// The bytes for writing, if no other lease sees this buffer.
+    #[inline]
     pub fn get_mut(&mut self) -> Option<&mut [u8]> {
         if !self.is_unique() {
             return None;
         }
-        // SAFETY: slot and range lie in the mapping (module text); this lease is the only one,
+        // SAFETY: the bytes lie in the mapping (module text); this lease is the only one,
         // it is borrowed mutably for the slice's life, and a view of it cannot be made meanwhile.
-        Some(unsafe {
-            slice::from_raw_parts_mut(
-                self.region.slot(self.index).as_ptr().add(self.start),
-                self.len,
-            )
-        })
+        Some(unsafe { slice::from_raw_parts_mut(self.address.as_ptr(), self.len) })
     }
 
     /// Gives the buffer to the kernel until [`Pool::adopt`] takes it back.
@@ -198,6 +195,7 @@ impl Lease {
     }
 
     /// Whether this is the buffer's only lease.
+    #[inline]
     pub fn is_unique(&self) -> bool {
         self.region.holders[self.index as usize].get() == 1
     }
@@ -207,11 +205,9 @@ impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: slot and range lie in the mapping (module text), and nobody writes to a slot
+        // SAFETY: the bytes lie in the mapping (module text), and nobody writes to a slot
         // that has a lease but the lease itself, through `&mut`, when it is alone.
-        unsafe {
-            slice::from_raw_parts(self.region.slot(self.index).as_ptr().add(self.start), self.len)
-        }
+        unsafe { slice::from_raw_parts(self.address.as_ptr(), self.len) }
     }
 }
 
@@ -237,7 +233,7 @@ impl Drop for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lease({} at {}+{})", self.index, self.start, self.len)
+        write!(f, "Lease({} of {} bytes)", self.index, self.len)
     }
 }
 
