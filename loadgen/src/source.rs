@@ -93,6 +93,25 @@ pub(crate) enum Next<'a> {
     Later,
     /// A message; the same again until it was [taken](Source::taken).
     Message(Outbound<'a>),
+    /// The same, to be written where the engine keeps it.
+    Short(Short),
+}
+
+/// A short message that is not written yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short {
+    /// Its bytes.
+    pub(crate) len: usize,
+    seed: u64,
+    label: Label,
+}
+
+impl Short {
+    /// Writes it over `place`, which is as long.
+    #[inline]
+    pub(crate) fn write(self, place: &mut [u8]) {
+        payload::write(place, self.seed, self.label);
+    }
 }
 
 /// One session's messages of a workload, one after the other.
@@ -111,8 +130,8 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Maker {
-    /// Short ones, made when they are asked for.
-    Generated { sizes: Sizes, buffer: Box<[u8]> },
+    /// Short ones, written where they are kept.
+    Generated(Sizes),
     Lines {
         lines: Lines,
         buffer: Box<[u8]>,
@@ -141,7 +160,6 @@ impl Source {
         shard: u64,
         shards: u64,
     ) -> io::Result<Self> {
-        let buffer = || vec![0; content.longest()].into_boxed_slice();
         let maker = match content {
             Content::Blocks(file) => {
                 Maker::Long { body: Body::Blocks(Blocks::open(file)?), draft: Draft::default() }
@@ -149,10 +167,11 @@ impl Source {
             Content::Generated(sizes) if sizes.max >= SEALED_LEN_MIN => {
                 Maker::Long { body: Body::Pattern(*sizes), draft: Draft::default() }
             }
-            Content::Generated(sizes) => Maker::Generated { sizes: *sizes, buffer: buffer() },
+            Content::Generated(sizes) => Maker::Generated(*sizes),
             Content::Lines { survey, repeat } => {
                 let lines = Lines::open(survey, shard, shards, *repeat)?;
-                Maker::Lines { lines, buffer: buffer(), waiting: None }
+                let buffer = vec![0; content.longest()].into_boxed_slice();
+                Maker::Lines { lines, buffer, waiting: None }
             }
         };
         let (slice, hashing) = (SLICE_LEN, Hashing::new(content.holding()));
@@ -182,10 +201,9 @@ impl Source {
     pub(crate) fn next(&mut self, tag: Tag, intended: u64) -> io::Result<Next<'_>> {
         let label = Label { tag, kind: self.kind, number: self.number, intended };
         match &mut self.maker {
-            Maker::Generated { sizes, buffer } => {
-                let message = &mut buffer[..sizes.of(self.seed, self.number)];
-                payload::write(message, self.seed, label);
-                Ok(Next::Message(Outbound::Borrowed(message)))
+            Maker::Generated(sizes) => {
+                let len = sizes.of(self.seed, self.number);
+                Ok(Next::Short(Short { len, seed: self.seed, label }))
             }
             Maker::Lines { lines, buffer, waiting } => {
                 let len = match *waiting {
@@ -219,7 +237,7 @@ impl Source {
     pub(crate) fn taken(&mut self) {
         self.number += 1;
         match &mut self.maker {
-            Maker::Generated { .. } => {}
+            Maker::Generated(_) => {}
             Maker::Lines { waiting, buffer, .. } => {
                 if let Some(len) = waiting.take() {
                     self.hashing.add(&buffer[..len]);
@@ -339,6 +357,11 @@ mod tests {
                 Next::End => panic!("there is no more"),
                 Next::Later => {}
                 Next::Message(message) => return message.to_vec(),
+                Next::Short(short) => {
+                    let mut message = vec![0; short.len];
+                    short.write(&mut message);
+                    return message;
+                }
             }
         }
     }

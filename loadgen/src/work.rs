@@ -196,13 +196,18 @@ impl Work {
             let (index, _) = streams.place_of(source.number());
             self.options.stream = streams.at(index);
         }
-        let message = match source.next(tag, intended).map_err(unreadable)? {
+        let (len, sent) = match source.next(tag, intended).map_err(unreadable)? {
             Next::End => return Ok(Offer::Exhausted),
             Next::Later => return Ok(Offer::Later),
-            Next::Message(message) => message,
+            Next::Message(message) => {
+                (message.len(), context.send(terms.peer, self.options, message))
+            }
+            Next::Short(short) => {
+                let write = |place: &mut [u8]| short.write(place);
+                (short.len, context.send_with(terms.peer, self.options, short.len, write))
+            }
         };
-        let len = message.len();
-        match context.send(terms.peer, self.options, message) {
+        match sent {
             Ok(transaction) => {
                 source.taken();
                 tally.sent(self.kind, tag, transaction);

@@ -154,6 +154,23 @@ impl<'a> Context<'a> {
         self.endpoint.send(self.now, to, &options.into(), payload.into())
     }
 
+    /// As [`Context::send`], for a message of `len` bytes that `write` writes into the buffer from
+    /// which it leaves: its payload is copied nowhere before it is sealed. `write` is called once, or
+    /// not at all if the message is not taken. It has to write every byte: what it leaves out is
+    /// sent as it lies there, which may be a part of an older message.
+    ///
+    /// # Errors
+    /// [`SendError`]; the message was not taken, and `write` was not called.
+    pub fn send_with(
+        &mut self,
+        to: PeerId,
+        options: impl Into<SendOptions>,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<u64, SendError> {
+        self.endpoint.send_with(self.now, to, &options.into(), len, write)
+    }
+
     /// Replies to the request `transaction` of `to`, now or in a later turn.
     ///
     /// # Errors

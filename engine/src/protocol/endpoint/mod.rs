@@ -57,7 +57,7 @@ use crate::protocol::session::{
     Trust,
 };
 use crate::protocol::transaction::{
-    Outbound, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId, features,
+    Outbound, Outcome, Overflow, Payload, PushError, Resolved, SendOptions, UnitId, features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -346,21 +346,52 @@ impl Endpoint {
         options: &SendOptions,
         message: Outbound<'_>,
     ) -> Result<u64, SendError> {
-        match self.append(to, options, &message) {
+        match self.append(to, options, message.len(), |place| place.copy_from_slice(&message)) {
             Some(transaction) => Ok(transaction),
-            None => self.push(now, to, options, message),
+            None => self.push(now, to, options, message.into()),
+        }
+    }
+
+    /// As [`Endpoint::send`], for a message of `len` bytes that `write` writes where it is kept,
+    /// if it is taken; otherwise `write` is not called.
+    ///
+    /// # Errors
+    /// [`SendError`]; the message was not taken.
+    #[inline]
+    pub fn send_with(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        options: &SendOptions,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<u64, SendError> {
+        let mut write = Some(write);
+        let mut once = |place: &mut [u8]| {
+            let write = write.take().expect("a message is written once");
+            write(place);
+        };
+        match self.append(to, options, len, &mut once) {
+            Some(transaction) => Ok(transaction),
+            None => self.push(now, to, options, Payload::Written(len, &mut once)),
         }
     }
 
     /// Has a message join the one before it, if nothing speaks against it: the peer is then marked
     /// as ready, or waits for what will do so.
     #[inline]
-    fn append(&mut self, to: PeerId, options: &SendOptions, message: &[u8]) -> Option<u64> {
+    fn append(
+        &mut self,
+        to: PeerId,
+        options: &SendOptions,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Option<u64> {
         let peer = self.find_peer(to)?;
         if peer.drain_until.is_some() || peer.current.is_none() {
             return None;
         }
-        let transaction = peer.association.as_mut()?.outbox.append(options, message)?;
+        let transaction = peer.association.as_mut()?.outbox.append(options, len, write)?;
         self.counters.messages_accepted += 1;
         Some(transaction)
     }
@@ -370,7 +401,7 @@ impl Endpoint {
         now: Instant,
         to: PeerId,
         options: &SendOptions,
-        message: Outbound<'_>,
+        message: Payload<'_>,
     ) -> Result<u64, SendError> {
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
@@ -420,7 +451,8 @@ impl Endpoint {
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         let is_lost = peer.current.is_none();
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
-        let sent = association.outbox.push_reply(now, &self.pool, transaction, message, room);
+        let sent =
+            association.outbox.push_reply(now, &self.pool, transaction, message.into(), room);
         if is_lost {
             self.redial(now, to.slot);
         }

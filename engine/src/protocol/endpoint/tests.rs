@@ -286,6 +286,31 @@ fn small_messages_share_packets_and_arrive_in_order_of_numbers() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1_000);
 }
 
+#[test]
+fn message_is_written_once_where_it_is_kept_or_not_at_all() {
+    let (mut pair, peer) = Pair::connected();
+    let options = ServiceKind::ExactlyOnce.into();
+    // Alone, beside others, longer than a packet, empty.
+    let lens = [64, 64, 1_000, 64, 100_000, 0, 300];
+    for (number, len) in (0..).zip(lens) {
+        let endpoint = &mut pair.sides[0].endpoint;
+        let write = |place: &mut [u8]| place.fill(number);
+        assert_eq!(endpoint.send_with(pair.now, peer, &options, len, write), Ok(number.into()));
+    }
+    let refused = |_: &mut [u8]| panic!("a message that is refused is not written");
+    let endpoint = &mut pair.sides[0].endpoint;
+    let longest = usize::try_from(endpoint.message_len_max(peer, &options).unwrap()).unwrap();
+    let too_long = endpoint.send_with(pair.now, peer, &options, longest + 1, refused);
+    assert_eq!(too_long, Err(SendError::TooLarge { max: longest as u64 }));
+    while endpoint.send(pair.now, peer, &options, b"".into()).is_ok() {}
+    assert!(endpoint.send_with(pair.now, peer, &options, 64, refused).is_err());
+    pair.drive();
+    for (number, len) in (0..).zip(lens) {
+        let arrived = pair.sides[1].messages.iter().find(|(_, at, _)| *at == u64::from(number));
+        assert_eq!(arrived.unwrap().2, vec![number; len]);
+    }
+}
+
 // PROTOCOL 6.2 and 6.11
 #[test]
 fn requests_are_answered_each_with_its_own_reply() {

@@ -34,7 +34,7 @@ pub use assembly::{Assemblies, AssemblyKey, Piece, Progress};
 pub use bits::BitRing;
 pub use escrow::{Early, Escrow, Place};
 pub use inbox::{Acceptance, Inbox};
-pub use options::{Outbound, Overflow, Priority, SendOptions, Stream, StreamKind};
+pub use options::{Outbound, Overflow, Payload, Priority, SendOptions, Stream, StreamKind};
 pub use outbox::{Outbox, OutboxConfig, PushError, Resolved};
 pub use service::{Features, Outcome, Retry, features, features_in};
 pub use unit::{Direction, Unit, UnitId};

@@ -185,16 +185,6 @@ pub enum Outbound<'a> {
     Shared(Arc<[u8]>),
 }
 
-impl Outbound<'_> {
-    /// The whole, to be kept.
-    pub(super) fn share(self) -> Arc<[u8]> {
-        match self {
-            Self::Borrowed(bytes) => bytes.into(),
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
 impl std::ops::Deref for Outbound<'_> {
     type Target = [u8];
 
@@ -227,6 +217,51 @@ impl<'a> From<&'a Vec<u8>> for Outbound<'a> {
 impl From<Arc<[u8]>> for Outbound<'_> {
     fn from(bytes: Arc<[u8]>) -> Self {
         Self::Shared(bytes)
+    }
+}
+
+/// The bytes of a message on their way to where they are kept.
+pub enum Payload<'a> {
+    /// They exist.
+    Given(Outbound<'a>),
+    /// So many, which this writes once there is room for them.
+    Written(usize, &'a mut dyn FnMut(&mut [u8])),
+}
+
+impl Payload<'_> {
+    /// Bytes of the message.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Given(message) => message.len(),
+            Self::Written(len, _) => *len,
+        }
+    }
+
+    /// Writes them over `place`, which is as long.
+    pub(super) fn write(&mut self, place: &mut [u8]) {
+        match self {
+            Self::Given(message) => place.copy_from_slice(message),
+            Self::Written(_, write) => write(place),
+        }
+    }
+
+    /// The whole, to be kept.
+    pub(super) fn share(self) -> Arc<[u8]> {
+        match self {
+            Self::Given(Outbound::Borrowed(bytes)) => bytes.into(),
+            Self::Given(Outbound::Shared(bytes)) => bytes,
+            Self::Written(len, write) => {
+                let mut whole: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+                write(Arc::get_mut(&mut whole).expect("nobody else has it yet"));
+                whole
+            }
+        }
+    }
+}
+
+impl<'a, T: Into<Outbound<'a>>> From<T> for Payload<'a> {
+    fn from(message: T) -> Self {
+        Self::Given(message.into())
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::bits::BitRing;
-use super::options::{Outbound, Overflow, Priority, SendOptions, Stream};
+use super::options::{Overflow, Payload, Priority, SendOptions, Stream};
 use super::schedule::Schedule;
 use super::segmented::{PREFIX_LEN_MAX, Segmented};
 use super::service::{Features, Outcome, Retry, features};
@@ -177,7 +177,7 @@ impl Outbox {
         now: Instant,
         pool: &Pool,
         options: &SendOptions,
-        message: Outbound<'_>,
+        message: Payload<'_>,
         room: usize,
     ) -> Result<u64, PushError> {
         let (row, given) = (features(options.service), *options);
@@ -224,17 +224,23 @@ impl Outbox {
     }
 
     /// As [`Outbox::push`], for a message like the one before it that shares its packet, as most do
-    /// of those that come in numbers. `None`: it is not one, and nothing was done.
+    /// of those that come in numbers: it has `len` bytes, which `write` writes. `None`: it is not
+    /// one, and nothing was done.
     #[inline]
-    pub fn append(&mut self, options: &SendOptions, message: &[u8]) -> Option<u64> {
+    pub fn append(
+        &mut self,
+        options: &SendOptions,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Option<u64> {
         let (index, _) = self.open[Direction::Own as usize]?;
         let shortcut = &mut self.shortcut;
-        let bytes = message.len() as u64;
+        let bytes = len as u64;
         if shortcut.messages == 0 || shortcut.bytes < bytes || shortcut.options != Some(*options) {
             return None;
         }
         let unit = self.own.find(index)?;
-        if !unit.append(message, shortcut.room) {
+        if !unit.append(len, shortcut.room, write) {
             return None;
         }
         shortcut.messages -= 1;
@@ -301,7 +307,7 @@ impl Outbox {
         now: Instant,
         pool: &Pool,
         transaction: u64,
-        message: Outbound<'_>,
+        message: Payload<'_>,
         room: usize,
     ) -> Result<(), PushError> {
         let options = SendOptions::new(ServiceKind::Request);
@@ -329,7 +335,7 @@ impl Outbox {
         options: &SendOptions,
         transaction: u64,
         order: u64,
-        message: Outbound<'_>,
+        mut message: Payload<'_>,
         room: usize,
     ) -> Result<(), PushError> {
         let room = room - if order > 0 { ORDER_LEN_MAX } else { 0 };
@@ -347,7 +353,8 @@ impl Outbox {
         if let Some((index, _)) = self.open[direction as usize] {
             let room = self.bundle_room(room);
             let unit = self.units(direction).find(index).expect("an open unit stands in its queue");
-            if unit.takes(options, transaction, order) && unit.append(&message, room) {
+            let takes = unit.takes(options, transaction, order);
+            if takes && unit.append(message.len(), room, |place| message.write(place)) {
                 return Ok(());
             }
             self.close(direction);
@@ -356,7 +363,8 @@ impl Outbox {
         let lease = lease.ok_or(PushError::NoBuffer)?;
         self.buffers += 1;
         let mut unit = Unit::new(lease, options, transaction, order);
-        assert!(unit.append(&message, room), "the framed length was checked");
+        let is_written = unit.append(message.len(), room, |place| message.write(place));
+        assert!(is_written, "the framed length was checked");
         self.count_dependent(direction, &unit);
         if self.config.bundle {
             let index = self.units(direction).push(unit);

@@ -155,19 +155,23 @@ impl Unit {
             && next_order == order
     }
 
-    /// Appends a message if the body stays within `room` bytes.
+    /// Appends a message of `len` bytes, which `write` writes, if the body stays within `room`.
     #[inline]
-    pub(super) fn append(&mut self, message: &[u8], room: usize) -> bool {
+    pub(super) fn append(
+        &mut self,
+        len: usize,
+        room: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> bool {
         let lease = self.lease.as_mut().expect("an open unit has its buffer");
         let buffer = lease.get_mut().expect("nobody else sees a unit's buffer");
         let limit = buffer.len().min(room);
-        let Some(end) = bundle::append(&mut buffer[..limit], self.body_end, message) else {
-            return false;
-        };
+        let end = bundle::append_with(&mut buffer[..limit], self.body_end, len, write);
+        let Some(end) = end else { return false };
         self.body_end = end;
         self.count += 1;
         self.unresolved += 1;
-        self.payload += message.len() as u64;
+        self.payload += len as u64;
         true
     }
 

@@ -12,14 +12,25 @@ pub const fn framed_len(message_len: usize) -> usize {
     varint::len(message_len as u64) + message_len
 }
 
-/// Puts `message` into `body` at `at`, and returns where the next one goes. `None`, with nothing
-/// written, if it does not fit.
+/// Makes place in `body` at `at` for a message of `len` bytes, has it written there, and returns
+/// where the next one goes. `None`, with nothing written, if it does not fit.
+#[inline]
+pub fn append_with(
+    body: &mut [u8],
+    at: usize,
+    len: usize,
+    write: impl FnOnce(&mut [u8]),
+) -> Option<usize> {
+    let place = body.get_mut(at..at.checked_add(framed_len(len))?)?;
+    let prefix_len = varint::write(place, len as u64)?;
+    write(&mut place[prefix_len..]);
+    Some(at + place.len())
+}
+
+/// As [`append_with`], for a message that exists.
 #[inline]
 pub fn append(body: &mut [u8], at: usize, message: &[u8]) -> Option<usize> {
-    let place = body.get_mut(at..at.checked_add(framed_len(message.len()))?)?;
-    let prefix_len = varint::write(place, message.len() as u64)?;
-    place[prefix_len..].copy_from_slice(message);
-    Some(at + place.len())
+    append_with(body, at, message.len(), |place| place.copy_from_slice(message))
 }
 
 /// A bundle body in which every message was found whole.

@@ -96,7 +96,7 @@ fn peer_that_reserves_less_than_an_order_index_takes_short_messages_of_a_stream(
     let options = SendOptions::new(ServiceKind::Sequence);
     let Fixture { outbox, pool, .. } = &mut fixture;
     outbox.push(NOW, pool, &options, b"one".into(), ROOM).unwrap();
-    assert_eq!(outbox.append(&options, b"no"), None);
+    assert_eq!(outbox.append(&options, 2, |place| place.fill(7)), None);
     let (id, _) = fixture.send(NOW).unwrap();
     assert_eq!(fixture.outbox.unit(id).unwrap().transactions(), 0..1);
 }
@@ -632,7 +632,7 @@ proptest! {
         for (kind, len, then) in messages {
             // Mostly the first kind, so that messages join.
             let (options, message) = (kinds.get(kind).unwrap_or(&kinds[0]), vec![7; len]);
-            let joined = quick.outbox.append(options, &message);
+            let joined = quick.outbox.append(options, len, |place| place.copy_from_slice(&message));
             let Fixture { outbox, pool, .. } = &mut quick;
             let in_full = || outbox.push(NOW, pool, options, (&message).into(), ROOM);
             let taken = joined.map_or_else(in_full, Ok);
