@@ -79,7 +79,7 @@ pub use node::{
 pub use protocol::crypto::Suite;
 pub use protocol::drop_reason::{DropCounters, DropReason};
 pub use protocol::endpoint::{
-    CloseReason, ConnectError, Deferred, EndpointCounters, FullReason, MemoryStatistics,
+    Burst, CloseReason, ConnectError, Deferred, EndpointCounters, FullReason, MemoryStatistics,
     MessageKey, Mtu, OutcomeCounters, PathStatistics, PeerId, SendError, SessionChange,
 };
 pub use protocol::session::recovery::CongestionConfig as Congestion;

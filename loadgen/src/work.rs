@@ -3,7 +3,7 @@
 use std::io;
 
 use raet::time::Instant;
-use raet::{Context, PeerId, SendError, SendOptions};
+use raet::{Burst, Context, PeerId, SendError, SendOptions};
 
 use crate::check::ContentHash;
 use crate::load::Load;
@@ -129,20 +129,20 @@ impl Work {
         // What is due now, and before the end.
         let until = now.as_nanos().saturating_add(1).min(terms.end.as_nanos());
         let (mut budget, mut len_budget) = (OFFERS_PER_TURN, OFFERED_LEN_PER_TURN);
-        let mut goes_on = true;
-        while budget > 0 && len_budget > 0 && schedule.due() < until && self.left > 0 {
-            budget -= 1;
-            match self.offer(context, tally, terms, schedule.due())? {
-                Offer::Exhausted => goes_on = false,
-                Offer::Full | Offer::Later => {}
-                Offer::Taken(len) => {
-                    len_budget = len_budget.saturating_sub(len);
-                    schedule.advance();
-                    continue;
+        let goes_on = context.burst(terms.peer, self.options, |burst| {
+            while budget > 0 && len_budget > 0 && schedule.due() < until && self.left > 0 {
+                budget -= 1;
+                match self.offer(burst, tally, terms, schedule.due())? {
+                    Offer::Exhausted => return Ok(false),
+                    Offer::Full | Offer::Later => break,
+                    Offer::Taken(len) => {
+                        len_budget = len_budget.saturating_sub(len);
+                        schedule.advance();
+                    }
                 }
             }
-            break;
-        }
+            Ok::<_, String>(true)
+        })?;
         self.schedule = Some(schedule);
         // What is due and had no room goes out when an acknowledgement has made some.
         if schedule.due() > now.as_nanos() {
@@ -165,26 +165,29 @@ impl Work {
             Pace::Max | Pace::PerSecond(_) => u64::MAX,
         };
         let (mut budget, mut len_budget) = (room.min(OFFERS_PER_TURN.into()), OFFERED_LEN_PER_TURN);
-        while budget > 0 && len_budget > 0 && self.left > 0 {
-            match self.offer(context, tally, terms, now.as_nanos())? {
-                Offer::Exhausted => return Ok(false),
-                Offer::Full | Offer::Later => return Ok(true),
-                Offer::Taken(len) => {
-                    budget -= 1;
-                    len_budget = len_budget.saturating_sub(len);
+        let ended = context.burst(terms.peer, self.options, |burst| {
+            while budget > 0 && len_budget > 0 && self.left > 0 {
+                match self.offer(burst, tally, terms, now.as_nanos())? {
+                    Offer::Exhausted => return Ok(Some(false)),
+                    Offer::Full | Offer::Later => return Ok(Some(true)),
+                    Offer::Taken(len) => {
+                        budget -= 1;
+                        len_budget = len_budget.saturating_sub(len);
+                    }
                 }
             }
-        }
-        if room > u64::from(OFFERS_PER_TURN) || len_budget == 0 {
+            Ok::<_, String>(None)
+        })?;
+        if ended.is_none() && (room > u64::from(OFFERS_PER_TURN) || len_budget == 0) {
             context.wake_at(now);
         }
-        Ok(true)
+        Ok(ended.unwrap_or(true))
     }
 
     #[inline]
     fn offer(
         &mut self,
-        context: &mut Context<'_>,
+        burst: &mut Burst<'_>,
         tally: &mut Tally,
         terms: &Offering,
         intended: u64,
@@ -195,16 +198,14 @@ impl Work {
         if let Some(streams) = self.streams {
             let (index, _) = streams.place_of(source.number());
             self.options.stream = streams.at(index);
+            burst.set_options(self.options);
         }
         let (len, sent) = match source.next(tag, intended).map_err(unreadable)? {
             Next::End => return Ok(Offer::Exhausted),
             Next::Later => return Ok(Offer::Later),
-            Next::Message(message) => {
-                (message.len(), context.send(terms.peer, self.options, message))
-            }
+            Next::Message(message) => (message.len(), burst.send(message)),
             Next::Short(short) => {
-                let write = |place: &mut [u8]| short.write(place);
-                (short.len, context.send_with(terms.peer, self.options, short.len, write))
+                (short.len, burst.send_with(short.len, |place| short.write(place)))
             }
         };
         match sent {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::protocol::endpoint::{
-    ConnectError, Deferred, Endpoint, MemoryStatistics, MessageKey, PathStatistics, PeerId,
+    Burst, ConnectError, Deferred, Endpoint, MemoryStatistics, MessageKey, PathStatistics, PeerId,
     SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
@@ -169,6 +169,26 @@ impl<'a> Context<'a> {
         write: impl FnOnce(&mut [u8]),
     ) -> Result<u64, SendError> {
         self.endpoint.send_with(self.now, to, &options.into(), len, write)
+    }
+
+    /// Has `send` send messages to one peer, as many as it likes, for less than as many calls of
+    /// [`Context::send`]: what holds for all of them is looked at once. Those that are not taken
+    /// are told one by one, too.
+    ///
+    /// ```
+    /// # fn offer(context: &mut raet::Context<'_>, peer: raet::PeerId, lines: &[&[u8]]) -> usize {
+    /// context.burst(peer, raet::Service::ExactlyOnce, |burst| {
+    ///     lines.iter().take_while(|line| burst.send(**line).is_ok()).count()
+    /// })
+    /// # }
+    /// ```
+    pub fn burst<R>(
+        &mut self,
+        to: PeerId,
+        options: impl Into<SendOptions>,
+        send: impl FnOnce(&mut Burst<'_>) -> R,
+    ) -> R {
+        self.endpoint.burst(self.now, to, options.into(), send)
     }
 
     /// Replies to the request `transaction` of `to`, now or in a later turn.

@@ -13,6 +13,7 @@
 //! what is reported as done has been handed over.
 
 mod association;
+mod burst;
 mod config;
 mod control;
 mod event;
@@ -35,6 +36,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+pub use burst::Burst;
 pub use config::{EndpointConfig, Mtu};
 pub use event::{
     Body, CloseReason, ConnectError, Deferred, Event, FullReason, Messages, PeerId, Segment,
@@ -57,7 +59,8 @@ use crate::protocol::session::{
     Trust,
 };
 use crate::protocol::transaction::{
-    Outbound, Outcome, Overflow, Payload, PushError, Resolved, SendOptions, UnitId, features,
+    MessageBytes, Outbound, Outbox, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId,
+    features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -373,7 +376,7 @@ impl Endpoint {
         };
         match self.append(to, options, len, &mut once) {
             Some(transaction) => Ok(transaction),
-            None => self.push(now, to, options, Payload::Written(len, &mut once)),
+            None => self.push(now, to, options, MessageBytes::Written(len, &mut once)),
         }
     }
 
@@ -387,13 +390,17 @@ impl Endpoint {
         len: usize,
         write: impl FnOnce(&mut [u8]),
     ) -> Option<u64> {
-        let peer = self.find_peer(to)?;
-        if peer.drain_until.is_some() || peer.current.is_none() {
-            return None;
-        }
-        let transaction = peer.association.as_mut()?.outbox.append(options, len, write)?;
+        let transaction = self.joinable(to)?.append(options, len, write)?;
         self.counters.messages_accepted += 1;
         Some(transaction)
+    }
+
+    /// The outbox of a peer whose messages may join those before them.
+    #[inline]
+    fn joinable(&mut self, to: PeerId) -> Option<&mut Outbox> {
+        let peer = self.find_peer(to)?;
+        let is_closed = peer.drain_until.is_some() || peer.current.is_none();
+        peer.association.as_mut().filter(|_| !is_closed).map(|known| &mut known.outbox)
     }
 
     fn push(
@@ -401,7 +408,7 @@ impl Endpoint {
         now: Instant,
         to: PeerId,
         options: &SendOptions,
-        message: Payload<'_>,
+        message: MessageBytes<'_>,
     ) -> Result<u64, SendError> {
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");

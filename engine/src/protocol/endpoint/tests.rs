@@ -311,6 +311,50 @@ fn message_is_written_once_where_it_is_kept_or_not_at_all() {
     }
 }
 
+#[test]
+fn burst_is_as_many_sends_whatever_they_are_and_however_it_ends() {
+    let (mut pair, peer) = Pair::connected();
+    let urgent = SendOptions::new(ServiceKind::AtMostOnce).priority(Priority::Urgent);
+    let endpoint = &mut pair.sides[0].endpoint;
+    let sent = endpoint.burst(pair.now, peer, ServiceKind::ExactlyOnce.into(), |burst| {
+        let mut sent = Vec::new();
+        for number in 0..200_u8 {
+            match number {
+                100 => burst.set_options(urgent),
+                150 => burst.set_options(ServiceKind::ExactlyOnce.into()),
+                _ => {}
+            }
+            let len = if number % 50 == 7 { 5_000 } else { usize::from(number) };
+            sent.push(match number % 2 {
+                0 => burst.send(&vec![number; len]),
+                _ => burst.send_with(len, |place| place.fill(number)),
+            });
+        }
+        sent
+    });
+    assert!(sent.into_iter().eq((0..200).map(Ok)));
+    assert_eq!(endpoint.counters().messages_accepted, 200);
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        endpoint.burst(pair.now, peer, ServiceKind::ExactlyOnce.into(), |burst| {
+            burst.send(b"before").unwrap();
+            burst.send(b"it").unwrap();
+            let _ = burst.send_with(2, |_| panic!("an application's own"));
+        });
+    }));
+    assert!(unwound.is_err());
+    pair.send(peer, ServiceKind::ExactlyOnce, b"after");
+    pair.drive();
+    let mut arrived: Vec<_> = pair.sides[1].messages.iter().map(|m| (m.1, &m.2)).collect();
+    arrived.sort_unstable();
+    assert_eq!(arrived.len(), 203);
+    for (number, (transaction, message)) in (0..200_u8).zip(&arrived) {
+        let len = if number % 50 == 7 { 5_000 } else { usize::from(number) };
+        assert_eq!((*transaction, *message), (number.into(), &vec![number; len]));
+    }
+    assert!(arrived[200..].iter().map(|m| &m.1[..]).eq([&b"before"[..], b"it", b"after"]));
+    assert_eq!(pair.sides[0].endpoint.outstanding(peer), 0);
+}
+
 // PROTOCOL 6.2 and 6.11
 #[test]
 fn requests_are_answered_each_with_its_own_reply() {

@@ -221,14 +221,14 @@ impl From<Arc<[u8]>> for Outbound<'_> {
 }
 
 /// The bytes of a message on their way to where they are kept.
-pub enum Payload<'a> {
+pub enum MessageBytes<'a> {
     /// They exist.
     Given(Outbound<'a>),
     /// So many, which this writes once there is room for them.
     Written(usize, &'a mut dyn FnMut(&mut [u8])),
 }
 
-impl Payload<'_> {
+impl MessageBytes<'_> {
     /// Bytes of the message.
     pub(super) fn len(&self) -> usize {
         match self {
@@ -259,7 +259,7 @@ impl Payload<'_> {
     }
 }
 
-impl<'a, T: Into<Outbound<'a>>> From<T> for Payload<'a> {
+impl<'a, T: Into<Outbound<'a>>> From<T> for MessageBytes<'a> {
     fn from(message: T) -> Self {
         Self::Given(message.into())
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::bits::BitRing;
-use super::options::{Overflow, Payload, Priority, SendOptions, Stream};
+use super::options::{MessageBytes, Overflow, Priority, SendOptions, Stream};
 use super::schedule::Schedule;
 use super::segmented::{PREFIX_LEN_MAX, Segmented};
 use super::service::{Features, Outcome, Retry, features};
@@ -21,7 +21,10 @@ use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle}
 use crate::time::{Duration, Instant};
 
 mod news;
+mod run;
 mod withdraw;
+
+pub use run::Run;
 
 /// How an outbox behaves; set when the association begins.
 #[derive(Clone, Copy, Debug)]
@@ -177,7 +180,7 @@ impl Outbox {
         now: Instant,
         pool: &Pool,
         options: &SendOptions,
-        message: Payload<'_>,
+        message: MessageBytes<'_>,
         room: usize,
     ) -> Result<u64, PushError> {
         let (row, given) = (features(options.service), *options);
@@ -216,7 +219,7 @@ impl Outbox {
         }
         self.write(now, pool, Direction::Own, options, transaction, order, message, room)?;
         self.note_deadline(options.deadline);
-        self.note_taken(row, options.stream, bytes);
+        self.note_taken(row, options.stream, 1, bytes);
         if self.open[Direction::Own as usize].is_some() {
             self.shortcut = self.find_shortcut(row, given, room);
         }
@@ -247,21 +250,21 @@ impl Outbox {
         shortcut.bytes -= bytes;
         let row = unit.features;
         let transaction = self.next_transaction;
-        self.note_taken(row, options.stream, bytes);
+        self.note_taken(row, options.stream, 1, bytes);
         Some(transaction)
     }
 
-    /// The next transaction is a message of so many bytes.
+    /// The next transactions are so many messages of so many bytes together.
     #[inline]
-    fn note_taken(&mut self, row: Features, stream: Stream, bytes: u64) {
-        self.next_transaction += 1;
+    fn note_taken(&mut self, row: Features, stream: Stream, count: u64, bytes: u64) {
+        self.next_transaction += count;
         if row.ack {
             self.bytes_unresolved += bytes;
         }
         if row.order {
             let stream = self.stream(stream);
-            stream.next += 1;
-            stream.unresolved += 1;
+            stream.next += count;
+            stream.unresolved += count;
             stream.bytes_unresolved += bytes;
         }
     }
@@ -307,7 +310,7 @@ impl Outbox {
         now: Instant,
         pool: &Pool,
         transaction: u64,
-        message: Payload<'_>,
+        message: MessageBytes<'_>,
         room: usize,
     ) -> Result<(), PushError> {
         let options = SendOptions::new(ServiceKind::Request);
@@ -335,7 +338,7 @@ impl Outbox {
         options: &SendOptions,
         transaction: u64,
         order: u64,
-        mut message: Payload<'_>,
+        mut message: MessageBytes<'_>,
         room: usize,
     ) -> Result<(), PushError> {
         let room = room - if order > 0 { ORDER_LEN_MAX } else { 0 };

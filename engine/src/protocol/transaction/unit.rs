@@ -175,6 +175,26 @@ impl Unit {
         true
     }
 
+    /// The buffer of an open unit and where its next message goes. It has to come back.
+    pub(super) fn take_buffer(&mut self) -> (Lease, usize) {
+        (self.lease.take().expect("an open unit has its buffer"), self.body_end)
+    }
+
+    /// The buffer comes back with `count` more messages of `bytes` bytes, which end at `body_end`.
+    pub(super) fn put_buffer_back(
+        &mut self,
+        lease: Lease,
+        body_end: usize,
+        count: u32,
+        bytes: u64,
+    ) {
+        self.lease = Some(lease);
+        self.body_end = body_end;
+        self.count += count;
+        self.unresolved += count;
+        self.payload += bytes;
+    }
+
     /// Every message is resolved. Returns whether that freed a buffer.
     pub(super) fn finish(&mut self) -> bool {
         self.state = State::Finished;

@@ -622,16 +622,25 @@ fn reply_to_what_was_cancelled_settles_it_and_is_not_delivered() {
 proptest! {
     #[test]
     fn message_that_joins_the_one_before_it_is_taken_as_any_other(
-        messages in prop::collection::vec((0usize..8, 0usize..300, 0usize..3), 1..200),
+        messages in prop::collection::vec((0usize..8, 0usize..300, 0usize..3, 0usize..4), 1..200),
     ) {
         let mut kinds = [SendOptions::new(ServiceKind::ExactlyOnce); 4];
         kinds[1] = SendOptions::new(ServiceKind::Sequence).stream(StreamKind::Lossy, 3);
         kinds[2] = SendOptions::new(ServiceKind::Maybe).overflow(Overflow::DropOldest);
         kinds[3] = SendOptions::new(ServiceKind::Request).deadline(NOW + ROUND_TRIP);
         let [mut quick, mut slow] = [Fixture::new(true), Fixture::new(true)];
-        for (kind, len, then) in messages {
+        for (kind, len, then, run_len) in messages {
             // Mostly the first kind, so that messages join.
             let (options, message) = (kinds.get(kind).unwrap_or(&kinds[0]), vec![7; len]);
+            if let Some(mut run) = quick.outbox.begin_run(options) {
+                for _ in 0..run_len {
+                    let joined = run.append(len, |place| place.copy_from_slice(&message));
+                    let Some(joined) = joined else { break };
+                    let taken = slow.outbox.push(NOW, &slow.pool, options, (&message).into(), ROOM);
+                    prop_assert_eq!(Ok(joined), taken);
+                }
+                quick.outbox.end_run(run);
+            }
             let joined = quick.outbox.append(options, len, |place| place.copy_from_slice(&message));
             let Fixture { outbox, pool, .. } = &mut quick;
             let in_full = || outbox.push(NOW, pool, options, (&message).into(), ROOM);
