@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use raet::io::random::{Chance, Random};
-use raet::io::sim::{Delay, Faults, Line, Marks};
+use raet::io::sim::{Delay, Faults, Line};
 use raet::limits::{DATAGRAM_LEN_BASE, MESSAGE_LEN_MAX};
 use raet::time::Duration;
 use raet::{Congestion, Mode, Mtu, Service, Stream, StreamKind, Suite};
@@ -426,6 +426,6 @@ fn worst(random: &mut Random) -> Faults {
         train: percent(80),
         delay: Delay { min, mean, max: Duration::from_secs(1) },
         mtu: if lan { 65_507 } else { 1_472 },
-        marks: Marks::Kept,
+        ..Faults::NONE
     }
 }

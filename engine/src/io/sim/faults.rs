@@ -26,6 +26,11 @@ pub struct Faults {
     pub burst_ends: Chance,
     /// A short packet never arrives, as acknowledgements are.
     pub short_loss: Chance,
+    /// The first packet of a link that was silent for a while never arrives, as while ARP asks who
+    /// it is for.
+    pub first_loss: Chance,
+    /// The last of several packets that leave at once never arrives.
+    pub tail_loss: Chance,
     /// Some packet of the past is sent once more with it, wherever it was going.
     pub replay: Chance,
     /// A copy arrives that seems to come from another node.
@@ -112,6 +117,8 @@ impl Faults {
         burst_begins: Chance::NEVER,
         burst_ends: Chance::ALWAYS,
         short_loss: Chance::NEVER,
+        first_loss: Chance::NEVER,
+        tail_loss: Chance::NEVER,
         replay: Chance::NEVER,
         forgery: Chance::NEVER,
         send_error: Chance::NEVER,
@@ -134,6 +141,8 @@ impl Faults {
         burst_begins: Chance::percent(2),
         burst_ends: Chance::percent(10),
         short_loss: Chance::percent(20),
+        first_loss: Chance::percent(20),
+        tail_loss: Chance::percent(20),
         replay: Chance::percent(5),
         forgery: Chance::percent(5),
         send_error: Chance::percent(2),
@@ -184,6 +193,9 @@ impl Faults {
                 2 => Marks::InsteadOfLoss,
                 _ => Marks::Kept,
             },
+            // Last, so that they move none of the draws above.
+            first_loss: drawn_chance(&mut random, worst.first_loss),
+            tail_loss: drawn_chance(&mut random, worst.tail_loss),
         }
     }
 }
@@ -242,7 +254,11 @@ pub struct FaultCounters {
     pub lost_in_bursts: u64,
     /// Short ones dropped at random.
     pub short_lost: u64,
-    /// Dropped because the queue of a slow line was full.
+    /// First ones after a silence dropped at random.
+    pub first_lost: u64,
+    /// Last ones of several dropped at random.
+    pub tail_lost: u64,
+    /// Dropped because the queue of a slow line or of a port was full.
     pub queue_dropped: u64,
     /// Dropped because they were larger than the path carries.
     pub too_large: u64,

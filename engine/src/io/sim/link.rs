@@ -17,9 +17,19 @@ pub(super) struct Link {
     pub(super) clogged_until: Option<Instant>,
     /// In the bad state of the Gilbert-Elliott model.
     is_bad: bool,
+    /// When it was last used.
+    used_at: Option<Instant>,
 }
 
+/// After so long without a packet a link is silent.
+const SILENCE: Duration = Duration::from_millis(200);
+
 impl Link {
+    /// A datagram is sent. Returns whether it is the first, ever or after a silence.
+    pub(super) fn awakes(&mut self, now: Instant) -> bool {
+        self.used_at.replace(now).is_none_or(|at| at + SILENCE <= now)
+    }
+
     /// Whether a burst of losses takes the next datagram.
     pub(super) fn is_in_burst(&mut self, random: &mut Random, faults: &Faults) -> bool {
         let turns = if self.is_bad { faults.burst_ends } else { faults.burst_begins };

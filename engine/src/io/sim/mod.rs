@@ -55,6 +55,8 @@ struct World {
     flights_sent: u64,
     inboxes: BTreeMap<SocketAddr, VecDeque<Datagram>>,
     links: BTreeMap<(SocketAddr, SocketAddr), Link>,
+    /// Lines that all share who send to a node.
+    ports: BTreeMap<SocketAddr, (Line, Link)>,
     /// Packets of the past that may be sent once more, of any age.
     memory: Vec<Flight>,
     /// Links, each in one direction, that carry nothing.
@@ -93,6 +95,7 @@ impl SimNetwork {
             flights_sent: 0,
             inboxes: BTreeMap::new(),
             links: BTreeMap::new(),
+            ports: BTreeMap::new(),
             memory: Vec::new(),
             cuts: BTreeSet::new(),
             masks: BTreeMap::new(),
@@ -134,6 +137,11 @@ impl SimNetwork {
     /// Replaces the faults for what is sent from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.0.borrow_mut().faults = faults;
+    }
+
+    /// Puts a line before the node at `address` that all share who send to it: the port of a switch.
+    pub fn narrow(&self, address: SocketAddr, line: Line) {
+        self.0.borrow_mut().ports.insert(address, (line, Link::default()));
     }
 
     /// Cuts the link in the direction `from` to `to`: what is under way or sent is lost.
@@ -200,8 +208,11 @@ impl SimNetwork {
 }
 
 impl World {
-    fn send(&mut self, from: SocketAddr, to: SocketAddr, sent: Ecn, bytes: &[u8]) {
+    /// `is_tail`: it is the last of several that leave at once.
+    fn send(&mut self, from: SocketAddr, transmit: &Transmit, is_tail: bool) {
         self.counters.sent += 1;
+        let Transmit { to, ecn: sent, .. } = *transmit;
+        let bytes: &[u8] = &transmit.lease;
         let to = self.masked.get(&to).copied().unwrap_or(to);
         if bytes.len() > self.faults.mtu {
             self.counters.too_large += 1;
@@ -218,6 +229,14 @@ impl World {
         }
         if bytes.len() <= SHORT_LEN && self.random.happens(self.faults.short_loss) {
             self.counters.short_lost += 1;
+            return;
+        }
+        if link.awakes(self.now) && self.random.happens(self.faults.first_loss) {
+            self.counters.first_lost += 1;
+            return;
+        }
+        if is_tail && self.random.happens(self.faults.tail_loss) {
+            self.counters.tail_lost += 1;
             return;
         }
         let is_lost = self.random.happens(self.faults.loss);
@@ -300,7 +319,11 @@ impl World {
         let Delay { min, mean, max } = self.faults.delay;
         let delay = min + self.random.exponential(mean.saturating_sub(min));
         let link = self.links.entry((from, to)).or_default();
-        let arrival = link.depart(self.now, self.faults.line, len)? + delay.min(max);
+        let mut departure = link.depart(self.now, self.faults.line, len)?;
+        if let Some((line, port)) = self.ports.get_mut(&to) {
+            departure = port.depart(departure, *line, len)?;
+        }
+        let arrival = departure + delay.min(max);
         if self.random.happens(self.faults.reorder) {
             self.counters.reordered += 1;
             // Leaves the queue, for long enough that several later packets pass it.
@@ -383,7 +406,8 @@ impl Driver for SimDriver {
     /// Sends what is queued. Time stands still: only [`SimNetwork::advance_to`] moves it.
     fn wait(&mut self, _deadline: Option<Instant>) -> io::Result<Instant> {
         let world = &mut *self.network.0.borrow_mut();
-        for transmit in self.queue.drain(..) {
+        let count = self.queue.len();
+        for (place, transmit) in self.queue.drain(..).enumerate() {
             if world.random.happens(world.faults.send_error) {
                 world.counters.send_errors += 1;
                 self.counters.send_errors += 1;
@@ -392,7 +416,7 @@ impl Driver for SimDriver {
             self.counters.datagrams_sent += 1;
             self.counters.trains_sent += 1;
             self.counters.bytes_sent += transmit.lease.len() as u64;
-            world.send(self.address, transmit.to, transmit.ecn, &transmit.lease);
+            world.send(self.address, &transmit, count > 1 && place + 1 == count);
         }
         Ok(world.now)
     }

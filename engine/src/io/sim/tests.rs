@@ -165,6 +165,48 @@ fn masked_node_is_seen_and_reached_at_its_mask_and_no_more_at_the_one_before() {
 }
 
 #[test]
+fn first_packet_after_a_silence_and_last_of_several_can_be_lost() {
+    let mut pair = pair(1, Faults { first_loss: Chance::ALWAYS, ..Faults::NONE });
+    pair.send(b"first");
+    pair.send(b"second");
+    assert_eq!(pair.arrivals().len(), 1);
+    pair.network.advance_to(pair.network.now() + Duration::from_secs(1));
+    pair.send(b"after a while");
+    assert_eq!(pair.arrivals().len(), 0);
+    assert_eq!(pair.network.counters().first_lost, 2);
+    pair.network.set_faults(Faults { tail_loss: Chance::ALWAYS, ..Faults::NONE });
+    for bytes in [b"one", b"two"] {
+        pair.one.transmit(datagram(&pair.pool, address(2), bytes)).unwrap();
+    }
+    pair.send(b"last");
+    pair.send(b"alone");
+    let arrived: Vec<_> = pair.arrivals().into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(arrived, [&b"one"[..], b"two", b"alone"]);
+    assert_eq!(pair.network.counters().tail_lost, 1);
+}
+
+#[test]
+fn all_who_send_to_a_node_share_the_port_before_it() {
+    let mut pair = pair(1, Faults::NONE);
+    let mut third = pair.network.open(address(3), pair.pool.clone());
+    pair.network.narrow(address(2), Line { bytes_per_second: 1_000_000, queue_max: 3 });
+    let start = pair.network.now();
+    for driver in [&mut pair.one, &mut third] {
+        for _ in 0..2 {
+            driver.transmit(datagram(&pair.pool, address(2), &[0; 100])).unwrap();
+        }
+        driver.wait(None).unwrap();
+    }
+    let mut arrivals = Vec::new();
+    while let Some(next) = pair.network.next_event() {
+        pair.network.advance_to(next);
+        arrivals.extend(pair.two.receive().map(|_| next.saturating_since(start).as_micros()));
+    }
+    assert_eq!(arrivals, [150, 250, 350], "100 us each behind one another, and 50 us of delay");
+    assert_eq!(pair.network.counters().queue_dropped, 1);
+}
+
+#[test]
 fn datagram_larger_than_the_path_vanishes_and_is_counted() {
     let mut pair = pair(1, Faults { mtu: 1200, ..Faults::NONE });
     pair.send(&[0; 1201]);
@@ -246,7 +288,8 @@ proptest! {
         };
         let (arrived, counters) = run()?;
         let made = counters.duplicated + counters.replayed + counters.forged;
-        let lost = counters.lost + counters.lost_in_bursts + counters.short_lost;
+        let picked = counters.short_lost + counters.first_lost + counters.tail_lost;
+        let lost = counters.lost + counters.lost_in_bursts + picked;
         prop_assert_eq!(counters.sent + made, counters.delivered + lost);
         prop_assert_eq!(counters.sent + counters.send_errors + counters.handed_back, packets as u64);
         prop_assert_eq!(run()?, (arrived, counters));
