@@ -5,10 +5,12 @@
 //! and tells its whole story. `RAET_UNTIL_FAILURE` ends a run with the first world that fails.
 
 mod auditor;
+mod incast;
 mod ledger;
 mod letter;
 mod node;
 mod plan;
+mod process;
 mod stalled;
 mod trace;
 mod world;

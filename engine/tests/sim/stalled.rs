@@ -5,19 +5,13 @@
 //! nothing, so what one session could take from another is buffers, turns and places in queues.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
-use raet::buffer::{Pool, Transmit};
-use raet::io::Driver;
-use raet::io::sim::{Delay, Faults, Line, SimDriver, SimNetwork};
-use raet::limits::DATAGRAM_LEN_MAX;
-use raet::protocol::endpoint::{Endpoint, EndpointConfig, Event};
-use raet::protocol::session::BootId;
+use raet::io::sim::{Delay, Faults, Line, SimNetwork};
+use raet::protocol::endpoint::{Endpoint, Event};
 use raet::time::{Duration, Instant};
-use raet::{
-    Identity, Mtu, PeerId, SendError, SendOptions, Service, SessionChange, Trust, TrustPolicy,
-};
+use raet::{PeerId, SendError, SendOptions, Service, SessionChange};
+
+use crate::process::{Process, TURN};
 
 const PEERS: usize = 16;
 /// The peer that stops reading.
@@ -33,8 +27,6 @@ const MESSAGE_LEN: usize = 1_000;
 const REST: Duration = Duration::from_millis(50);
 /// Messages for one peer that the application keeps while they are not taken.
 const BACKLOG_MAX: usize = 10_000;
-/// The shortest turn.
-const TURN: Duration = Duration::from_micros(2);
 
 /// How a peer stops reading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,59 +39,6 @@ enum Stall {
     Turns,
     /// It takes messages and keeps them all.
     Releases,
-}
-
-/// A process: an endpoint and a driver, turned as a shard turns them.
-struct Process {
-    endpoint: Endpoint,
-    driver: SimDriver,
-    address: SocketAddr,
-    stalled: Option<Transmit>,
-    wake_at: Option<Instant>,
-}
-
-impl Process {
-    fn new(network: &SimNetwork, number: u8) -> Self {
-        let identity = Arc::new(Identity::from_secret(&[number; 32]));
-        let config = EndpointConfig {
-            trust: Trust::new(TrustPolicy::Always),
-            mtu: Mtu::Fixed(1_400),
-            ..EndpointConfig::new(identity, BootId([number; 16]))
-        };
-        let address = SocketAddr::from(([10, 0, 0, number], 4_000));
-        let pool = Pool::new(1_024, DATAGRAM_LEN_MAX).expect("memory for a pool");
-        Self {
-            endpoint: Endpoint::new(network.now(), config, [number; 32]).expect("memory"),
-            driver: network.open(address, pool),
-            address,
-            stalled: None,
-            wake_at: Some(network.now()),
-        }
-    }
-
-    /// One turn. `on_event` is the application, and offers what it has to send.
-    fn turn(&mut self, now: Instant, mut on_event: impl FnMut(&mut Endpoint, Option<Event>)) {
-        self.driver.wait(None).expect("the simulated driver does not fail");
-        while let Some(received) = self.driver.receive() {
-            self.endpoint.handle_datagram(now, received);
-        }
-        self.endpoint.handle_timeout(now);
-        while let Some(event) = self.endpoint.poll_event() {
-            on_event(&mut self.endpoint, Some(event));
-        }
-        on_event(&mut self.endpoint, None);
-        loop {
-            let next = self.stalled.take().or_else(|| self.endpoint.poll_transmit(now));
-            let Some(transmit) = next else { break };
-            if let Err(back) = self.driver.transmit(transmit) {
-                self.stalled = Some(back);
-                break;
-            }
-        }
-        self.driver.wait(None).expect("the simulated driver does not fail");
-        let soon = self.stalled.is_some().then(|| now + TURN);
-        self.wake_at = self.endpoint.next_timeout().into_iter().chain(soon).min();
-    }
 }
 
 /// What one peer got: how far each message was behind its schedule.
@@ -159,12 +98,12 @@ fn run(stall: Stall) -> Vec<Received> {
     let line = Line { bytes_per_second: 20_000_000, queue_max: 256 };
     let faults = Faults { line, delay: Delay::fixed(Duration::from_micros(50)), ..Faults::NONE };
     let network = SimNetwork::new(16, faults);
-    let mut shard = Process::new(&network, 100);
-    let mut peers: Vec<_> = (1..=16).map(|number| Process::new(&network, number)).collect();
+    let mut shard = Process::new(&network, 100, |_| {});
+    let mut peers: Vec<_> = (1..=16).map(|number| Process::new(&network, number, |_| {})).collect();
     let mut schedules: Vec<_> = peers.iter().map(|_| Schedule::default()).collect();
     let mut received: Vec<_> = peers.iter().map(|_| Received::default()).collect();
     for (number, (peer, schedule)) in (1_u8..).zip(peers.iter().zip(&mut schedules)) {
-        let key = Identity::from_secret(&[number; 32]).public();
+        let key = Process::key(number);
         let connected = shard.endpoint.connect(network.now(), peer.address, key);
         schedule.peer = Some(connected.expect("there is room for a peer"));
     }
@@ -189,9 +128,7 @@ fn run(stall: Stall) -> Vec<Received> {
         });
         for (index, peer) in peers.iter_mut().enumerate() {
             let stall = if index == STALLED { stall } else { Stall::Nothing };
-            let is_due =
-                network.has_received(peer.address) || peer.wake_at.is_some_and(|at| at <= now);
-            if is_due && (stall != Stall::Turns || now < start) {
+            if peer.is_due(&network, now) && (stall != Stall::Turns || now < start) {
                 let received = &mut received[index];
                 peer.turn(now, |endpoint, event| {
                     event.iter().for_each(|event| received.on_event(now, endpoint, event, stall));
