@@ -1,8 +1,8 @@
 //! The deterministic simulator: production code in seeded worlds, and an auditor that knows what
 //! each message was promised (docs/TESTING.md, section Simulation).
 //!
-//! `RAET_SEEDS` says how many worlds to run, `RAET_FIRST_SEED` from which; `RAET_SEED` runs one
-//! and tells its whole story. `RAET_UNTIL_FAILURE` ends a run with the first world that fails.
+//! `RAET_SEEDS` says how many worlds to run, `RAET_FIRST_SEED` from which; `RAET_SEED` runs one,
+//! of the corpus too, and tells its whole story. `RAET_UNTIL_FAILURE` ends a run with the first world that fails.
 
 mod auditor;
 mod incast;
@@ -23,6 +23,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use node::Sabotage;
+use plan::Edition;
 use raet::time::Duration;
 
 /// Worlds in a plain `cargo test`.
@@ -41,7 +42,8 @@ fn every_promise_holds_in_every_world() {
     let first = single.or_else(|| number_from_environment("RAET_FIRST_SEED")).unwrap_or(0);
     let count = number_from_environment("RAET_SEEDS").unwrap_or(SEEDS_DEFAULT);
     let count = if single.is_some() { 1 } else { count };
-    let figures = hold(first..first + count, single.is_some());
+    let worlds = (first..first + count).map(|seed| (seed, Edition::Second));
+    let figures = hold(worlds, single.is_some());
     figures.report();
 }
 
@@ -52,25 +54,31 @@ fn corpus_of_worlds_that_failed_once_holds() {
         let seed = line.split('#').next().expect("there is a first part").trim();
         (!seed.is_empty()).then(|| seed.parse::<u64>().expect("a seed begins each line"))
     };
-    hold(include_str!("corpus.txt").lines().filter_map(seed), false);
+    let single = number_from_environment("RAET_SEED");
+    let seeds = include_str!("corpus.txt").lines().filter_map(seed);
+    let seeds = seeds.filter(|seed| single.is_none_or(|single| single == *seed));
+    let worlds = seeds.flat_map(|seed| [(seed, Edition::First), (seed, Edition::Second)]);
+    hold(worlds, single.is_some());
 }
 
-/// Runs the worlds of `seeds`, each of which has to hold, on every core.
-fn hold(seeds: impl Iterator<Item = u64> + Send, is_told: bool) -> Figures {
+/// Runs `worlds`, each of which has to hold, on every core.
+fn hold(worlds: impl Iterator<Item = (u64, Edition)> + Send, is_told: bool) -> Figures {
     let stops_early = std::env::var_os("RAET_UNTIL_FAILURE").is_some();
-    let seeds = Mutex::new(seeds);
+    let worlds = Mutex::new(worlds);
     let found = Mutex::new((Figures::default(), Vec::new()));
     let work = || {
         while !stops_early || found.lock().expect("no world holds it").1.is_empty() {
-            let Some(seed) = seeds.lock().expect("no world holds it").next() else { return };
-            let verdict = run(seed, is_told);
+            let next = worlds.lock().expect("no world holds it").next();
+            let Some((seed, edition)) = next else { return };
+            let verdict = run(seed, edition, is_told);
             let (figures, failed) = &mut *found.lock().expect("no world holds it");
             match verdict {
                 Ok(verdict) => figures.add(&verdict),
                 Err(violation) => {
+                    let test = if edition == Edition::First { "corpus" } else { "every" };
                     println!("seed {seed}: {violation}");
                     println!(
-                        "  RAET_SEED={seed} cargo test --release -p raet --test sim -- --nocapture every"
+                        "  RAET_SEED={seed} cargo test --release -p raet --test sim -- --nocapture {test}"
                     );
                     failed.push(seed);
                 }
@@ -92,8 +100,8 @@ fn hold(seeds: impl Iterator<Item = u64> + Send, is_told: bool) -> Figures {
 ///
 /// # Errors
 /// The first promise that it broke.
-fn run(seed: u64, is_told: bool) -> Result<world::Verdict, String> {
-    let run = |is_told| world::run(seed, None, is_told);
+fn run(seed: u64, edition: Edition, is_told: bool) -> Result<world::Verdict, String> {
+    let run = |is_told| world::run(seed, edition, None, is_told);
     let verdict = catch_unwind(|| run(is_told))
         .map_err(|_| "an assertion of the engine failed, as printed above".to_owned())?;
     if let Some(violation) = verdict.violations.first() {
@@ -167,7 +175,7 @@ impl Figures {
 fn finds(sabotage: Sabotage, rules: &[&str]) {
     const WORLDS: u64 = 40;
     for seed in 0..WORLDS {
-        let verdict = world::run(seed, Some(sabotage), false);
+        let verdict = world::run(seed, Edition::Second, Some(sabotage), false);
         if let Some(violation) = verdict.violations.first() {
             let found = rules.iter().any(|rule| violation.starts_with(rule));
             assert!(found, "{sabotage:?} was found as something else: {violation}");
@@ -240,6 +248,11 @@ fn canary_that_mixes_replies_is_found() {
 #[test]
 fn canary_that_hides_a_gap_is_found() {
     finds(Sabotage::HidesGap, &["I10"]);
+}
+
+#[test]
+fn canary_that_lets_kept_sessions_sleep_is_found() {
+    finds(Sabotage::LetsSleep, &["keep-alive"]);
 }
 
 #[test]

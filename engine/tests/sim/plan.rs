@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use raet::io::random::{Chance, Random};
-use raet::io::sim::{Delay, Faults, Line};
+use raet::io::sim::{Delay, Faults, Line, Marks};
 use raet::limits::{DATAGRAM_LEN_BASE, MESSAGE_LEN_MAX};
 use raet::time::Duration;
 use raet::{Congestion, Mode, Mtu, Service, Stream, StreamKind, Suite};
@@ -28,6 +28,16 @@ pub(crate) const SERVICES: [Service; 8] = [
 /// Longest time that a node of a world keeps what it knows of a peer without a session.
 pub(crate) const ASSOCIATION_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
+/// Which table a seed is drawn from. What came later is drawn from a stream of its own, so that the
+/// worlds of the first edition stay what they were: what `corpus.txt` keeps was found in them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Edition {
+    /// Up to 8 nodes alike in their suites, none of which keeps sessions alive.
+    First,
+    /// All that `docs/TESTING.md` names.
+    Second,
+}
+
 /// Which pair of nodes talks, and which of the two opens the session.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edge {
@@ -40,6 +50,10 @@ pub(crate) struct Edge {
 /// Settings of one node.
 #[derive(Clone, Debug)]
 pub(crate) struct NodePlan {
+    /// In order of preference.
+    pub(crate) suites: Vec<Suite>,
+    /// Whether its sessions are kept alive.
+    pub(crate) keep_alive: bool,
     pub(crate) mtu: Mtu,
     pub(crate) transactions: u32,
     pub(crate) receive_bytes: u64,
@@ -106,6 +120,8 @@ const FAULTS_WORST: Faults = Faults {
     burst_begins: Chance::percent(5),
     burst_ends: Chance::percent(33),
     short_loss: Chance::percent(30),
+    first_loss: Chance::percent(30),
+    tail_loss: Chance::percent(30),
     replay: Chance::percent(10),
     forgery: Chance::percent(10),
     send_error: Chance::percent(5),
@@ -116,6 +132,11 @@ const FAULTS_WORST: Faults = Faults {
 
 /// One world in so many is of the second kind.
 const LIVENESS_EVERY: u64 = 10;
+/// One in so many has more nodes than usual.
+const CROWD_EVERY: u64 = 64;
+
+/// What paths do to marks.
+const MARKS: [Marks; 4] = [Marks::AlwaysCe, Marks::Bleached, Marks::InsteadOfLoss, Marks::Kept];
 
 /// Everything that follows from a seed before anything happens.
 #[derive(Clone, Debug)]
@@ -125,11 +146,12 @@ pub(crate) struct Plan {
     /// A node whose key every other one rejects, and which knocks all the same.
     pub(crate) outcast: Option<usize>,
     pub(crate) mode: Mode,
-    pub(crate) suites: Vec<Suite>,
     pub(crate) psk: Option<[u8; 32]>,
     pub(crate) worst: Faults,
     /// How long the troubles last.
     pub(crate) span: Duration,
+    /// How long one of them lasts at most.
+    pub(crate) spell_max: Duration,
     /// How long a turn takes: what arrives within it is one batch.
     pub(crate) turn: Duration,
     /// Things that happen, work included.
@@ -162,10 +184,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// What `seed` decides.
-    pub(crate) fn drawn(seed: u64) -> Self {
+    pub(crate) fn drawn(seed: u64, edition: Edition) -> Self {
         let swarm = Self::of_swarm(seed);
         let is_liveness = Random::new(seed ^ 0x6c69_7665).below(LIVENESS_EVERY) == 0;
-        if is_liveness { swarm.at_its_worst() } else { swarm }
+        match (edition, is_liveness) {
+            (Edition::First, false) => swarm,
+            (Edition::First, true) => swarm.at_its_worst(),
+            (Edition::Second, false) => swarm.extended(seed),
+            (Edition::Second, true) => swarm.at_its_worst().extended(seed),
+        }
     }
 
     /// The same nodes and the same work in the worst of worlds.
@@ -176,9 +203,62 @@ impl Plan {
             line: self.worst.line,
             delay: self.worst.delay,
             mtu: self.worst.mtu,
+            first_loss: Chance::NEVER,
+            tail_loss: Chance::NEVER,
             ..FAULTS_WORST
         };
         Self { is_liveness: true, troubles, worst, ..self }
+    }
+
+    /// What the second edition adds, each to some of the worlds.
+    fn extended(mut self, seed: u64) -> Self {
+        let random = &mut Random::new(seed ^ 0x7365_636f_6e64);
+        if random.below(CROWD_EVERY) == 0 {
+            self.crowd(random);
+        }
+        if random.below(4) == 0 {
+            for node in &mut self.nodes {
+                node.keep_alive = random.below(3) > 0;
+            }
+        }
+        if random.below(8) == 0 {
+            self.differ_in_suites(random);
+        }
+        if random.below(4) == 0 {
+            self.spell_max = Duration::from_secs(60);
+        }
+        if random.below(16) == 0 {
+            self.worst.duplication = Chance::percent(50);
+        }
+        for chance in [&mut self.worst.first_loss, &mut self.worst.tail_loss] {
+            *chance = if random.below(4) == 0 { Chance::percent(30) } else { Chance::NEVER };
+        }
+        if self.is_liveness {
+            self.worst.marks = *pick(random, &MARKS);
+        }
+        self
+    }
+
+    /// More nodes than usual, with fewer links each: what a world costs are its sessions.
+    fn crowd(&mut self, random: &mut Random) {
+        let count = 9 + random.index(16);
+        self.nodes = (0..count).map(|_| node(random, false)).collect();
+        self.outcast = (random.below(4) == 0).then(|| random.index(count));
+        self.edges = edges(random, count, self.outcast, count as u64);
+        self.reply_len_max = self.reply_len_max.min(receive_bytes_min(&self.nodes));
+    }
+
+    /// Nodes that have one suite in common, and agree on it or on a better one.
+    fn differ_in_suites(&mut self, random: &mut Random) {
+        let mut both = [Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+        if random.below(2) == 0 {
+            both.reverse();
+        }
+        let [common, other] = both;
+        let choices = [vec![common], vec![common, other], vec![other, common]];
+        for node in &mut self.nodes {
+            node.suites = pick(random, &choices).clone();
+        }
     }
 
     fn of_swarm(seed: u64) -> Self {
@@ -186,7 +266,7 @@ impl Plan {
         let random = &mut random;
         let count = *pick(random, &[2, 2, 2, 3, 3, 4, 5, 8]);
         let wide = random.below(8) == 0;
-        let nodes: Vec<_> = (0..count).map(|_| node(random, wide)).collect();
+        let mut nodes: Vec<_> = (0..count).map(|_| node(random, wide)).collect();
         let outcast = (count > 2 && random.below(4) == 0).then(|| random.index(count));
         let span = log_uniform(random, Duration::from_millis(30), Duration::from_secs(60));
         // Now and then long enough for generations of keys and new handshakes to come and go.
@@ -211,22 +291,20 @@ impl Plan {
             services = [1; 8];
         }
         let work = work(random, &nodes);
+        let edges = edges(random, count, outcast, 4);
+        let mode = *pick(random, &[Mode::Sealed, Mode::Sealed, Mode::Signed, Mode::Plain]);
+        let both = vec![Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+        let suites = [vec![Suite::Aes256Gcm], vec![Suite::ChaCha20Poly1305], both];
+        let suites = pick(random, &suites);
+        nodes.iter_mut().for_each(|node| node.suites.clone_from(suites));
         Self {
-            edges: edges(random, count, outcast),
+            edges,
             outcast,
-            mode: *pick(random, &[Mode::Sealed, Mode::Sealed, Mode::Signed, Mode::Plain]),
-            suites: pick(
-                random,
-                &[
-                    vec![Suite::Aes256Gcm],
-                    vec![Suite::ChaCha20Poly1305],
-                    vec![Suite::Aes256Gcm, Suite::ChaCha20Poly1305],
-                ],
-            )
-            .clone(),
+            mode,
             psk: (random.below(4) == 0).then_some([7; 32]),
             worst: worst(random),
             span,
+            spell_max: Duration::from_secs(40),
             turn: log_uniform(random, Duration::from_micros(2), Duration::from_millis(1)),
             happenings: 20 + random.below(400),
             messages_max: work.messages_max,
@@ -255,7 +333,10 @@ impl Plan {
         };
         // Now and then the path carries less than it did.
         let mtu = if random.below(6) == 0 { DATAGRAM_LEN_BASE } else { drawn.mtu };
-        Faults { mtu, ..drawn }
+        // A path that is bad for marks is so now and then, too: each route has its own.
+        let is_other = self.is_liveness && drawn.marks != Marks::Kept && random.below(2) == 0;
+        let marks = if is_other { Marks::Kept } else { drawn.marks };
+        Faults { mtu, marks, ..drawn }
     }
 
     /// A network that keeps its distances and does no harm any more.
@@ -288,8 +369,7 @@ struct Work {
 
 fn work(random: &mut Random, nodes: &[NodePlan]) -> Work {
     // What a node does not take as a whole is no reply to its requests.
-    let least = nodes.iter().map(|node| node.receive_bytes).min().expect("some nodes");
-    let reply_len_max = (*pick(random, &[700, 700, 700, 20_000])).min(least);
+    let reply_len_max = (*pick(random, &[700, 700, 700, 20_000])).min(receive_bytes_min(nodes));
     let usual = Work {
         messages_max: 50 + random.below(2_000),
         bytes_max: 1 << 20,
@@ -306,6 +386,10 @@ fn work(random: &mut Random, nodes: &[NodePlan]) -> Work {
         }
         _ => usual,
     }
+}
+
+fn receive_bytes_min(nodes: &[NodePlan]) -> u64 {
+    nodes.iter().map(|node| node.receive_bytes).min().expect("some nodes")
 }
 
 fn streams(random: &mut Random) -> Vec<Stream> {
@@ -329,6 +413,8 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
         _ => Mtu::Auto,
     };
     NodePlan {
+        suites: vec![Suite::Aes256Gcm],
+        keep_alive: false,
         mtu,
         transactions: 64 << random.below(7),
         receive_bytes: *pick(random, &[2_000, 20_000, 200_000, 16 << 20]),
@@ -365,13 +451,13 @@ fn node(random: &mut Random, wide: bool) -> NodePlan {
     }
 }
 
-fn edges(random: &mut Random, count: usize, outcast: Option<usize>) -> Vec<Edge> {
+/// A tree, so that everybody takes part, and one in `sparseness` of all other pairs.
+fn edges(random: &mut Random, count: usize, outcast: Option<usize>, sparseness: u64) -> Vec<Edge> {
     let mut edges = Vec::new();
     for one in 0..count {
-        // A tree, so that everybody takes part, and a few more.
         let first = if one == 0 { 0 } else { random.index(one) };
         for other in 0..one {
-            if other != first && random.below(4) > 0 {
+            if other != first && random.below(sparseness) > 0 {
                 continue;
             }
             let swap = random.below(2) == 0;

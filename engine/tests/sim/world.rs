@@ -1,6 +1,8 @@
 //! One seed's world: troubles first, then everything heals and has to come to its end, then all
 //! sessions close and nothing may be left.
 
+mod silence;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -12,7 +14,7 @@ use raet::{FullReason, Overflow, Priority, SendError, SendOptions, Service};
 
 use crate::auditor::Auditor;
 use crate::node::{Node, Sabotage};
-use crate::plan::{ASSOCIATION_TIMEOUT_MAX, Edge, Plan, SERVICES, log_uniform, pick};
+use crate::plan::{ASSOCIATION_TIMEOUT_MAX, Edge, Edition, Plan, SERVICES, log_uniform, pick};
 use crate::trace::Trace;
 
 /// How long nobody reaches anybody at most, in a world of the second kind.
@@ -72,8 +74,13 @@ struct World {
 }
 
 /// Runs the world of `seed` to its end.
-pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, is_told: bool) -> Verdict {
-    let mut plan = Plan::drawn(seed);
+pub(crate) fn run(
+    seed: u64,
+    edition: Edition,
+    sabotage: Option<Sabotage>,
+    is_told: bool,
+) -> Verdict {
+    let mut plan = Plan::drawn(seed, edition);
     if let Some(sabotage) = sabotage {
         plan.services = sabotage.services();
         plan.mode = sabotage.mode().unwrap_or(plan.mode);
@@ -126,6 +133,7 @@ impl World {
         }
         self.trouble();
         self.come_to_rest();
+        self.fall_silent();
         self.close();
         if self.is_sound() {
             self.auditor.close();
@@ -227,13 +235,20 @@ impl World {
 
     /// Whether every pair that should talk has its session, on both sides.
     fn is_joined(&self) -> bool {
-        self.plan.edges.iter().all(|&Edge { initiator, responder, .. }| {
-            let knows = |one: usize, other| {
-                self.nodes[one].open_peers().iter().any(|(_, node)| *node == other)
-            };
-            self.plan.outcast == Some(initiator)
-                || (knows(initiator, responder) && knows(responder, initiator))
-        })
+        let is_open = |(one, other)| self.knows(one, other) && self.knows(other, one);
+        self.pairs().into_iter().all(is_open)
+    }
+
+    /// Pairs that should have a session.
+    fn pairs(&self) -> Vec<(usize, usize)> {
+        let edges = self.plan.edges.iter();
+        let may = edges.filter(|edge| self.plan.outcast != Some(edge.initiator));
+        may.map(|edge| (edge.initiator, edge.responder)).collect()
+    }
+
+    /// Whether a session with `other` is open, as `one` sees it.
+    fn knows(&self, one: usize, other: usize) -> bool {
+        self.nodes[one].open_peers().iter().any(|(_, node)| *node == other)
     }
 
     /// I27 and I28: close, or die, and nothing is left.
@@ -327,7 +342,7 @@ impl World {
         let troubles = self.plan.troubles;
         let node = self.random.index(self.nodes.len());
         let edge = self.plan.edges[self.random.index(self.plan.edges.len())];
-        let longest = self.plan.span.min(Duration::from_secs(40)).max(Duration::from_millis(60));
+        let longest = self.plan.span.min(self.plan.spell_max).max(Duration::from_millis(60));
         let spell = log_uniform(&mut self.random, Duration::from_millis(1), longest);
         let acts: [(u64, Act); 10] = [
             (troubles.clock, |world, now, node, _, spell| {
@@ -414,6 +429,8 @@ impl World {
             ("datagram lost", network.lost),
             ("datagram lost in a burst", network.lost_in_bursts),
             ("short datagram lost", network.short_lost),
+            ("first datagram after a silence lost", network.first_lost),
+            ("last datagram of several lost", network.tail_lost),
             ("datagram dropped by a full queue", network.queue_dropped),
             ("datagram too large for the path", network.too_large),
             ("datagram lost at a cut link", network.partitioned),

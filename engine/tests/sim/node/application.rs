@@ -77,6 +77,9 @@ impl Node {
         change: &SessionChange,
         auditor: &mut Auditor,
     ) {
+        if let SessionChange::Closed(_) | SessionChange::Lost(_) = change {
+            self.ended.extend(process.known.get(&peer));
+        }
         match change {
             SessionChange::Opened { key, address, .. } => {
                 let node = self.addresses.iter().position(|(_, known)| known == key);

@@ -3,7 +3,7 @@
 
 mod application;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -71,6 +71,8 @@ pub(crate) enum Sabotage {
     HidesGap,
     /// A received buffer is kept for ever.
     KeepsBuffer,
+    /// Sessions that are to be kept alive are not.
+    LetsSleep,
     /// A piece of a message is not handed over.
     LosesPiece,
     /// A message leaves although it is of no use any more.
@@ -165,6 +167,8 @@ pub(crate) struct Node {
     pub(crate) turns: u64,
     /// The application opens no more sessions.
     pub(crate) is_closing: bool,
+    /// Nodes whose sessions with it ended, since somebody asked.
+    pub(crate) ended: BTreeSet<usize>,
     reconnect_after: Duration,
     sabotage: Option<Sabotage>,
     random: Random,
@@ -174,7 +178,7 @@ pub(crate) struct Node {
 #[derive(Clone)]
 struct Shared {
     seed: u64,
-    offer: Offer,
+    mode: Mode,
     psk: Option<[u8; 32]>,
     outcast: Option<PublicKey>,
     /// Bytes that each node grants each peer.
@@ -198,7 +202,7 @@ impl Node {
             .collect();
         let config = Shared {
             seed,
-            offer: Offer::new(&plan.suites, &[plan.mode]),
+            mode: plan.mode,
             psk: plan.psk,
             outcast: plan.outcast.map(|index| addresses[index].1),
             grants: plan.nodes.iter().map(|node| node.receive_bytes).collect(),
@@ -229,6 +233,7 @@ impl Node {
             idle_turns: 0,
             turns: 0,
             is_closing: false,
+            ended: BTreeSet::new(),
             reconnect_after: plan.reconnect_after,
             sabotage,
             random: Random::new(seed ^ 0x6e6f_6465 ^ (index as u64) << 40),
@@ -252,7 +257,7 @@ impl Node {
         let plan = &self.plan;
         let config = EndpointConfig {
             psk: self.config.psk,
-            offer: self.config.offer.clone(),
+            offer: Offer::new(&plan.suites, &[self.config.mode]),
             trust,
             mtu: plan.mtu,
             transactions: plan.transactions,
@@ -266,6 +271,7 @@ impl Node {
             ack_delay_max: plan.ack_delay_max,
             idle_timeout: plan.idle_timeout,
             association_timeout: plan.association_timeout,
+            keep_alive: plan.keep_alive && self.sabotage != Some(Sabotage::LetsSleep),
             handshake_timeout: Duration::from_secs(20),
             send_buffers: plan.send_buffers,
             ..EndpointConfig::new(Arc::clone(&self.identity), BootId(boot))
