@@ -194,6 +194,20 @@ fn peer_that_restarted_is_found_out_at_once() {
     assert_eq!(pair.sides[1].messages.len(), 1);
 }
 
+// PROTOCOL 7.14 and 7.15
+#[test]
+fn session_with_a_peer_that_restarted_is_kept_as_the_one_before() {
+    let keeps = |config: &mut EndpointConfig| config.keep_alive = true;
+    let (mut pair, peer) = Pair::with(keeps, |_| {}).connect();
+    pair.sides[1] = Side::new(2, |config| config.boot = BootId([99; 16]));
+    pair.send(peer, ServiceKind::ExactlyOnce, b"to the one before");
+    pair.drive();
+    assert!(is_open(&pair.sides[0]));
+    cut(&mut pair);
+    pair.drive_for(Duration::from_secs(30));
+    assert!(is_open(&pair.sides[0]), "{:?}", pair.sides[0].changes);
+}
+
 // PROTOCOL 7.20 and 7.21
 #[test]
 fn initiator_that_restarted_is_believed_too() {
