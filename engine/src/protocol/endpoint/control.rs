@@ -195,9 +195,11 @@ impl Endpoint {
                 _ => continue,
             };
             let direction = direction(ranges.initiator);
+            // What is refused may be incomplete (PROTOCOL 6.21).
+            let all_arrived = !matches!(ranges.status, TransactionStatus::Refused(_));
             for range in ranges.iter() {
                 let range = *range.start()..range.end().saturating_add(1);
-                association.outbox.packets(direction, range, &mut visit);
+                association.outbox.packets(direction, range, all_arrived, &mut visit);
             }
         }
         self.acknowledge_numbers(now, slot)
@@ -220,7 +222,7 @@ impl Endpoint {
         }
         let numbers = &mut self.scratch.numbers;
         numbers.clear();
-        association.outbox.packets(Direction::Own, transactions, |number, is_only| {
+        association.outbox.packets(Direction::Own, transactions, true, |number, is_only| {
             if is_only {
                 numbers.push(number);
             } else {

@@ -132,6 +132,13 @@ pub struct Segment {
     pub body: Body,
 }
 
+impl Segment {
+    /// Whether the message ends with it.
+    pub fn is_last(&self) -> bool {
+        self.offset + self.body.len() == self.total
+    }
+}
+
 impl Messages {
     /// Who sent them.
     pub fn peer(&self) -> PeerId {

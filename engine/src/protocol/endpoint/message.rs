@@ -399,7 +399,6 @@ impl Endpoint {
 
     /// The last piece of a message was handed over: its transaction was received.
     fn end_pieces(&mut self, peer_slot: u32, common: &Common) {
-        self.counters.messages_delivered += 1;
         let association = self.association(peer_slot);
         if common.is_reply {
             association.outbox.on_reply(common.first);

@@ -59,8 +59,8 @@ use crate::protocol::session::{
     Trust,
 };
 use crate::protocol::transaction::{
-    MessageBytes, Outbound, Outbox, Outcome, Overflow, PushError, Resolved, SendOptions, UnitId,
-    features,
+    AssemblyKey, MessageBytes, Outbound, Outbox, Outcome, Overflow, PushError, Resolved,
+    SendOptions, UnitId, features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -467,13 +467,26 @@ impl Endpoint {
         sent.map_err(explain)
     }
 
-    /// Refuses a transaction whose message was handed over in this turn. `false`: the session is
-    /// gone, and nobody will hear of it.
+    /// Refuses a transaction whose message was handed over in this turn, or some pieces of it: the
+    /// others are not handed over (PROTOCOL 6.21). `false`: nobody will hear of it, because the
+    /// association is gone or the peer has given the message up.
     pub fn refuse(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
         let Some(peer) = self.find_peer(from) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
-        association.inbox.refuse(transaction, reason);
-        true
+        let key = AssemblyKey { is_reply: false, transaction };
+        if !association.assemblies.forget_pieces(key) {
+            return association.inbox.refuse(transaction, reason);
+        }
+        let is_told = association.inbox.refuse_incomplete(transaction, reason);
+        self.ask_for_report(from.slot); // The sooner it is known, the less leaves in vain.
+        is_told
+    }
+
+    /// Whether what waits to be handed over belongs to a message of `from` that was refused since.
+    fn is_refused(&self, from: PeerId, transaction: u64) -> bool {
+        let found = self.peers.find(from.slot).filter(|peer| peer.generation == from.generation);
+        let association = found.and_then(|peer| peer.association.as_ref());
+        association.is_some_and(|association| association.inbox.is_refused(transaction))
     }
 
     /// Has a transaction whose message was handed over in this turn count as accepted, not as
@@ -531,16 +544,29 @@ impl Endpoint {
 
     /// The next event. Drain until `None`, each turn.
     pub fn poll_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
-        match &event {
-            Event::Messages(messages) => {
-                self.undelivered -= 1;
-                self.counters.messages_delivered += u64::from(messages.count);
+        loop {
+            let event = self.events.pop_front()?;
+            match &event {
+                Event::Messages(messages) => {
+                    self.undelivered -= 1;
+                    self.counters.messages_delivered += u64::from(messages.count);
+                }
+                Event::Segment(segment) => {
+                    self.undelivered -= 1;
+                    if !segment.is_reply && self.is_refused(segment.peer, segment.transaction) {
+                        continue;
+                    }
+                    self.counters.messages_delivered += u64::from(segment.is_last());
+                }
+                &Event::Abandoned { peer, transaction, is_reply: false }
+                    if self.is_refused(peer, transaction) =>
+                {
+                    continue;
+                }
+                _ => {}
             }
-            Event::Segment(_) => self.undelivered -= 1,
-            _ => {}
+            return Some(event);
         }
-        Some(event)
     }
 
     /// Whether [`Endpoint::poll_event`] would find something.

@@ -9,6 +9,7 @@ mod hostile;
 mod lost;
 mod marks;
 mod paths;
+mod pieces;
 mod priority;
 mod restarts;
 mod segments;
@@ -49,6 +50,8 @@ struct Side {
     /// Answers every request with its payload reversed.
     replies_at_once: bool,
     refuses: bool,
+    /// Refuses messages at the first piece from this place in them on.
+    refuses_from: usize,
     /// Defers every message instead of having it count as done.
     defers: bool,
     deferred: Vec<Deferred>,
@@ -78,6 +81,7 @@ impl Side {
             abandoned: 0,
             replies_at_once: true,
             refuses: false,
+            refuses_from: usize::MAX,
             defers: false,
             deferred: Vec::new(),
         }
@@ -126,6 +130,13 @@ impl Side {
                     assert_eq!(segment.offset, self.pieces.0.len(), "pieces come in order");
                     self.pieces.0.extend_from_slice(&segment.body);
                     self.pieces.1 += 1;
+                    let Segment { peer, transaction, is_reply, .. } = segment;
+                    if segment.offset >= self.refuses_from && !is_reply {
+                        assert!(self.endpoint.refuse(peer, transaction, 7));
+                        self.pieces.0.clear();
+                    } else if segment.is_last() && self.defers {
+                        self.deferred.extend(self.endpoint.defer(peer, transaction));
+                    }
                 }
                 Event::Gap { stream, missing, .. } => self.gaps.push((stream, missing)),
                 Event::Abandoned { .. } => {

@@ -408,6 +408,17 @@ impl Assemblies {
         }
     }
 
+    /// Forgets an incomplete message if it is one that is handed over piece by piece. Returns whether
+    /// it is.
+    pub fn forget_pieces(&mut self, key: AssemblyKey) -> bool {
+        let in_pieces = |assembly: &Assembly| matches!(assembly.memory, Memory::Pieces { .. });
+        let is_known = self.list.get(&key).is_some_and(in_pieces);
+        if is_known {
+            self.forget(key);
+        }
+        is_known
+    }
+
     /// The peer has settled its transactions below `low`: what is incomplete of them stays so.
     /// Returns one whose pieces were handed over; call again until there is none.
     pub fn on_low_water(&mut self, low: u64) -> Option<AssemblyKey> {

@@ -69,22 +69,45 @@ impl Inbox {
             let is_wrong = features.dedup && !all_seen;
             return if is_wrong { Acceptance::Violation } else { Acceptance::Duplicate };
         }
-        self.seen.set(range.clone());
-        self.seen_end = self.seen_end.max(range.end);
+        self.note_seen(range);
         self.advance();
         Acceptance::Deliver
     }
 
+    fn note_seen(&mut self, range: Range<u64>) {
+        self.seen.set(range.clone());
+        self.seen_end = self.seen_end.max(range.end);
+    }
+
     /// Turns a transaction that was accepted this turn into a refused one. Refusals are as many
     /// as the window at most: the first one keeps the low mark, and with it credit, from moving.
-    pub fn refuse(&mut self, transaction: u64, reason: u8) {
-        if transaction < self.low_water || transaction >= self.seen_end {
-            return;
+    /// `false`: it was not accepted, or its sender no longer cares.
+    pub fn refuse(&mut self, transaction: u64, reason: u8) -> bool {
+        if transaction < self.low_water || !self.has_seen(transaction) {
+            return false;
         }
-        let place = self.refusals.binary_search_by_key(&transaction, |refusal| refusal.0);
-        if let Err(place) = place {
+        if let Err(place) = self.find_refusal(transaction) {
             self.refusals.insert(place, (transaction, reason));
         }
+        true
+    }
+
+    /// Refuses a transaction within the granted credit before all of it arrived: what still comes
+    /// of it was seen before (PROTOCOL 6.21).
+    pub fn refuse_incomplete(&mut self, transaction: u64, reason: u8) -> bool {
+        self.note_seen(transaction..transaction + 1);
+        let is_told = self.refuse(transaction, reason);
+        self.advance();
+        is_told
+    }
+
+    /// Whether a transaction is refused and its sender may not know of it yet.
+    pub fn is_refused(&self, transaction: u64) -> bool {
+        self.find_refusal(transaction).is_ok()
+    }
+
+    fn find_refusal(&self, transaction: u64) -> Result<usize, usize> {
+        self.refusals.binary_search_by_key(&transaction, |refusal| refusal.0)
     }
 
     /// Turns transactions that were accepted this turn into ones that are not done yet: their
@@ -364,6 +387,23 @@ mod tests {
         inbox.accept(EXACTLY, 4, 1);
         assert_eq!(inbox.missing(0..7).collect::<Vec<_>>(), [2, 3, 5, 6]);
         assert_eq!(inbox.missing(3..6).collect::<Vec<_>>(), [3, 5]);
+    }
+
+    #[test]
+    fn refused_before_all_of_it_arrived_is_seen() {
+        // PROTOCOL 6.21
+        let mut inbox = Inbox::new(64);
+        assert_eq!(inbox.accept(EXACTLY, 0, 1), Acceptance::Deliver);
+        assert!(!inbox.refuse(2, 9), "nothing of it was accepted");
+        assert!(inbox.refuse_incomplete(2, 9));
+        assert!(inbox.is_refused(2) && !inbox.is_refused(1));
+        assert_eq!(inbox.accept(EXACTLY, 2, 1), Acceptance::Duplicate);
+        assert_eq!(inbox.accept(EXACTLY, 1, 1), Acceptance::Deliver);
+        assert_eq!((done(&inbox), inbox.refused()), (vec![(0, 1)], &[(2, 9)][..]));
+        assert_eq!(inbox.credit(), 66, "the window stands still until its sender settled it");
+        assert!(inbox.on_low_water(3));
+        assert!(!inbox.is_refused(2) && !inbox.refuse(2, 9), "its sender no longer cares");
+        assert_eq!(inbox.credit(), 67);
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use super::*;
 
 /// Bytes that differ from place to place.
-fn bytes(len: usize) -> Vec<u8> {
+pub(super) fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 % 251).to_le_bytes()[0]).collect()
 }
 
 /// A link that loses one datagram in `every`, once the session is open.
-fn lossy(pair: &mut Pair, every: u64) {
+pub(super) fn lossy(pair: &mut Pair, every: u64) {
     let start = pair.sent;
     pair.loses = Box::new(move |number| number > start && (number * 7 + 3) % every == 0);
 }

@@ -279,7 +279,10 @@ impl Outbox {
             if unit.state == State::Finished {
                 continue;
             }
-            if !unit.has_left() {
+            // The beginning of a message is enough to refuse it (PROTOCOL 6.21).
+            let has_left = unit.has_left();
+            let is_known = if outcome == Outcome::Delivered { has_left } else { unit.tries > 0 };
+            if !is_known {
                 return Err(DropReason::AckInvalid);
             }
             let (transactions, service) = (unit.transactions(), unit.service);
@@ -293,6 +296,8 @@ impl Outbox {
                 }
             } else if unit.features.ack {
                 self.resolve(index, part, service, outcome);
+            } else if !has_left {
+                self.resolve(index, part, service, Outcome::Indeterminate);
             }
         }
         self.settle();
@@ -373,11 +378,12 @@ impl Outbox {
     }
 
     /// Shows the packet in which each unsettled unit of `range` left last, and whether it left in
-    /// no other before.
+    /// no other before and arrived for sure: of one in segments only if `all_arrived`.
     pub fn packets(
         &mut self,
         direction: Direction,
         range: Range<u64>,
+        all_arrived: bool,
         mut visit: impl FnMut(u64, bool),
     ) {
         let range = match direction {
@@ -408,7 +414,9 @@ impl Outbox {
             }
             if let Some(segmented) = &unit.segmented {
                 let last = segmented.count() - 1;
-                segmented.packets(0..=last).for_each(|(number, is_only)| visit(number, is_only));
+                segmented
+                    .packets(0..=last)
+                    .for_each(|(number, is_only)| visit(number, is_only && all_arrived));
             } else if let Some(number) = unit.packet_number
                 && unit.state.is_unsettled()
             {

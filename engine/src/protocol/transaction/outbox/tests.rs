@@ -599,7 +599,7 @@ fn requester_that_settled_a_part_of_a_bundle_of_replies_does_not_acknowledge_its
     fixture.send(NOW).unwrap();
     let mut packets = Vec::new();
     for range in [0..1, 1..2, 0..2] {
-        fixture.outbox.packets(Direction::Reply, range, |number, _| packets.push(number));
+        fixture.outbox.packets(Direction::Reply, range, true, |number, _| packets.push(number));
     }
     assert_eq!(packets, [1], "the last range alone has both");
 }
