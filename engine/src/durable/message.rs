@@ -72,7 +72,8 @@ pub struct DurableMessage<'a> {
 }
 
 impl<'a> DurableMessage<'a> {
-    /// Splits a message that `sender` sent; `None` if it does not come from an outbox.
+    /// Splits a message that `sender` sent; `None` if it does not come from an outbox. Of a message
+    /// in pieces the first is enough: the payload is then the beginning of the record.
     pub fn parse(sender: &PublicKey, message: &'a [u8]) -> Option<Self> {
         let rest = message.strip_prefix(&[VERSION])?;
         let (outbox, rest) = rest.split_first_chunk()?;

@@ -20,6 +20,9 @@
 //!   [`QueueNode::commit`](crate::QueueNode::commit), which lets the sender hear "delivered". A
 //!   message whose key is known has no further effect and is committed all the same
 //!   ([`DurableReceiver`]).
+//! - A [`Handler`](crate::Handler) does the same on the shard's thread. Of a long record that it takes
+//!   piece by piece, the first piece has the key ([`DurableMessage::parse`]), and the last is
+//!   [deferred](crate::Context::defer) until the transaction is committed.
 //! - The key is kept until the sender's low-water mark passes it, and the mark is kept for good.
 //!
 //! Then, and only then: each record that was accepted takes effect exactly once, whichever side

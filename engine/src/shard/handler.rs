@@ -49,6 +49,38 @@ pub struct Piece<'a> {
     pub payload: &'a [u8],
 }
 
+/// What a handler answers to: the [`Message`] that it has at hand, or a [`Piece`] of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    peer: PeerId,
+    service: ServiceKind,
+    transaction: u64,
+    is_reply: bool,
+    /// The whole message is there.
+    is_complete: bool,
+}
+
+impl From<&Message<'_>> for Origin {
+    fn from(message: &Message<'_>) -> Self {
+        let Message { peer, service, transaction, is_reply, .. } = *message;
+        Self { peer, service, transaction, is_reply, is_complete: true }
+    }
+}
+
+impl From<&Piece<'_>> for Origin {
+    fn from(piece: &Piece<'_>) -> Self {
+        let Piece { peer, service, transaction, is_reply, .. } = *piece;
+        Self { peer, service, transaction, is_reply, is_complete: piece.is_last() }
+    }
+}
+
+impl Piece<'_> {
+    /// Whether the message ends with it.
+    pub fn is_last(&self) -> bool {
+        self.offset + self.payload.len() == self.total
+    }
+}
+
 /// What an application does on a shard's own thread. Every method must return soon: nothing else
 /// happens on this core meanwhile.
 pub trait Handler {
@@ -61,10 +93,11 @@ pub trait Handler {
     /// this returns, unless it was [refused](Context::refuse).
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>);
 
-    /// Called for each piece of a message that is longer than what is handed over whole. The last
-    /// one ends where the message does, and with it the message counts as delivered: a handler of a
-    /// node whose [`Config::whole_len_max`](crate::Config::whole_len_max) is lowered has to take
-    /// them.
+    /// Called for each piece of a message that is longer than what is handed over whole. With the
+    /// [last](Piece::is_last) one the message counts as delivered, unless it was
+    /// [refused](Context::refuse), at that piece or one before, or is then
+    /// [deferred](Context::defer): a handler of a node whose
+    /// [`Config::whole_len_max`](crate::Config::whole_len_max) is lowered has to take them.
     fn on_piece(&mut self, context: &mut Context<'_>, piece: Piece<'_>) {
         let _ = (context, piece);
     }
@@ -204,19 +237,27 @@ impl<'a> Context<'a> {
         self.endpoint.reply(self.now, to, transaction, payload.into())
     }
 
-    /// Refuses the message at hand: its sender learns `reason` instead of its delivery.
-    /// `false`: the session is gone, and nobody will hear of it.
-    pub fn refuse(&mut self, message: &Message<'_>, reason: u8) -> bool {
-        self.endpoint.refuse(message.peer, message.transaction, reason)
+    /// Refuses the message at hand, also one of which not all pieces came: its sender learns
+    /// `reason` instead of its delivery. At any [`Piece`], nothing more of the message is handed
+    /// over, and its sender stops sending what is left of it. `false`: nobody will hear of it,
+    /// because the session is gone, its sender has given the message up (which
+    /// [`Handler::on_abandoned`] tells of one in pieces), or it is a reply: its request can be
+    /// [cancelled](Context::cancel).
+    pub fn refuse(&mut self, message: impl Into<Origin>, reason: u8) -> bool {
+        let Origin { peer, transaction, is_reply, .. } = message.into();
+        !is_reply && self.endpoint.refuse(peer, transaction, reason)
     }
 
     /// Takes the message at hand without letting it count as delivered yet: its sender need not
     /// send it again, and is told that it was delivered after [`Context::commit`]. If this process
-    /// or the session ends first, the sender never is. `None`: its level is not reported
-    /// on, or is done only with a reply.
-    pub fn defer(&mut self, message: &Message<'_>) -> Option<Deferred> {
-        let row = features(message.service);
-        (row.ack && !row.reply).then(|| self.endpoint.defer(message.peer, message.transaction))?
+    /// or the session ends first, the sender never is. A message in pieces is deferred with its
+    /// [last](Piece::is_last) one. `None`: it is a piece before, or its level is not reported on, or
+    /// is done only with a reply.
+    pub fn defer(&mut self, message: impl Into<Origin>) -> Option<Deferred> {
+        let Origin { peer, service, transaction, is_complete, .. } = message.into();
+        let row = features(service);
+        let can_wait = is_complete && row.ack && !row.reply;
+        can_wait.then(|| self.endpoint.defer(peer, transaction))?
     }
 
     /// A message that was [deferred](Context::defer) is done: its sender is told so. `false`: the
@@ -244,13 +285,13 @@ impl<'a> Context<'a> {
     }
 
     /// Ends the request at hand, or one taken before, without a reply: what it asks could not be
-    /// done, and its sender learns so. `false`: the session is gone, and nobody will hear of it.
+    /// done, and its sender learns so. `false` as for [`Context::refuse`].
     pub fn fail(&mut self, peer: PeerId, transaction: u64) -> bool {
         self.endpoint.fail(peer, transaction)
     }
 
     /// Refuses the request at hand, or one taken before, in place of a reply: its sender learns
-    /// `reason`. `false`: the session is gone, and nobody will hear of it.
+    /// `reason`. `false` as for [`Context::refuse`].
     pub fn refuse_request(&mut self, peer: PeerId, transaction: u64, reason: u8) -> bool {
         self.endpoint.refuse_request(peer, transaction, reason)
     }
@@ -263,11 +304,12 @@ impl<'a> Context<'a> {
         self.endpoint.cancel(peer, transaction)
     }
 
-    /// What names a message for good, so that the application can tell a second delivery. `None`:
-    /// it is a reply, which our request names, or the association with its sender is over.
-    pub fn message_key(&self, message: &Message<'_>) -> Option<MessageKey> {
-        let is_reply = message.is_reply;
-        (!is_reply).then(|| self.endpoint.message_key(message.peer, message.transaction))?
+    /// What names a message for good, so that the application can tell a second delivery: the same
+    /// at each of its pieces. `None`: it is a reply, which our request names, or the association with
+    /// its sender is over.
+    pub fn message_key(&self, message: impl Into<Origin>) -> Option<MessageKey> {
+        let Origin { peer, transaction, is_reply, .. } = message.into();
+        (!is_reply).then(|| self.endpoint.message_key(peer, transaction))?
     }
 
     /// Has messages that linger for company leave with this turn. Returns how many sends to the

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-pub use handler::{Context, Handler, Message, Piece};
+pub use handler::{Context, Handler, Message, Origin, Piece};
 pub use idle::Idle;
 pub use mailbox::Mailbox;
 

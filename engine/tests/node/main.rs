@@ -7,6 +7,7 @@ mod durable;
 mod failures;
 mod handlers;
 mod lost;
+mod pieces;
 mod pollers;
 mod queues;
 mod roaming;
