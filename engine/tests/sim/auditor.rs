@@ -241,8 +241,8 @@ impl Auditor {
         }
     }
 
-    /// I13: a piece of a message, which comes after the piece before it. Returns the letter when
-    /// it is the last one of a message.
+    /// I13: a piece of a message, which comes after the piece before it. Returns the letter if it
+    /// is what it has to be.
     pub(crate) fn on_piece(
         &mut self,
         to: usize,
@@ -282,14 +282,20 @@ impl Auditor {
             self.blame("I13", what);
             return None;
         }
-        let end = piece.offset + bytes.len();
-        if end < piece.total {
+        if piece.is_last() {
+            self.desks[to].pieces.remove(&key);
+            self.deliveries += u64::from(!piece.is_reply);
+        } else {
+            let end = piece.offset + bytes.len();
             self.desks[to].pieces.insert(key, (letter, end));
-            return None;
         }
-        self.desks[to].pieces.remove(&key);
-        self.deliveries += u64::from(!piece.is_reply);
         Some(letter)
+    }
+
+    /// The handler refused a message of which not all pieces came: no other may come.
+    pub(crate) fn on_refused_piece(&mut self, to: usize, piece: &Segment, letter: usize) {
+        self.desks[to].pieces.remove(&(piece.peer, piece.transaction, piece.is_reply));
+        self.on_handled(letter, Handled::Refused);
     }
 
     /// A message of which pieces came is not completed.

@@ -262,6 +262,11 @@ fn canary_that_loses_a_piece_is_found() {
 }
 
 #[test]
+fn canary_that_hands_on_what_was_refused_is_found() {
+    finds(Sabotage::GoesOnRefused, &["I13"]);
+}
+
+#[test]
 fn canary_that_swaps_the_order_of_a_stream_is_found() {
     finds(Sabotage::SwapsOrder, &["I10", "I11"]);
 }

@@ -84,7 +84,7 @@ pub(crate) fn run(
     if let Some(sabotage) = sabotage {
         plan.services = sabotage.services();
         plan.mode = sabotage.mode().unwrap_or(plan.mode);
-        plan.refusals = 0;
+        plan.refusals = sabotage.refusals();
         plan.deadlines = 2;
         for node in &mut plan.nodes {
             node.deferrals = 3;

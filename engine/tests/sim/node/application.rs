@@ -16,6 +16,8 @@ const REFUSED_AFTER: Duration = Duration::from_secs(60);
 
 /// How long a handler takes at most until it commits what it deferred.
 const COMMIT_WITHIN: Duration = Duration::from_millis(200);
+/// A message in pieces that is refused is so at one in so many, or at the last.
+const REFUSED_AT_PIECE: u64 = 8;
 /// How long it keeps the buffer of a message at most, if it does.
 const KEPT_WITHIN: Duration = Duration::from_millis(5);
 
@@ -211,11 +213,32 @@ impl Node {
         }
         let from = process.known.get(&piece.peer).copied();
         let Some(letter) = auditor.on_piece(self.index, from, piece) else { return };
-        if piece.is_reply {
-            auditor.on_reply_to(self.index, letter);
-        } else {
-            let Segment { peer, service, transaction, .. } = *piece;
-            self.handle(now, process, peer, service, transaction, letter, auditor);
+        let Segment { peer, service, transaction, is_reply, .. } = *piece;
+        match (piece.is_last(), is_reply) {
+            (true, true) => auditor.on_reply_to(self.index, letter),
+            (true, false) => {
+                self.handle(now, process, peer, service, transaction, letter, auditor);
+            }
+            (false, true) => {}
+            (false, false) => self.refuse_at_piece(process, piece, letter, auditor),
+        }
+    }
+
+    /// The handler refuses some messages before all of them came.
+    fn refuse_at_piece(
+        &mut self,
+        process: &mut Process,
+        piece: &Segment,
+        letter: usize,
+        auditor: &mut Auditor,
+    ) {
+        let Some(reason) = auditor.refuses(letter) else { return };
+        if self.random.below(REFUSED_AT_PIECE) > 0 {
+            return;
+        }
+        let is_taken = self.sabotage == Some(Sabotage::GoesOnRefused);
+        if is_taken || process.endpoint.refuse(piece.peer, piece.transaction, reason) {
+            auditor.on_refused_piece(self.index, piece, letter);
         }
     }
 

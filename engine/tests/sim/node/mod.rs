@@ -67,6 +67,8 @@ pub(crate) enum Sabotage {
     DropsOutcome,
     /// A byte is wrong.
     FlipsByte,
+    /// Pieces of a message are handed over after it was refused.
+    GoesOnRefused,
     /// A gap in a stream is not told.
     HidesGap,
     /// A received buffer is kept for ever.
@@ -92,6 +94,11 @@ impl Sabotage {
             Self::CachesTooMuch => [0, 0, 0, 0, 0, 0, 0, 1],
             _ => [1; 8],
         }
+    }
+
+    /// How many messages are refused where it is to be found: one in so many, or none.
+    pub(crate) fn refusals(self) -> u64 {
+        if self == Self::GoesOnRefused { 2 } else { 0 }
     }
 
     /// The mode in which it is to be found, if only in one.
