@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use raet::buffer::{Pool, Received};
 use raet::limits::DATAGRAM_LEN_MAX;
-use raet::protocol::endpoint::{Endpoint, EndpointConfig, Event, Mtu, PeerId};
+use raet::protocol::endpoint::{
+    Endpoint, EndpointConfig, EndpointCounters, Event, Mtu, PeerId, SessionChange,
+};
 use raet::protocol::session::recovery::CongestionConfig;
 use raet::protocol::session::{BootId, Identity, Trust, TrustPolicy};
 use raet::protocol::transaction::Outcome;
@@ -24,30 +26,41 @@ const TURNS_MAX: u32 = 10_000;
 
 /// One endpoint, and what it saw.
 #[derive(Debug)]
-struct Side {
-    endpoint: Endpoint,
-    address: SocketAddr,
+pub(crate) struct Side {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) address: SocketAddr,
+    /// Where its arrivals lie.
     pool: Pool,
-    messages: u64,
+    /// Sessions that opened, by where their peer is.
+    pub(crate) opened: Vec<(SocketAddr, PeerId)>,
+    pub(crate) messages: u64,
     bytes: u64,
     replies: u64,
-    delivered: u64,
+    pub(crate) delivered: u64,
     replied: u64,
 }
 
 impl Side {
-    fn new(number: u8, adjust: impl Fn(&mut EndpointConfig)) -> Self {
-        let identity = Arc::new(Identity::from_secret(&[number; 32]));
-        let mut config = EndpointConfig::new(identity, BootId([number; 16]));
+    /// An endpoint whose secret key, boot id and randomness are made of `secret`.
+    pub(crate) fn new(
+        secret: [u8; 32],
+        address: SocketAddr,
+        pool: Pool,
+        adjust: impl Fn(&mut EndpointConfig),
+    ) -> Self {
+        let identity = Arc::new(Identity::from_secret(&secret));
+        let boot = secret.first_chunk().expect("a secret is longer than a boot id");
+        let mut config = EndpointConfig::new(identity, BootId(*boot));
         config.trust = Trust::new(TrustPolicy::Always);
         config.mtu = Mtu::Fixed(1_400);
         config.congestion = CongestionConfig::FixedRate { bytes_per_second: 100_000_000_000 };
         adjust(&mut config);
-        let endpoint = Endpoint::new(Instant::ZERO, config, [number; 32]).expect("memory");
+        let endpoint = Endpoint::new(Instant::ZERO, config, secret).expect("memory");
         Self {
             endpoint,
-            address: SocketAddr::from(([127, 0, 0, number], 4_000)),
-            pool: Pool::new(64, DATAGRAM_LEN_MAX).expect("memory for the buffers"),
+            address,
+            pool,
+            opened: Vec::new(),
             messages: 0,
             bytes: 0,
             replies: 0,
@@ -58,16 +71,28 @@ impl Side {
 
     /// Sends everything that is due to `to`.
     fn transmit(&mut self, now: Instant, to: &mut Self) {
-        while let Some(transmit) = self.endpoint.poll_transmit(now) {
-            let mut lease = to.pool.take().expect("events are drained before there are so many");
-            let buffer = lease.get_mut().expect("a buffer just taken has one holder");
-            buffer[..transmit.lease.len()].copy_from_slice(&transmit.lease);
-            let lease = lease.narrow(0..transmit.lease.len());
-            let (from, ecn, segment_len) = (self.address, transmit.ecn, transmit.segment_len);
-            let received = Received { from, ecn, lease, segment_len };
-            to.endpoint.handle_datagram(now, received);
-            to.drain(now);
+        while let Some((_, received)) = self.poll(now, &to.pool) {
+            to.receive(now, received);
         }
+    }
+
+    /// The next train that is due, where it goes, and a copy of it in `pool`.
+    #[inline]
+    pub(crate) fn poll(&mut self, now: Instant, pool: &Pool) -> Option<(SocketAddr, Received)> {
+        let transmit = self.endpoint.poll_transmit(now)?;
+        let mut lease = pool.take().expect("arrivals are taken before there are so many");
+        let buffer = lease.get_mut().expect("a buffer just taken has one holder");
+        buffer[..transmit.lease.len()].copy_from_slice(&transmit.lease);
+        let lease = lease.narrow(0..transmit.lease.len());
+        let (from, ecn, segment_len) = (self.address, transmit.ecn, transmit.segment_len);
+        Some((transmit.to, Received { from, ecn, lease, segment_len }))
+    }
+
+    /// Takes a train and what follows from it.
+    #[inline]
+    pub(crate) fn receive(&mut self, now: Instant, received: Received) {
+        self.endpoint.handle_datagram(now, received);
+        self.drain(now);
     }
 
     fn drain(&mut self, now: Instant) {
@@ -91,7 +116,9 @@ impl Side {
                     Outcome::Replied => self.replied += u64::from(resolved.count),
                     other => panic!("{other:?} on a path that loses nothing"),
                 },
-                Event::Session { .. } => {}
+                Event::Session { peer, change: SessionChange::Opened { address, .. } } => {
+                    self.opened.push((address, peer));
+                }
                 Event::Misrouted { .. } => panic!("there is one shard"),
                 other => panic!("{other:?} on a path that loses nothing"),
             }
@@ -109,9 +136,17 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Boot ids: of the endpoint that opens the session, then of the other.
+    pub const BOOTS: [BootId; 2] = [BootId([1; 16]), BootId([2; 16])];
+
     /// Opens the session of two endpoints whose configurations are `adjust`ed.
     pub fn open(adjust: impl Fn(&mut EndpointConfig)) -> Self {
-        let (mut one, two) = (Side::new(1, &adjust), Side::new(2, &adjust));
+        let side = |number: u8| {
+            let address = SocketAddr::from(([127, 0, 0, number], 4_000));
+            let pool = Pool::new(64, DATAGRAM_LEN_MAX).expect("memory for the buffers");
+            Side::new([number; 32], address, pool, &adjust)
+        };
+        let (mut one, two) = (side(1), side(2));
         let now = Instant::from_nanos(1_000_000);
         let key = Identity::from_secret(&[2; 32]).public();
         let peer = one.endpoint.connect(now, two.address, key).expect("a free slot");
@@ -147,6 +182,11 @@ impl Pair {
         assert!(ended, "{} of {end} ended", self.one.delivered + self.one.replied);
         assert_eq!(self.two.messages - messages, count, "each arrived once");
         assert_eq!(self.two.bytes - bytes, count * message.len() as u64);
+    }
+
+    /// What either endpoint did: the one that opened the session, then the other.
+    pub fn counters(&self) -> [&EndpointCounters; 2] {
+        [self.one.endpoint.counters(), self.two.endpoint.counters()]
     }
 
     /// After a while everything is accounted for: nothing was lost, every buffer came home.
