@@ -231,10 +231,7 @@ const IDLERS: [(&str, Hub, Then); 4] = [
 ];
 
 fn memory(arguments: &Arguments) -> Value {
-    println!(
-        "{:<16} {:>9} {:>12} {:>12} {:>12}",
-        "idle session", "sessions", "bytes each", "of its own", "resident"
-    );
+    println!("{:<16} {:>9} {:>12} {:>12}", "idle session", "sessions", "bytes each", "of its own");
     let mut sides = serde_json::Map::new();
     for (name, role, then) in IDLERS {
         sides.insert(name.to_owned(), memory_of(name, role, then, arguments.counted));
@@ -249,25 +246,21 @@ fn memory_of(name: &str, role: Hub, then: Then, sessions: usize) -> Value {
     // Tables that are there for all sessions, and lists that one needs for a moment.
     crowd.open(64, then);
     crowd.let_pass();
-    let (before, resident) = (Memory::now(), resident_bytes());
+    let before = Memory::now();
     crowd.open(sessions, then);
     crowd.let_pass();
     let after = Memory::now();
     let count = sessions as f64;
-    let resident = resident_bytes().saturating_sub(resident) as f64 / count;
     let each = (after.live - before.live) as f64 / count;
     // What comes less often belongs to tables.
     let times = i64::try_from(sessions / 8).expect("few");
     let parts = after.repeated(&before, times);
     let own = parts.iter().map(|&(size, many)| size as f64 * many as f64).sum::<f64>() / count;
-    println!("{name:<16} {sessions:>9} {each:>12.0} {own:>12.0} {resident:>12.0}");
+    println!("{name:<16} {sessions:>9} {each:>12.0} {own:>12.0}");
     let parts: Vec<_> = parts.iter().map(|&(size, many)| (size, many as f64 / count)).collect();
     let words: Vec<_> = parts.iter().map(|(size, many)| format!("{many:.2} of {size}")).collect();
     println!("    {}", words.join(", "));
-    json!({
-        "sessions": sessions, "bytes": each, "own_bytes": own, "resident_bytes": resident,
-        "allocations": parts,
-    })
+    json!({ "sessions": sessions, "bytes": each, "own_bytes": own, "allocations": parts })
 }
 
 /// Handshakes of one measurement.
@@ -342,7 +335,7 @@ struct Shard {
     nanos: f64,
     messages: u64,
     packets: u64,
-    misrouted: u64,
+    dropped: u64,
     allocations: u64,
 }
 
@@ -386,14 +379,14 @@ fn shards(arguments: &Arguments) -> Value {
                 "",
                 shard.messages,
                 shard.packets,
-                shard.misrouted,
+                shard.dropped,
                 shard.allocations
             );
         }
         let each = shards.iter().map(|shard| {
             json!({
                 "ns_per_message": shard.nanos, "messages": shard.messages, "packets": shard.packets,
-                "dropped": shard.misrouted, "allocations": shard.allocations,
+                "dropped": shard.dropped, "allocations": shard.allocations,
             })
         });
         rows.push(json!({
@@ -436,7 +429,7 @@ fn run_shard(number: usize, count: usize, batches: u64) -> Shard {
         nanos,
         messages: two.messages_delivered,
         packets: one.packets_sent + two.packets_sent,
-        misrouted: one.drops.total() + two.drops.total(),
+        dropped: one.drops.total() + two.drops.total(),
         allocations,
     }
 }
