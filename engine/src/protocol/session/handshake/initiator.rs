@@ -157,6 +157,7 @@ enum State {
 /// The Hello is out.
 struct ExpectCookie {
     ephemeral: Secret,
+    ephemeral_public: [u8; KEY_LEN],
     opening: [u8; OPENING_LEN],
     hello_mac: [u8; MAC_LEN],
 }
@@ -328,12 +329,13 @@ impl LastHeard {
 impl ExpectCookie {
     fn start(config: &InitiatorConfig, transaction: u64, random: &mut Random) -> (Self, Vec<u8>) {
         let ephemeral = Secret::generate(random);
+        let ephemeral_public = ephemeral.public();
         let discover = if config.peer.is_none() { FLAG_DISCOVER } else { 0 };
         let psk = if config.psk.is_some() { FLAG_PSK } else { 0 };
         let opening = Opening {
             flags: discover | psk,
             offer: config.offer.bits(),
-            ephemeral: ephemeral.public(),
+            ephemeral: ephemeral_public,
         };
         let opening = opening.write();
         let mut datagram = vec![0; HELLO_LEN];
@@ -341,7 +343,7 @@ impl ExpectCookie {
         datagram[frame.body()][..OPENING_LEN].copy_from_slice(&opening);
         let key = mac1_key(config.peer.as_ref());
         let hello_mac = frame.authenticate(&key, &[], &mut datagram);
-        (Self { ephemeral, opening, hello_mac }, datagram)
+        (Self { ephemeral, ephemeral_public, opening, hello_mac }, datagram)
     }
 
     /// The cookie and whose it is, if it answers our Hello.
@@ -391,7 +393,7 @@ impl ExpectCookie {
         let own = config.identity.public();
         let written = write_first(
             &[PROLOGUE, &transaction.to_be_bytes(), prologue],
-            &self.ephemeral,
+            (&self.ephemeral, &self.ephemeral_public),
             (config.identity.secret(), own.as_bytes()),
             peer.as_bytes(),
             sealed,

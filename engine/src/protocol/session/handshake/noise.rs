@@ -56,18 +56,19 @@ pub(super) struct FirstRead {
 pub(super) struct SecondMixed(Symmetric);
 
 /// Writes the first message: `sealed` is room for the sealed static key, then the payload with
-/// room for its tag; it is sealed in place.
+/// room for its tag; it is sealed in place. Of each key both halves are given, since to work out
+/// the public one again costs a quarter of an agreement.
 pub(super) fn write_first(
     prologue: &[&[u8]],
-    ephemeral: &Secret,
+    ephemeral: (&Secret, &[u8; KEY_LEN]),
     own: (&Secret, &[u8; KEY_LEN]),
     peer: &[u8; KEY_LEN],
     sealed: &mut [u8],
 ) -> Result<FirstWritten, NoiseFailed> {
     let (sealed_key, payload) = sealed.split_at_mut(SEALED_KEY_LEN);
     let mut symmetric = Symmetric::start(prologue, peer);
-    symmetric.mix_ephemeral(&ephemeral.public());
-    symmetric.mix_key(ephemeral.agree(peer)?.as_slice());
+    symmetric.mix_ephemeral(ephemeral.1);
+    symmetric.mix_key(ephemeral.0.agree(peer)?.as_slice());
     sealed_key[..KEY_LEN].copy_from_slice(own.1);
     symmetric.seal(sealed_key);
     symmetric.mix_key(own.0.agree(peer)?.as_slice());
@@ -96,13 +97,13 @@ impl FirstRead {
     /// Mixes the responder's ephemeral key and the pre-shared key.
     pub(super) fn mix_second(
         self,
-        ephemeral: &Secret,
+        ephemeral: (&Secret, &[u8; KEY_LEN]),
         psk: &[u8; KEY_LEN],
     ) -> Result<SecondMixed, NoiseFailed> {
         let mut symmetric = self.symmetric;
-        symmetric.mix_ephemeral(&ephemeral.public());
-        symmetric.mix_key(ephemeral.agree(&self.ephemeral)?.as_slice());
-        symmetric.mix_key(ephemeral.agree(&self.peer)?.as_slice());
+        symmetric.mix_ephemeral(ephemeral.1);
+        symmetric.mix_key(ephemeral.0.agree(&self.ephemeral)?.as_slice());
+        symmetric.mix_key(ephemeral.0.agree(&self.peer)?.as_slice());
         symmetric.mix_key_and_hash(psk);
         Ok(SecondMixed(symmetric))
     }
@@ -268,13 +269,19 @@ mod tests {
         let ((s_i, s_i_public), (e_i, e_i_public)) = (key(0x11), key(0x22));
         let ((s_r, s_r_public), (e_r, e_r_public)) = (key(0x33), key(0x44));
         let mut sealed = vec![0; SEALED_KEY_LEN + TAG_LEN];
-        let written = write_first(PROLOGUE, &e_i, (&s_i, &s_i_public), &s_r_public, &mut sealed);
+        let written = write_first(
+            PROLOGUE,
+            (&e_i, &e_i_public),
+            (&s_i, &s_i_public),
+            &s_r_public,
+            &mut sealed,
+        );
         let message_1 = [e_i_public.as_slice(), &sealed].concat();
         let read = read_first(PROLOGUE, (&s_r, &s_r_public), &e_i_public, &mut sealed);
         let read = read.expect("what was written reads");
         assert_eq!(read.peer, s_i_public);
         let mut payload = vec![0; TAG_LEN];
-        let mixed = read.mix_second(&e_r, &[0; 32]).expect("proper points");
+        let mixed = read.mix_second((&e_r, &e_r_public), &[0; 32]).expect("proper points");
         let theirs = mixed.write(&mut payload);
         let message_2 = [e_r_public.as_slice(), &payload].concat();
         let ours = written
@@ -341,8 +348,8 @@ mod tests {
             let mut message = run.message_2.clone();
             message[bit / 8] ^= 1 << (bit % 8);
             let mut sealed = vec![0; SEALED_KEY_LEN + TAG_LEN];
-            let own = (&s_i, &s_i_public);
-            let written = write_first(PROLOGUE, &e_i, own, &s_r_public, &mut sealed);
+            let (first, own) = ((&e_i, &e_i_public), (&s_i, &s_i_public));
+            let written = write_first(PROLOGUE, first, own, &s_r_public, &mut sealed);
             assert_eq!(run.message_1, [e_i_public.as_slice(), &sealed].concat());
             let (ephemeral, payload) = message.split_at_mut(KEY_LEN);
             let ephemeral = (&*ephemeral).try_into().expect("32 bytes");

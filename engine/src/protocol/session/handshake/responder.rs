@@ -325,11 +325,13 @@ impl Responder {
         random: &mut Random,
     ) -> Result<(Answer, AcceptPayload), DropReason> {
         let ephemeral = Secret::generate(random);
+        let public = ephemeral.public();
         // Without the peer's flag it mixes zeros, and can still read that it needs a key.
         let mixes_psk = opening.flags & FLAG_PSK != 0;
         let no_psk = Zeroizing::new([0; KEY_LEN]);
         let psk = self.config.psk.as_ref().filter(|_| mixes_psk).unwrap_or(&no_psk);
-        let mixed = read.mix_second(&ephemeral, psk).map_err(|_| DropReason::HandshakeInvalid)?;
+        let mixed = read.mix_second((&ephemeral, &public), psk);
+        let mixed = mixed.map_err(|_| DropReason::HandshakeInvalid)?;
         let (salt, session) = draw_session(mixed.hash(), is_session_taken)?;
         let reset_token = self.config.identity.reset_token(session);
         let mut payload = AcceptPayload {
@@ -367,7 +369,10 @@ impl Responder {
                 payload.retry_after_ms = millis(retry_after);
             }
         }
-        Ok((Answer { ephemeral, mixed, verdict, peer, said, session, reset_token }, payload))
+        Ok((
+            Answer { ephemeral: public, mixed, verdict, peer, said, session, reset_token },
+            payload,
+        ))
     }
 
     /// Writes, seals and keeps the Accept.
@@ -384,7 +389,7 @@ impl Responder {
     ) -> Result<Initiated, DropReason> {
         let transaction = packet.head.transaction;
         let frame = Frame::of_len(PacketKind::Accept, transaction, ACCEPT_LEN, out);
-        let sealed = start_accept(&answer.ephemeral.public(), &mut out[frame.body()]);
+        let sealed = start_accept(&answer.ephemeral, &mut out[frame.body()]);
         payload.write(sealed);
         let split = answer.mixed.write(sealed);
         frame.authenticate(&self.accept_auth, &mac_of(packet, datagram), out);
@@ -431,7 +436,8 @@ enum Verdict {
 
 /// A handshake that lacks only its reply.
 struct Answer {
-    ephemeral: Secret,
+    /// Our ephemeral public key; the secret one has served.
+    ephemeral: [u8; KEY_LEN],
     mixed: SecondMixed,
     verdict: Verdict,
     peer: PublicKey,

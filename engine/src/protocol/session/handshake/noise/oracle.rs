@@ -207,8 +207,8 @@ fn agree_once(random: &mut Random) {
     let (own, own_public) = (Secret::from_bytes(&s_i), public(&s_i));
     let ephemeral = Secret::from_bytes(&e_i);
     let parts = [prologue.as_slice()];
-    let written =
-        write_first(&parts, &ephemeral, (&own, &own_public), &s_r_public, &mut sealed).expect("ok");
+    let (first, long_term) = ((&ephemeral, &public(&e_i)), (&own, &own_public));
+    let written = write_first(&parts, first, long_term, &s_r_public, &mut sealed).expect("ok");
     assert_eq!(wire[..len], [public(&e_i).as_slice(), &sealed].concat());
     let read_len = their_responder.read_message(&wire[..len], &mut text).expect("ours opens");
     assert_eq!(text[..read_len], text_1);
@@ -222,7 +222,8 @@ fn agree_once(random: &mut Random) {
     let len = their_responder.write_message(&text_2, &mut wire).expect("fits");
     let mut payload = text_2.clone();
     payload.extend([0; TAG_LEN]);
-    let mixed = read.mix_second(&Secret::from_bytes(&e_r), &psk).expect("proper points");
+    let mixed =
+        read.mix_second((&Secret::from_bytes(&e_r), &public(&e_r)), &psk).expect("proper points");
     let split = mixed.write(&mut payload);
     assert_eq!(wire[..len], [public(&e_r).as_slice(), &payload].concat());
     let read_len = their_initiator.read_message(&wire[..len], &mut text).expect("ours opens");
