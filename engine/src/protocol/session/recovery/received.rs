@@ -61,7 +61,7 @@ impl ReceivedPackets {
     /// most.
     pub fn new(delay_max: Duration) -> Self {
         Self {
-            ranges: Vec::with_capacity(ACK_RANGES_MAX + 1),
+            ranges: Vec::new(),
             largest_at: Instant::ZERO,
             pending: 0,
             urgent: false,

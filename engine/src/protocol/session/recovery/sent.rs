@@ -6,11 +6,12 @@
 //! costs one word operation for 64 packets that are settled already, and touches slots only for
 //! those that it settles.
 //!
-//! The memory for the whole ring is reserved when a session opens, but only as much of it is
-//! *used* as twice the span from the oldest packet in flight to the newest: a session with a small
-//! window stays in the cache, and an idle one touches a few kilobytes. Twice, because a packet
-//! that was given up is remembered for about one more window, which is the time in which a late
-//! acknowledgement still matters.
+//! Only as much of the ring is *used* as twice the span from the oldest packet in flight to the
+//! newest: a session with a small window stays in the cache. Twice, because a packet that was given
+//! up is remembered for about one more window, which is the time in which a late acknowledgement
+//! still matters. Memory is there for a few packets when a session opens, and is taken for the whole
+//! ring at once when it needs more than [`LEN_SMALL`]: an idle session keeps a few hundred bytes,
+//! and a busy one asks the allocator a few times in its life.
 
 use crate::time::Instant;
 use core::ops::RangeInclusive;
@@ -55,7 +56,10 @@ impl<C> Sent<C> {
 }
 
 /// Slots in use before anything was sent.
-const LEN_START: usize = 128;
+const LEN_START: usize = 8;
+/// Slots up to which memory is taken as it is needed, and that are in use once a packet was given
+/// up, however few are in flight.
+const LEN_SMALL: usize = 128;
 
 /// The ring of sent packets.
 #[derive(Debug)]
@@ -75,13 +79,13 @@ pub(super) struct SentRing<C> {
 impl<C: Copy> SentRing<C> {
     /// A ring for at most `capacity` packets between the oldest in flight and the newest.
     pub(super) fn new(capacity: usize) -> Self {
-        assert!(capacity.is_power_of_two() && capacity >= LEN_START, "a ring is a power of two");
-        let mut slots = Vec::with_capacity(capacity);
+        assert!(capacity.is_power_of_two() && capacity >= LEN_SMALL, "a ring is a power of two");
+        let mut slots = Vec::with_capacity(LEN_START);
         slots.resize(LEN_START, Sent::vacant());
         Self {
             slots,
-            in_flight: BitRing::new(capacity),
-            given_up: BitRing::new(capacity),
+            in_flight: BitRing::default(),
+            given_up: BitRing::default(),
             capacity,
             end: 0,
             oldest: 0,
@@ -158,6 +162,9 @@ impl<C: Copy> SentRing<C> {
     /// Gives `number`, which must be in flight, up for lost, in loss event `event`.
     pub(super) fn give_up(&mut self, number: u64, event: u32) -> Sent<C> {
         assert!(self.in_flight.contains(number), "only a packet in flight is given up");
+        while self.slots.len() < LEN_SMALL {
+            self.double();
+        }
         self.in_flight.clear(number);
         self.given_up.set(number);
         let index = self.index(number);
@@ -229,35 +236,44 @@ impl<C: Copy> SentRing<C> {
         ring_index(number, self.slots.len())
     }
 
-    /// Doubles the part in use until it holds twice the span, or everything that was reserved.
+    /// Doubles the part in use until it holds twice the span, or the whole ring.
     fn grow_for(&mut self, number: u64) {
         let span = number + 1 - self.oldest.min(number);
         while self.slots.len() < self.capacity && span * 2 > self.slots.len() as u64 {
-            let (from, old_len) = (self.first_remembered(), self.slots.len());
-            self.slots.resize(old_len * 2, Sent::vacant());
-            for remembered in from..self.end {
-                let (old, new) = (ring_index(remembered, old_len), self.index(remembered));
-                self.slots.swap(old, new);
-            }
-            self.in_flight.double(from, self.end);
-            self.given_up.double(from, self.end);
+            self.double();
+        }
+    }
+
+    fn double(&mut self) {
+        let (from, old_len) = (self.first_remembered(), self.slots.len());
+        let needed = if old_len < LEN_SMALL { old_len * 2 } else { self.capacity };
+        self.slots.reserve_exact(needed - old_len);
+        self.slots.resize(old_len * 2, Sent::vacant());
+        for remembered in from..self.end {
+            let (old, new) = (ring_index(remembered, old_len), self.index(remembered));
+            self.slots.swap(old, new);
+        }
+        if self.slots.len() > 64 {
+            let words = needed / 64;
+            self.in_flight.double(from, self.end, words);
+            self.given_up.double(from, self.end, words);
         }
     }
 }
 
-/// A set of packet numbers within one ring's length of each other.
+/// A set of packet numbers within one ring's length of each other, 64 at least.
 #[derive(Debug)]
 struct BitRing {
     words: Vec<u64>,
 }
 
-impl BitRing {
-    fn new(capacity: usize) -> Self {
-        let mut words = Vec::with_capacity(capacity / 64);
-        words.resize(LEN_START / 64, 0);
-        Self { words }
+impl Default for BitRing {
+    fn default() -> Self {
+        Self { words: vec![0] }
     }
+}
 
+impl BitRing {
     fn set(&mut self, number: u64) {
         let word = self.word_index(number / 64);
         self.words[word] |= 1 << (number % 64);
@@ -276,8 +292,10 @@ impl BitRing {
         taken
     }
 
-    fn double(&mut self, from: u64, to: u64) {
+    /// Makes room for twice as many numbers, of `words_max` words in the end.
+    fn double(&mut self, from: u64, to: u64, words_max: usize) {
         let old_len = self.words.len();
+        self.words.reserve_exact(words_max - old_len);
         self.words.resize(old_len * 2, 0);
         for number in from..to {
             let (old, bit) = (ring_index(number / 64, old_len), 1 << (number % 64));
@@ -383,20 +401,24 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_reserved_once_and_used_only_as_the_span_grows() {
+    fn memory_is_taken_once_for_all_and_used_only_as_the_span_grows() {
         let mut ring = SentRing::new(4_096);
-        let reserved = ring.slots.capacity();
         for number in 0..100_000 {
             ring.record(number, data(number));
             if number >= 20 {
                 acknowledge(&mut ring, number - 20..=number - 20);
             }
         }
-        assert_eq!(ring.slots.len(), LEN_START, "a small span stays in a small ring");
-        for number in 100_000..103_000 {
+        assert_eq!(ring.slots.capacity(), 64, "a small span stays in a small ring");
+        for number in 100_000..100_060 {
             ring.record(number, data(number));
         }
-        assert_eq!((ring.slots.len(), ring.slots.capacity()), (4_096, reserved));
+        let taken = (ring.slots.capacity(), ring.given_up.words.capacity());
+        assert_eq!(taken, (4_096, 64), "then memory for the whole ring");
+        for number in 100_060..103_000 {
+            ring.record(number, data(number));
+        }
+        assert_eq!((ring.slots.len(), ring.slots.capacity()), (4_096, 4_096));
         assert_eq!(acknowledge(&mut ring, 0..=102_999).len(), 3_020);
     }
 
