@@ -162,8 +162,8 @@ pub const BUFFERS_HELD_SHARE: usize = 4;
 pub const TRANSACTIONS_DEFAULT: u32 = 4_096;
 /// Outstanding transactions to one peer at most: one bit each in the duplicate ring (8 KiB).
 pub const TRANSACTIONS_MAX: u32 = 65_536;
-/// Room that the queues of an outbox have from the start for what is lost, repeated or over. They
-/// grow to its units at most, and stay as large as they ever were.
+/// Room that a queue of an outbox has from its first use for what is lost, repeated or over. It
+/// grows to the outbox's units at most, and stays as large as it ever was.
 pub const OUTBOX_QUEUES_START: usize = 64;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;

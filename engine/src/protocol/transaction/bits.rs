@@ -4,15 +4,25 @@
 //! ring of bits above a low mark needs no timer, no list and no hash, and has no false positive,
 //! ever (PROTOCOL 6.4). Both sides use it: a receiver's bit says *seen*, a sender's
 //! *resolved*; below the low mark every number counts as set.
+//!
+//! The first numbers fit a word. Memory for the whole window is taken at once with the first number
+//! beyond: many associations never come so far, and one that does asks once.
 
 use std::ops::Range;
 
 /// A window of `capacity` bits over the numbers from [`BitRing::low`] up.
 #[derive(Debug)]
 pub struct BitRing {
+    /// One, or as many as the window needs: then it `is_whole`.
     words: Box<[u64]>,
+    is_whole: bool,
+    /// Numbers in the window.
+    capacity: u64,
     low: u64,
 }
+
+/// Numbers below which a word is enough.
+const FEW: u64 = 64;
 
 impl BitRing {
     /// A window with every bit clear, from number zero.
@@ -21,7 +31,7 @@ impl BitRing {
     /// If `capacity` is not a power of two of at least 64.
     pub fn new(capacity: u32) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 64, "ring of {capacity} bits");
-        Self { words: vec![0; capacity as usize / 64].into_boxed_slice(), low: 0 }
+        Self { words: Box::new([0]), is_whole: capacity == 64, capacity: capacity.into(), low: 0 }
     }
 
     /// Sets every bit of `range`.
@@ -30,17 +40,23 @@ impl BitRing {
     /// If the range reaches past the window. What lies below the low mark is set already.
     pub fn set(&mut self, range: Range<u64>) {
         assert!(range.end <= self.end(), "set past the window");
+        if range.end > self.held() {
+            self.take_memory();
+        }
         self.for_words(range.start.max(self.low)..range.end, |word, mask| *word |= mask);
     }
 
     /// Clears the bit of `number`, which must be in the window.
     pub fn clear(&mut self, number: u64) {
         assert!(number >= self.low && number < self.end(), "clear outside the window");
-        self.for_words(number..number + 1, |word, mask| *word &= !mask);
+        if number < self.held() {
+            self.for_words(number..number + 1, |word, mask| *word &= !mask);
+        }
     }
 
     /// Moves the low mark up over every set bit it meets, but not past `limit`.
     pub fn advance(&mut self, limit: u64) {
+        let limit = limit.min(self.held());
         while self.low < limit {
             let (index, shift) = self.place(self.low);
             let run = u64::from((!(self.words[index] >> shift)).trailing_zeros());
@@ -61,7 +77,7 @@ impl BitRing {
         if low <= self.low {
             return;
         }
-        if low >= self.end() {
+        if low >= self.held() {
             self.words.fill(0);
         } else {
             self.for_words(self.low..low, |word, mask| *word &= !mask);
@@ -76,7 +92,7 @@ impl BitRing {
 
     /// The first number past the window.
     pub fn end(&self) -> u64 {
-        self.low.saturating_add(self.words.len() as u64 * 64)
+        self.low.saturating_add(self.capacity)
     }
 
     /// Whether `number` is set; true below the low mark, false past the window.
@@ -85,7 +101,7 @@ impl BitRing {
             return true;
         }
         let (index, shift) = self.place(number);
-        number < self.end() && (self.words[index] >> shift) & 1 == 1
+        number < self.held() && (self.words[index] >> shift) & 1 == 1
     }
 
     /// Whether no number of `range`, which must not reach past the window, is set.
@@ -95,12 +111,16 @@ impl BitRing {
 
     /// The first set number in `from..to`, or `to`.
     pub fn next_set(&self, from: u64, to: u64) -> u64 {
-        self.find(from, to, |word| word)
+        let held = to.min(self.held());
+        let found = self.find(from, held, |word| word);
+        if found < held { found } else { to }
     }
 
     /// The first clear number in `from..to`, or `to`.
     pub fn next_clear(&self, from: u64, to: u64) -> u64 {
-        self.find(from.max(self.low), to, |word| !word)
+        let (from, held) = (from.max(self.low), to.min(self.held()));
+        let found = self.find(from, held, |word| !word);
+        if found < held { found } else { from.max(held).min(to) }
     }
 
     /// The first number in `from..to` whose bit is set after `view` looked at its word.
@@ -115,6 +135,20 @@ impl BitRing {
             at += 64 - shift;
         }
         to
+    }
+
+    /// One past the last number for whose bit there is memory; what lies beyond is clear.
+    fn held(&self) -> u64 {
+        if self.is_whole { self.end() } else { FEW }
+    }
+
+    #[cold]
+    fn take_memory(&mut self) {
+        let len = usize::try_from(self.capacity / 64).expect("a window of thousands");
+        let few = self.words[0];
+        self.words = vec![0; len].into_boxed_slice();
+        self.words[0] = few;
+        self.is_whole = true;
     }
 
     fn for_words(&mut self, range: Range<u64>, mut act: impl FnMut(&mut u64, u64)) {
@@ -159,6 +193,24 @@ mod tests {
     #[should_panic(expected = "past the window")]
     fn setting_past_the_window_is_our_bug() {
         BitRing::new(64).set(0..65);
+    }
+
+    #[test]
+    fn memory_for_the_window_is_taken_with_the_first_number_beyond_a_word() {
+        let mut ring = BitRing::new(4_096);
+        ring.set(0..64);
+        ring.clear(200);
+        assert_eq!((ring.next_set(64, 300), ring.next_clear(0, 300)), (300, 64));
+        ring.clear(63);
+        ring.advance(60);
+        assert_eq!(ring.words.len(), 1);
+        ring.set(100..101);
+        assert_eq!((ring.words.len(), ring.low()), (64, 60));
+        assert!(ring.contains(62) && !ring.contains(63) && ring.contains(100));
+        let mut unused = BitRing::new(4_096);
+        unused.advance_to(70);
+        unused.advance(80);
+        assert_eq!((unused.low(), unused.words.len(), unused.is_clear(70..4_000)), (70, 1, true));
     }
 
     proptest! {

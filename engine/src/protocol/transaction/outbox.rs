@@ -8,14 +8,13 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::bits::BitRing;
 use super::options::{MessageBytes, Overflow, Priority, SendOptions, Stream};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, take_first_memory};
 use super::segmented::{PREFIX_LEN_MAX, Segmented};
 use super::service::{Features, Outcome, Retry, features};
 use super::unit::{Direction, State, Unit, UnitId, Units};
 use crate::buffer::Pool;
 use crate::limits::{
-    BUFFERS_HELD_SHARE, ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, OUTBOX_QUEUES_START, SEGMENT_BURST,
-    STREAM_BYTES_SHARE,
+    BUFFERS_HELD_SHARE, ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, SEGMENT_BURST, STREAM_BYTES_SHARE,
 };
 use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
@@ -157,9 +156,9 @@ impl Outbox {
             shortcut: Shortcut::default(),
             schedule: Schedule::new(),
             streams: Vec::new(),
-            copies: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            copies: VecDeque::new(),
             grants_due: VecDeque::new(),
-            outcomes: VecDeque::with_capacity(OUTBOX_QUEUES_START),
+            outcomes: VecDeque::new(),
             deadline: None,
             cancelled: BTreeSet::new(),
             unreported: 0,
@@ -645,6 +644,7 @@ impl Outbox {
         unit.state = State::InFlight;
         match unit.features.retry {
             Retry::Copies if unit.copies_left(tries_max) => {
+                take_first_memory(&mut self.copies);
                 self.copies.push_back((now + round_trip, id));
             }
             Retry::Copies | Retry::Never => {

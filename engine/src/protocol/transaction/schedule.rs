@@ -17,6 +17,13 @@ pub(super) struct Schedule {
     classes: [Class; Priority::ALL.len()],
 }
 
+/// Has a queue take the memory that it mostly needs when its first entry comes.
+pub(super) fn take_first_memory<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() == 0 {
+        queue.reserve_exact(OUTBOX_QUEUES_START);
+    }
+}
+
 #[derive(Debug)]
 struct Class {
     /// Units to send again.
@@ -34,18 +41,19 @@ impl Class {
 }
 
 impl Schedule {
+    /// Nothing waits, and no memory is taken: an association may never send.
     pub(super) fn new() -> Self {
-        let class = || Class {
-            again: VecDeque::with_capacity(OUTBOX_QUEUES_START),
-            fresh: VecDeque::with_capacity(OUTBOX_QUEUES_START),
-            share: 0,
-        };
+        let class = || Class { again: VecDeque::new(), fresh: VecDeque::new(), share: 0 };
         Self { classes: [class(), class(), class()] }
     }
 
     /// A new unit waits.
     pub(super) fn push(&mut self, priority: Priority, id: UnitId) {
-        self.classes[priority as usize].fresh.push_back(id);
+        let class = &mut self.classes[priority as usize];
+        take_first_memory(&mut class.fresh);
+        // What leaves may be lost, and a loss is no time to ask for memory.
+        take_first_memory(&mut class.again);
+        class.fresh.push_back(id);
     }
 
     /// A unit waits to be sent again.

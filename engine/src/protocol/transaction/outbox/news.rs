@@ -4,6 +4,7 @@ use std::ops::{Range, RangeInclusive};
 
 use super::super::bits::BitRing;
 use super::super::options::Stream;
+use super::super::schedule::take_first_memory;
 use super::super::segmented::AfterLoss;
 use super::super::service::{Outcome, Retry};
 use super::super::unit::{Direction, State, UnitId};
@@ -547,6 +548,7 @@ impl Outbox {
                 return;
             }
         }
+        take_first_memory(&mut self.outcomes);
         self.outcomes.push_back(new);
     }
 
