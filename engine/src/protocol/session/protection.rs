@@ -97,7 +97,8 @@ struct Sending {
 struct Receiving {
     generation: u16,
     current: PacketKey,
-    previous: Option<(PacketKey, Instant)>,
+    /// Apart, because most of the time there is none.
+    previous: Option<(Box<PacketKey>, Instant)>,
     /// Ready before it is needed, so that a change of generation takes no longer than any packet.
     next: PacketKey,
     /// The secret of the generation after the next.
@@ -359,7 +360,8 @@ impl Receiving {
         let until = now + probe_timeout.saturating_mul(3);
         let ready = self.after_next.lane_key(suite, LANE, self.generation.wrapping_add(1));
         let current = core::mem::replace(&mut self.next, ready);
-        self.previous = Some((core::mem::replace(&mut self.current, current), until));
+        let former = core::mem::replace(&mut self.current, current);
+        self.previous = Some((Box::new(former), until));
         self.after_next = self.after_next.next();
     }
 
