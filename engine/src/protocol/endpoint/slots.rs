@@ -1,9 +1,10 @@
 //! A table of things with stable small numbers, and generations so that an old name finds nothing.
 
-/// Slots that are reused; a generation counts the uses.
+/// Slots that are reused; a generation counts the uses. Each thing has memory of its own: a table
+/// of kilobytes each would be moved as a whole when it grows, and keep room for as many again.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    entries: Vec<(u32, Option<T>)>,
+    entries: Vec<(u32, Option<Box<T>>)>,
     free: Vec<u32>,
 }
 
@@ -14,6 +15,7 @@ impl<T> Slots<T> {
 
     /// Stores `value`; returns its slot and generation.
     pub(super) fn insert(&mut self, value: T) -> (u32, u32) {
+        let value = Box::new(value);
         if let Some(slot) = self.free.pop() {
             let entry = &mut self.entries[slot as usize];
             entry.1 = Some(value);
@@ -29,15 +31,15 @@ impl<T> Slots<T> {
         let value = entry.1.take()?;
         entry.0 = entry.0.wrapping_add(1);
         self.free.push(slot);
-        Some(value)
+        Some(*value)
     }
 
     pub(super) fn find_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.entries.get_mut(slot as usize)?.1.as_mut()
+        self.entries.get_mut(slot as usize)?.1.as_deref_mut()
     }
 
     pub(super) fn find(&self, slot: u32) -> Option<&T> {
-        self.entries.get(slot as usize)?.1.as_ref()
+        self.entries.get(slot as usize)?.1.as_deref()
     }
 
     /// How often the slot was used before.
@@ -50,7 +52,7 @@ impl<T> Slots<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0u32..).zip(&self.entries).filter_map(|(slot, entry)| Some((slot, entry.1.as_ref()?)))
+        (0u32..).zip(&self.entries).filter_map(|(slot, entry)| Some((slot, entry.1.as_deref()?)))
     }
 }
 
