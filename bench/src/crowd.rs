@@ -28,8 +28,9 @@ const ACK_PATIENCE: Duration = Duration::from_micros(1_200);
 const QUIET_TURNS: u32 = 4;
 /// More than anything takes by far; reached only by a bench that measures nothing.
 const TURNS_MAX: u32 = 1_000;
-/// Buffers for what is under way: a few for each session that opens.
-const WIRE_BUFFERS: u32 = 4 * OPENED_TOGETHER as u32;
+/// Buffers for what is under way: four for each session that opens.
+const WIRE_BUFFERS: u32 = 256;
+const _: () = assert!(WIRE_BUFFERS as usize == 4 * OPENED_TOGETHER);
 
 /// Which side of a session the hub is, or which way messages go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
