@@ -266,6 +266,9 @@ fn memory_of(name: &str, role: Hub, then: Then, sessions: usize) -> Value {
 /// Handshakes of one measurement.
 const HANDSHAKES: usize = 1_024;
 
+/// Picks a side's time out of what a round of handshakes spent.
+type SpentOf = fn(&(f64, Spent, Spent)) -> u64;
+
 fn handshakes(arguments: &Arguments) -> Value {
     println!(
         "{:<22} {:<24} {:<24} {:<20}",
@@ -282,7 +285,7 @@ fn handshakes(arguments: &Arguments) -> Value {
         }
     }
     let each = |nanos: u64| nanos as f64 / count as f64;
-    let sides: [(&str, f64, fn(&(f64, Spent, Spent)) -> u64); 3] = [
+    let sides: [(&str, f64, SpentOf); 3] = [
         ("responder", 1.0, |round| round.1.hub),
         ("initiator", 1.0, |round| round.2.hub),
         ("both", 2.0, |round| round.1.hub + round.2.hub),

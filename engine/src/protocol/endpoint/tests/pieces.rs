@@ -42,7 +42,7 @@ fn message_refused_at_a_piece_ends_as_refused_and_the_rest_does_not_leave() {
             let packets = sender.endpoint.counters().packets_sent - before;
             assert!(packets < 1_000, "{what}: {packets} of 6200 packets left");
             // Nothing is handed over behind the piece at which it was refused.
-            assert_eq!(receiver.pieces.1 as usize * 1_300 / 100_000, 1, "{what}");
+            assert_eq!(receiver.pieces.1 * 1_300 / 100_000, 1, "{what}");
             assert_eq!((receiver.pieces.0.len(), receiver.abandoned), (0, 0), "{what}");
             assert_eq!(receiver.messages.len(), 1, "{what}: the other one comes");
             assert_eq!(receiver.endpoint.counters().messages_delivered, 1, "{what}");
