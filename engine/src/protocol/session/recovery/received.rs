@@ -56,6 +56,9 @@ struct Confirmable {
     largest: u64,
 }
 
+/// Packets after which a session has memory for as many ranges as it may ever need.
+const PACKETS_BEFORE_BUSY: u64 = 64;
+
 impl ReceivedPackets {
     /// Nothing received. `delay_max` is how long we promised to hold an acknowledgement back at
     /// most.
@@ -148,6 +151,7 @@ impl ReceivedPackets {
         self.urgent = false;
         self.deadline = None;
         let Some((top, below)) = self.ranges.split_last_mut() else { return };
+        let is_busy = top.last >= PACKETS_BEFORE_BUSY;
         if let Some(in_packet) = in_packet {
             self.confirmable[self.confirmable_next] =
                 Some(Confirmable { in_packet, largest: top.last });
@@ -158,6 +162,10 @@ impl ReceivedPackets {
                 range.reports += 1;
             }
             self.ranges.retain(|range| range.reports < ACK_REPORTS_MAX);
+        }
+        if is_busy && self.ranges.capacity() <= ACK_RANGES_MAX {
+            // Before the first packet is lost: a loss is no time to ask for memory.
+            self.ranges.reserve_exact(ACK_RANGES_MAX + 1 - self.ranges.len());
         }
     }
 
