@@ -10,8 +10,9 @@
 //! newest: a session with a small window stays in the cache. Twice, because a packet that was given
 //! up is remembered for about one more window, which is the time in which a late acknowledgement
 //! still matters. Memory is there for a few packets when a session opens, and is taken for the whole
-//! ring at once when it needs more than [`LEN_SMALL`]: an idle session keeps a few hundred bytes,
-//! and a busy one asks the allocator a few times in its life.
+//! ring at once when it needs more than [`LEN_SMALL`], or has sent [`PACKETS_BEFORE_BUSY`]: an idle
+//! session keeps a few hundred bytes, and a busy one asks the allocator a few times, early in its
+//! life.
 
 use crate::time::Instant;
 use core::ops::RangeInclusive;
@@ -60,6 +61,9 @@ const LEN_START: usize = 8;
 /// Slots up to which memory is taken as it is needed, and that are in use once a packet was given
 /// up, however few are in flight.
 const LEN_SMALL: usize = 32;
+/// Packets after which a session has memory for the whole ring: it is busy, and should not have to
+/// ask in the midst of it.
+const PACKETS_BEFORE_BUSY: u64 = 256;
 
 /// The ring of sent packets.
 #[derive(Debug)]
@@ -99,6 +103,9 @@ impl<C: Copy> SentRing<C> {
         assert!(number >= self.end, "packet numbers rise");
         assert!(self.must_give_up(number).is_none(), "room was made");
         let idle = self.oldest == self.end;
+        if number >= PACKETS_BEFORE_BUSY && self.slots.capacity() < self.capacity {
+            self.take_memory(self.capacity);
+        }
         self.grow_for(number);
         for passed in self.end..=number {
             self.given_up.clear(passed);
@@ -246,18 +253,23 @@ impl<C: Copy> SentRing<C> {
 
     fn double(&mut self) {
         let (from, old_len) = (self.first_remembered(), self.slots.len());
-        let needed = if old_len < LEN_SMALL { old_len * 2 } else { self.capacity };
-        self.slots.reserve_exact(needed - old_len);
+        self.take_memory(if old_len < LEN_SMALL { old_len * 2 } else { self.capacity });
         self.slots.resize(old_len * 2, Sent::vacant());
         for remembered in from..self.end {
             let (old, new) = (ring_index(remembered, old_len), self.index(remembered));
             self.slots.swap(old, new);
         }
         if self.slots.len() > 64 {
-            let words = needed / 64;
-            self.in_flight.double(from, self.end, words);
-            self.given_up.double(from, self.end, words);
+            self.in_flight.double(from, self.end);
+            self.given_up.double(from, self.end);
         }
+    }
+
+    /// Takes memory for `len` slots.
+    fn take_memory(&mut self, len: usize) {
+        self.slots.reserve_exact(len.saturating_sub(self.slots.len()));
+        self.in_flight.take_memory(len);
+        self.given_up.take_memory(len);
     }
 }
 
@@ -292,10 +304,14 @@ impl BitRing {
         taken
     }
 
-    /// Makes room for twice as many numbers, of `words_max` words in the end.
-    fn double(&mut self, from: u64, to: u64, words_max: usize) {
+    /// Takes memory for `len` numbers.
+    fn take_memory(&mut self, len: usize) {
+        self.words.reserve_exact((len / 64).saturating_sub(self.words.len()));
+    }
+
+    /// Makes room for twice as many numbers.
+    fn double(&mut self, from: u64, to: u64) {
         let old_len = self.words.len();
-        self.words.reserve_exact(words_max - old_len);
         self.words.resize(old_len * 2, 0);
         for number in from..to {
             let (old, bit) = (ring_index(number / 64, old_len), 1 << (number % 64));
@@ -403,23 +419,24 @@ mod tests {
     #[test]
     fn memory_is_taken_once_for_all_and_used_only_as_the_span_grows() {
         let mut ring = SentRing::new(4_096);
-        for number in 0..100_000 {
+        let mut send = |number| {
             ring.record(number, data(number));
             if number >= 10 {
                 acknowledge(&mut ring, number - 10..=number - 10);
             }
-        }
-        assert_eq!(ring.slots.capacity(), 32, "a small span stays in a small ring");
-        for number in 100_000..100_060 {
-            ring.record(number, data(number));
-        }
-        let taken = (ring.slots.capacity(), ring.given_up.words.capacity());
-        assert_eq!(taken, (4_096, 64), "then memory for the whole ring");
-        for number in 100_060..103_000 {
+            (ring.slots.len(), ring.slots.capacity(), ring.given_up.words.capacity())
+        };
+        assert_eq!((0..256).map(&mut send).last(), Some((32, 32, 1)), "a small span");
+        assert_eq!((256..10_000).map(&mut send).last(), Some((32, 4_096, 64)), "a busy session");
+        for number in 10_000..13_000 {
             ring.record(number, data(number));
         }
         assert_eq!((ring.slots.len(), ring.slots.capacity()), (4_096, 4_096));
-        assert_eq!(acknowledge(&mut ring, 0..=102_999).len(), 3_010);
+        assert_eq!(acknowledge(&mut ring, 0..=12_999).len(), 3_010);
+
+        let mut ring = SentRing::new(4_096);
+        (0..17).for_each(|number| ring.record(number, data(number)));
+        assert_eq!((ring.slots.len(), ring.slots.capacity()), (64, 4_096), "a large span");
     }
 
     #[derive(Clone, Debug)]
