@@ -90,7 +90,7 @@ impl<O: Outbox> DurableSender<O> {
     /// [`OutboxError::Failed`].
     pub fn handle(&mut self, incoming: &Incoming) -> Result<Option<Ended>, OutboxError> {
         match incoming {
-            Incoming::Outcome { ticket, outcome, .. } => self.on_outcome(*ticket, *outcome),
+            Incoming::Outcome { to, ticket, outcome } => self.on_outcome(*to, *ticket, *outcome),
             Incoming::Session { peer, change: SessionChange::Opened { key, .. } } => {
                 if *key == self.peer {
                     self.attach(*peer);
@@ -100,14 +100,24 @@ impl<O: Outbox> DurableSender<O> {
             // What was sent goes on in the next session.
             Incoming::Session { change: SessionChange::Lost(_), .. } => Ok(None),
             Incoming::Session { peer, .. } => {
-                self.remote = self.remote.filter(|remote| remote != peer);
+                self.detach(*peer);
                 Ok(None)
             }
             _ => Ok(None),
         }
     }
 
-    fn on_outcome(&mut self, ticket: u64, outcome: Outcome) -> Result<Option<Ended>, OutboxError> {
+    /// Sends nothing more to `from`; the peer may have another name by now.
+    fn detach(&mut self, from: Remote) {
+        self.remote = self.remote.filter(|remote| *remote != from);
+    }
+
+    fn on_outcome(
+        &mut self,
+        to: Remote,
+        ticket: u64,
+        outcome: Outcome,
+    ) -> Result<Option<Ended>, OutboxError> {
         let Some(record) = self.in_flight.remove(&ticket) else { return Ok(None) };
         let refused = match outcome {
             Outcome::Refused(reason) => Some(reason),
@@ -119,7 +129,7 @@ impl<O: Outbox> DurableSender<O> {
             // The session was gone, or does not take it: nothing more goes into it.
             Outcome::HandlerFailed | Outcome::NotSent | Outcome::Replied | Outcome::Sent => {
                 self.again.insert(record);
-                self.remote = None;
+                self.detach(to);
                 return Ok(None);
             }
         };

@@ -53,6 +53,9 @@ drop_reasons! {
     /// A message of an ordered stream that came too early to be held back, or after the stream went
     /// on without it.
     OrderPassed = "order_passed",
+    /// A message of a peer of which the application keeps a whole window of messages from before the
+    /// peer restarted.
+    ApplicationMemory = "application_memory",
     /// A budget for strangers was used up.
     OverBudget = "over_budget",
     /// The delivery queue was full; only kinds that promise nothing lose by it.

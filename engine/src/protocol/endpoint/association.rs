@@ -13,8 +13,6 @@ use crate::time::{Duration, Instant};
 /// when it forgets the association: a session continues what both remember (PROTOCOL 6.13).
 #[derive(Debug)]
 pub(super) struct Association {
-    /// Counts this endpoint's associations.
-    pub(super) serial: u64,
     pub(super) boot: BootId,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
@@ -87,17 +85,13 @@ pub(super) struct Resume {
 
 impl Endpoint {
     pub(super) fn begin_association(&mut self, peer_slot: u32, live_slot: u32) {
-        self.forget_deliveries(peer_slot);
         let live = self.lives.find(live_slot).expect("the caller found it");
         let (boot, parameters) = (live.peer_boot, live.peer_parameters);
         let config = self.config.outbox(&parameters);
-        let window = self.config.transactions.max(64);
-        self.associations += 1;
         let association = Association {
-            serial: self.associations,
             boot,
             outbox: Outbox::new(config, parameters.transactions.into(), parameters.receive_bytes),
-            inbox: Inbox::new(1 << window.ilog2()),
+            inbox: Inbox::new(self.config.window()),
             assemblies: Assemblies::new(self.config.receive_bytes, self.config.whole_len_max),
             escrow: Escrow::new(self.config.receive_bytes),
             peer_issued: 0,
@@ -127,22 +121,34 @@ impl Endpoint {
     }
 
     /// Ends the association with a peer, and with it every session and handshake that was told
-    /// to continue it.
-    pub(super) fn end_association(&mut self, peer_slot: u32) {
-        let Some(peer) = self.peers.find_mut(peer_slot) else { return };
-        if let Some(association) = peer.association.as_mut() {
-            association.outbox.abandon();
-        }
-        self.collect_outcomes(peer_slot);
+    /// to continue it. `change` tells why.
+    pub(super) fn end_association(&mut self, peer_slot: u32, change: SessionChange) {
+        self.abandon_association(peer_slot, change);
         self.abandon_handshake(peer_slot);
         self.forget_lives(peer_slot, |_| true);
-        let peer = self.peers.find_mut(peer_slot).expect("found above");
-        peer.association = None;
+        let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
         peer.drain_until = None;
         peer.lost_until = None;
         peer.redials = false;
         peer.association_number = self.next_association;
         self.next_association += 1;
+    }
+
+    /// Ends what was under way with a peer, tells so, and gives the peer another name: what the
+    /// application still does under the old one would meet other transactions of the same numbers.
+    pub(super) fn abandon_association(&mut self, peer_slot: u32, change: SessionChange) {
+        let peer = self.peers.find_mut(peer_slot).expect("a session has a peer");
+        if let Some(association) = peer.association.as_mut() {
+            association.outbox.abandon();
+        }
+        self.collect_outcomes(peer_slot);
+        self.tell(peer_slot, change);
+        let generation = self.peers.rename(peer_slot);
+        let peer = self.peers.find_mut(peer_slot).expect("found above");
+        peer.generation = generation;
+        if let Some(association) = peer.association.take() {
+            peer.held_before += association.inbox.held();
+        }
     }
 
     /// Removes those sessions of a peer that are `stale`.
@@ -159,10 +165,9 @@ impl Endpoint {
         }
     }
 
-    /// Takes back what the application was not handed yet of an association that is over: an
-    /// answer to it would meet another transaction of the same number. Nothing of it was
-    /// acknowledged. Replies stay: their outcomes are told.
-    fn forget_deliveries(&mut self, peer_slot: u32) {
+    /// Takes back what the application was not handed yet of a peer that restarted: nothing of it was
+    /// acknowledged, and nobody waits for it any more. Replies stay: their outcomes are told.
+    pub(super) fn forget_deliveries(&mut self, peer_slot: u32) {
         let peer = self.peer_id(peer_slot);
         self.scratch.deliveries.retain(|known| known.peer() != peer || known.is_reply());
         if self.undelivered == 0 {
@@ -196,8 +201,7 @@ impl Endpoint {
         self.forget_live(slot);
         if is_current {
             self.peers.find_mut(peer_slot).expect("a session has a peer").current = None;
-            self.end_association(peer_slot);
-            self.tell(peer_slot, SessionChange::Closed(reason));
+            self.end_association(peer_slot, SessionChange::Closed(reason));
         }
         self.release_peer_if_idle(now, peer_slot);
     }
@@ -235,8 +239,7 @@ impl Endpoint {
     /// No session came for an association that had lost its own.
     pub(super) fn end_lost_association(&mut self, now: Instant, peer_slot: u32) {
         self.stop_asking(peer_slot);
-        self.end_association(peer_slot);
-        self.tell(peer_slot, SessionChange::Closed(CloseReason::Idle));
+        self.end_association(peer_slot, SessionChange::Closed(CloseReason::Idle));
         self.release_peer_if_idle(now, peer_slot);
     }
 

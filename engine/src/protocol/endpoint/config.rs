@@ -128,6 +128,11 @@ impl EndpointConfig {
         }
     }
 
+    /// Transactions of the window of a peer that sends to us.
+    pub(super) fn window(&self) -> u32 {
+        1 << self.transactions.max(64).ilog2()
+    }
+
     pub(super) fn parameters(&self) -> Parameters {
         Parameters {
             datagram_len_max: u32::try_from(DATAGRAM_LEN_MAX).expect("a small constant"),

@@ -9,20 +9,22 @@ use crate::protocol::transaction::{Resolved, Stream};
 use crate::protocol::wire::{BodyKind, ServiceKind, bundle::Bundle};
 use crate::time::Duration;
 
-/// Names a peer of one endpoint. A name whose peer is gone is answered with
-/// [`SendError::NotConnected`]; names are not used twice.
+/// Names a peer of one endpoint, from its first handshake to the end of what we have in common with
+/// it: [`SessionChange::Closed`], [`Refused`](SessionChange::Refused) or
+/// [`TimedOut`](SessionChange::TimedOut). What comes of the same peer thereafter has another name, and
+/// with it other transactions: an answer, a commit or a cancellation that comes too late meets
+/// nobody. A name whose peer is gone is answered with [`SendError::NotConnected`]; names are not used
+/// twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PeerId {
     pub(super) slot: u32,
     pub(super) generation: u32,
 }
 
-/// A message that its receiver took and has not committed yet (PROTOCOL 6.30). It names the
-/// association besides the transaction, since the next one counts from 0 again.
+/// A message that its receiver took and has not committed yet (PROTOCOL 6.30).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Deferred {
     pub(super) peer: PeerId,
-    pub(super) association: u64,
     pub(super) transaction: u64,
 }
 

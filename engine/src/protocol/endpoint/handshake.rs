@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{CloseReason, ConnectError, Endpoint, Event, Live, Peer, PeerId, SessionChange};
 use crate::buffer::{Ecn, Transmit};
-use crate::limits::{ASK_AGAIN_MIN, PENDING_PEERS_MAX};
+use crate::limits::{ASK_AGAIN_MIN, GRANULARITY, PENDING_PEERS_MAX};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::{
     Established, HandshakeError, Initiator, Notice, Progress, PublicKey, Role, Session, Standing,
@@ -60,8 +60,7 @@ impl Endpoint {
         }
         self.abandon_handshake(id.slot);
         if is_lost {
-            self.end_association(id.slot);
-            self.tell(id.slot, SessionChange::Closed(CloseReason::ByUs));
+            self.end_association(id.slot, SessionChange::Closed(CloseReason::ByUs));
         }
         self.release_peer_if_idle(now, id.slot);
     }
@@ -199,10 +198,12 @@ impl Endpoint {
             }
             Progress::Refused(refusal) => {
                 self.abandon_handshake(slot);
+                let refused = SessionChange::Refused(refusal);
                 if self.peers.find(slot).is_some_and(|peer| peer.lost_until.is_some()) {
-                    self.end_association(slot);
+                    self.end_association(slot, refused);
+                } else {
+                    self.tell_failure(slot, refused);
                 }
-                self.tell_failure(slot, SessionChange::Refused(refusal));
                 self.release_peer_if_idle(now, slot);
             }
         }
@@ -271,10 +272,10 @@ impl Endpoint {
                 self.ask_later(slot, now + ASK_AGAIN_MIN);
             } else {
                 self.tell_failure(slot, SessionChange::TimedOut(heard));
-                self.release_peer_if_idle(now, slot);
             }
         }
         self.mark_ready(slot);
+        self.release_peer_if_idle(now, slot);
     }
 
     /// A session's first packet opened: it may carry messages from now on.
@@ -323,16 +324,12 @@ impl Endpoint {
             }
             self.requeue_all(peer_slot);
         }
-        let peer = self.peers.find_mut(peer_slot).expect("found above");
         if restarted {
-            if let Some(association) = peer.association.as_mut() {
-                association.outbox.abandon();
-            }
-            self.collect_outcomes(peer_slot);
-            self.tell(peer_slot, SessionChange::Closed(CloseReason::PeerRestarted));
+            self.forget_deliveries(peer_slot);
+            let restarted = SessionChange::Closed(CloseReason::PeerRestarted);
+            self.abandon_association(peer_slot, restarted);
         }
-        let is_first = self.peers.find(peer_slot).is_some_and(|peer| peer.association.is_none());
-        if restarted || is_first {
+        if self.peers.find(peer_slot).is_some_and(|peer| peer.association.is_none()) {
             self.begin_association(peer_slot, slot);
             if self.peers.find(peer_slot).is_some_and(|peer| peer.lives > 1) {
                 self.forget_lives(peer_slot, |live| live.peer_boot != boot);
@@ -358,6 +355,7 @@ impl Endpoint {
         }
         let (slot, generation) = self.peers.insert(Peer {
             generation: 0,
+            first_generation: 0,
             key,
             address,
             handshake: None,
@@ -367,13 +365,15 @@ impl Endpoint {
             association_number: self.next_association,
             current: None,
             lives: 0,
+            held_before: 0,
             is_ready: false,
             drain_until: None,
             lost_until: None,
             redials: false,
         });
         self.next_association += 1;
-        self.peers.find_mut(slot).expect("just inserted").generation = generation;
+        let peer = self.peers.find_mut(slot).expect("just inserted");
+        (peer.first_generation, peer.generation) = (generation, generation);
         self.by_key.insert(key, slot);
         Some(slot)
     }
@@ -473,8 +473,12 @@ impl Endpoint {
     pub(super) fn release_peer_if_idle(&mut self, now: Instant, slot: u32) {
         let Some(peer) = self.peers.find(slot) else { return };
         let is_asked = peer.handshake.is_some() || peer.ask_again.is_some();
-        if peer.lives > 0 || peer.association.is_some() || is_asked {
+        if peer.lives > 0 || peer.association.is_some() || is_asked || peer.held_before > 0 {
             return self.rearm(now, slot);
+        }
+        if self.undelivered > 0 || !self.scratch.deliveries.is_empty() {
+            // The application may keep what it is about to be handed.
+            return self.timers.set(slot * 2, Some(now + GRANULARITY));
         }
         let peer = self.peers.remove(slot).expect("found above");
         self.by_key.remove(&peer.key);

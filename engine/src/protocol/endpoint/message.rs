@@ -121,6 +121,10 @@ impl Endpoint {
             return Err(DropReason::KindMismatch);
         }
         let peer_slot = self.lives.find(slot).expect("the caller found it").peer;
+        let is_reply = head.flags.contains(Flags::CORRESPONDER);
+        if !is_reply && self.is_full_of_former(peer_slot) {
+            return Err(DropReason::ApplicationMemory);
+        }
         let row = features_in(head.service, Stream::of_order(head.order));
         let mut common = Common {
             peer: self.peer_id(peer_slot),
@@ -129,7 +133,7 @@ impl Endpoint {
             first: head.transaction,
             order: head.order,
             count: 1,
-            is_reply: head.flags.contains(Flags::CORRESPONDER),
+            is_reply,
             kind: head.body,
         };
         if common.is_reply && !row.reply {
@@ -151,6 +155,13 @@ impl Endpoint {
             self.take(now, peer_slot, common, Bytes::Train(train), body)?;
         }
         Ok(asks_now)
+    }
+
+    /// Whether the application still keeps as many messages of a peer from before it restarted as
+    /// its window has (PROTOCOL 6.3).
+    fn is_full_of_former(&self, peer_slot: u32) -> bool {
+        let held = self.peers.find(peer_slot).map_or(0, |peer| peer.held_before);
+        held > 0 && held >= self.config.window().into()
     }
 
     fn association(&mut self, peer_slot: u32) -> &mut Association {

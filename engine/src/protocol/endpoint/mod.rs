@@ -107,6 +107,8 @@ struct Live {
 #[derive(Debug)]
 struct Peer {
     generation: u32,
+    /// That of its first name: it keeps its slot through all of them.
+    first_generation: u32,
     key: PublicKey,
     address: SocketAddr,
     handshake: Option<Box<Initiator>>,
@@ -121,6 +123,8 @@ struct Peer {
     current: Option<u32>,
     /// Sessions that exist with it.
     lives: u32,
+    /// Messages of former associations that the application still keeps in its memory.
+    held_before: u64,
     is_ready: bool,
     /// The session ends when all is told, at the latest now: nothing new is taken.
     drain_until: Option<Instant>,
@@ -223,8 +227,6 @@ pub struct Endpoint {
     notices: u64,
     /// The number of the next association that gets one.
     next_association: u64,
-    /// Associations that began so far.
-    associations: u64,
     reader: HeadReader,
     /// Memory of messages that are larger than a packet or came before their turn.
     blocks: Blocks,
@@ -311,7 +313,6 @@ impl Endpoint {
             waiting: HashMap::new(),
             notices: 0,
             next_association: shard << 48,
-            associations: 0,
             reader: HeadReader::default(),
             blocks: Blocks::default(),
             lives: Slots::new(),
@@ -494,15 +495,14 @@ impl Endpoint {
     pub fn defer(&mut self, from: PeerId, transaction: u64) -> Option<Deferred> {
         let association = self.find_peer(from)?.association.as_mut()?;
         association.inbox.defer(transaction..transaction + 1);
-        Some(Deferred { peer: from, association: association.serial, transaction })
+        Some(Deferred { peer: from, transaction })
     }
 
     /// A transaction that was deferred is done. `false`: its association is over.
     pub fn commit(&mut self, deferred: Deferred) -> bool {
         let Some(peer) = self.find_peer(deferred.peer) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
-        let was_deferred = association.serial == deferred.association
-            && association.inbox.commit(deferred.transaction);
+        let was_deferred = association.inbox.commit(deferred.transaction);
         if was_deferred {
             // Asked for and so sent again if it is lost: nothing else would bring the news.
             self.ask_for_report(deferred.peer.slot);
@@ -515,8 +515,7 @@ impl Endpoint {
     pub fn refuse_deferred(&mut self, deferred: Deferred, reason: u8) -> bool {
         let Some(peer) = self.find_peer(deferred.peer) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
-        let was_deferred = association.serial == deferred.association
-            && association.inbox.refuse_deferred(deferred.transaction, reason);
+        let was_deferred = association.inbox.refuse_deferred(deferred.transaction, reason);
         if was_deferred {
             self.ask_for_report(deferred.peer.slot);
         }
@@ -528,13 +527,15 @@ impl Endpoint {
     pub fn hold(&mut self, from: PeerId, count: u64) {
         if let Some(association) = self.find_peer(from).and_then(|peer| peer.association.as_mut()) {
             association.inbox.hold(count);
+        } else if let Some(peer) = self.find_former(from) {
+            peer.held_before += count;
         }
     }
 
     /// The application is done with `count` messages of `from`.
     pub fn release(&mut self, from: PeerId, count: u64) {
-        let Some(peer) = self.find_peer(from) else { return };
-        let Some(association) = peer.association.as_mut() else { return };
+        let association = self.find_peer(from).and_then(|peer| peer.association.as_mut());
+        let Some(association) = association else { return self.release_former(from, count) };
         association.inbox.release(count);
         let news = association.inbox.credit() - association.credit_told;
         if news >= u64::from(self.config.transactions) / 4 {
@@ -635,6 +636,22 @@ impl Endpoint {
 
     fn find_peer(&mut self, id: PeerId) -> Option<&mut Peer> {
         self.peers.find_mut(id.slot).filter(|peer| peer.generation == id.generation)
+    }
+
+    /// The peer that has or had this name.
+    fn find_former(&mut self, id: PeerId) -> Option<&mut Peer> {
+        let names = |peer: &Peer| peer.generation.wrapping_sub(peer.first_generation);
+        let was_named = |peer: &Peer| id.generation.wrapping_sub(peer.first_generation);
+        self.peers.find_mut(id.slot).filter(|peer| was_named(peer) <= names(peer))
+    }
+
+    /// The application is done with messages of an association that is over.
+    fn release_former(&mut self, from: PeerId, count: u64) {
+        let Some(peer) = self.find_former(from) else { return };
+        peer.held_before = peer.held_before.saturating_sub(count);
+        if peer.held_before == 0 {
+            self.timers.set(from.slot * 2, Some(Instant::ZERO)); // Nothing else may need the slot.
+        }
     }
 
     fn peer_id(&self, slot: u32) -> PeerId {

@@ -42,7 +42,14 @@ impl<T> Slots<T> {
         self.entries.get(slot as usize)?.1.as_deref()
     }
 
-    /// How often the slot was used before.
+    /// Gives what lies in a slot another generation: its old name finds nothing any more.
+    pub(super) fn rename(&mut self, slot: u32) -> u32 {
+        let entry = &mut self.entries[slot as usize];
+        entry.0 = entry.0.wrapping_add(1);
+        entry.0
+    }
+
+    /// How often the slot was used or renamed before.
     pub(super) fn generation(&self, slot: u32) -> u32 {
         self.entries[slot as usize].0
     }

@@ -65,7 +65,8 @@ impl Side {
         config.trust = Trust::new(TrustPolicy::Always);
         config.mtu = Mtu::Fixed(1_400);
         adjust(&mut config);
-        let endpoint = Endpoint::new(Instant::ZERO, config, [number; 32]).unwrap();
+        let seed = [config.boot.0[0]; 32]; // Another process draws other numbers.
+        let endpoint = Endpoint::new(Instant::ZERO, config, seed).unwrap();
         Self {
             endpoint,
             address: SocketAddr::from(([127, 0, 0, number], 4_000)),
@@ -199,10 +200,15 @@ impl Pair {
     }
 
     fn connect(mut self) -> (Self, PeerId) {
-        let (address, key) = (self.sides[1].address, self.sides[1].key);
-        let peer = self.sides[0].endpoint.connect(self.now, address, key).unwrap();
+        let peer = self.name_of_other(0);
         self.drive();
         (self, peer)
+    }
+
+    /// What a side calls the other one now. It connects to it if it has no session.
+    fn name_of_other(&mut self, side: usize) -> PeerId {
+        let (address, key) = (self.sides[1 - side].address, self.sides[1 - side].key);
+        self.sides[side].endpoint.connect(self.now, address, key).unwrap()
     }
 
     fn turn(&mut self) {

@@ -177,6 +177,11 @@ impl Inbox {
         self.granted
     }
 
+    /// Messages that the application keeps.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
     /// The application keeps `count` messages; credit stands still for as many.
     pub fn hold(&mut self, count: u64) {
         self.held += count;

@@ -102,10 +102,7 @@ impl Node {
                 auditor.on_closed(self.index, peer);
                 process.open.retain(|entry| entry.0 != peer);
                 process.lost.retain(|entry| entry.0 != peer);
-                process.replies.retain(|owed| owed.peer != peer);
-                process.held.retain(|held| held.1 != peer);
-                process.deferred.retain(|owed| owed.peer != peer);
-                process.regretted.retain(|owed| owed.peer != peer);
+                // What is owed to it and kept of it goes on under the old name, and meets nobody.
                 if let Some(&node) = process.known.get(&peer)
                     && self.wanted.contains(&node)
                 {
@@ -271,7 +268,7 @@ impl Node {
             };
             if is_told || deferred.is_some() {
                 let due = later + self.random.between(Duration::ZERO, COMMIT_WITHIN);
-                process.deferred.push(Uncommitted { due, peer, deferred, letter });
+                process.deferred.push(Uncommitted { due, deferred, letter });
             }
         } else {
             auditor.on_handled(letter, Handled::Kept);

@@ -136,7 +136,6 @@ struct Process {
 /// A commit that the application takes its time for.
 struct Uncommitted {
     due: Instant,
-    peer: PeerId,
     /// What the endpoint wants to hear, unless it was told too early.
     deferred: Option<Deferred>,
     letter: usize,

@@ -16,14 +16,14 @@ fn restarted_peer_turns_what_is_in_flight_into_indeterminate() {
     pair.send(peer, ServiceKind::ExactlyOnce, b"into the void");
     pair.turn();
     pair.loses = Box::new(|_| false);
-    let (address, key) = (pair.sides[0].address, pair.sides[0].key);
-    pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
+    pair.name_of_other(1);
     pair.drive();
     assert_eq!(pair.sides[0].outcome_count(Outcome::Indeterminate), 1);
     assert!(matches!(
         pair.sides[0].changes[..],
         [SessionChange::Closed(CloseReason::PeerRestarted), SessionChange::Opened { .. }]
     ));
+    let peer = pair.name_of_other(0);
     pair.send(peer, ServiceKind::ExactlyOnce, b"after");
     pair.drive();
     assert_eq!(pair.sides[1].messages.last().unwrap().2, b"after");

@@ -189,6 +189,7 @@ fn peer_that_restarted_is_found_out_at_once() {
         ]
     ));
     assert_eq!(pair.sides[0].outcomes, [(0, 1, Outcome::Indeterminate)]);
+    let peer = pair.name_of_other(0);
     pair.send(peer, ServiceKind::ExactlyOnce, b"to the one after");
     pair.drive();
     assert_eq!(pair.sides[1].messages.len(), 1);

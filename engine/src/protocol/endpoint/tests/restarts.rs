@@ -3,14 +3,104 @@
 use super::*;
 
 /// The second side sends to the first, over a session that is open or that it opens.
-fn send_back(pair: &mut Pair, payload: &[u8]) -> u64 {
-    let (address, key) = (pair.sides[0].address, pair.sides[0].key);
-    let peer = pair.sides[1].endpoint.connect(pair.now, address, key).unwrap();
+fn send_back(pair: &mut Pair, service: ServiceKind, payload: &[u8]) -> u64 {
+    let peer = pair.name_of_other(1);
     pair.drive();
-    let options = ServiceKind::ExactlyOnce.into();
-    let sent = pair.sides[1].endpoint.send(pair.now, peer, &options, payload.into());
+    let sent = pair.sides[1].endpoint.send(pair.now, peer, &service.into(), payload.into());
     pair.drive();
     sent.unwrap()
+}
+
+fn restart_second(pair: &mut Pair, boot: u8) {
+    pair.sides[1] = Side::new(2, |config| config.boot = BootId([boot; 16]));
+}
+
+// PROTOCOL 6.13
+#[test]
+fn answer_to_a_request_of_a_former_association_meets_nobody() {
+    for end in ["a reply", "a failure", "a refusal", "a cancellation"] {
+        let (mut pair, _) = Pair::connected();
+        pair.sides[0].replies_at_once = false;
+        send_back(&mut pair, ServiceKind::Request, b"of the first life");
+        restart_second(&mut pair, 99);
+        send_back(&mut pair, ServiceKind::Request, b"of the second life");
+        let [(old, number, _), (new, again, _)] = pair.sides[0].messages[..] else {
+            panic!("two requests came");
+        };
+        assert_eq!(number, again, "numbers begin anew");
+        assert_ne!(old, new);
+        let now = pair.now;
+        let ours = pair.send(new, ServiceKind::Request, b"of ours");
+        pair.sides[1].replies_at_once = false;
+        let endpoint = &mut pair.sides[0].endpoint;
+        match end {
+            "a reply" => assert_eq!(
+                endpoint.reply(now, old, number, b"late".into()),
+                Err(SendError::NotConnected)
+            ),
+            "a failure" => assert!(!endpoint.fail(old, number)),
+            "a refusal" => assert!(!endpoint.refuse_request(old, number, 7)),
+            _ => assert!(!endpoint.cancel(old, ours)),
+        }
+        assert_eq!(endpoint.message_key(old, number), None);
+        pair.drive();
+        assert_eq!((&pair.sides[1].replies[..], &pair.sides[1].outcomes[..]), (&[][..], &[][..]));
+        let now = pair.now;
+        pair.sides[0].endpoint.reply(now, new, number, b"in time".into()).unwrap();
+        pair.drive();
+        assert_eq!(pair.sides[1].replies, [(again, b"in time".to_vec())], "{end}");
+    }
+}
+
+// PROTOCOL 6.3 and 6.13
+#[test]
+fn peer_that_restarts_again_and_again_fills_no_more_than_three_windows() {
+    let window = |config: &mut EndpointConfig| config.transactions = 64;
+    let (mut pair, _) = Pair::with(window, |_| {}).connect();
+    let fill = |pair: &mut Pair| {
+        let peer = pair.name_of_other(1);
+        pair.drive();
+        let options = ServiceKind::ExactlyOnce.into();
+        while pair.sides[1].endpoint.send(pair.now, peer, &options, b"unread".into()).is_ok() {}
+        pair.drive();
+    };
+    let hold = |pair: &mut Pair| {
+        let held: Vec<_> = pair.sides[0].messages.drain(..).map(|message| message.0).collect();
+        held.iter().for_each(|&peer| pair.sides[0].endpoint.hold(peer, 1));
+        held
+    };
+    let mut held = Vec::new();
+    for life in 100..110 {
+        restart_second(&mut pair, life);
+        fill(&mut pair);
+        held.extend(hold(&mut pair));
+    }
+    assert!((64..=3 * 64).contains(&held.len()), "{} messages are kept", held.len());
+    let drops = &pair.sides[0].endpoint.counters().drops;
+    assert!(drops.get(DropReason::ApplicationMemory) > 0);
+
+    // Once the application read them, what waits comes.
+    held.into_iter().for_each(|peer| pair.sides[0].endpoint.release(peer, 1));
+    pair.drive_for(Duration::from_secs(5));
+    assert_eq!(pair.sides[0].messages.len(), 64);
+    assert_eq!(pair.sides[1].outcome_count(Outcome::Delivered), 64);
+}
+
+// PROTOCOL 6.3
+#[test]
+fn peer_is_forgotten_once_nothing_of_it_is_kept() {
+    let (mut pair, _) = Pair::connected();
+    send_back(&mut pair, ServiceKind::ExactlyOnce, b"unread");
+    let peer = pair.sides[0].messages[0].0;
+    pair.sides[0].endpoint.hold(peer, 1);
+    pair.sides[0].endpoint.close(pair.now, peer);
+    pair.drive();
+    assert_eq!(pair.sides[0].endpoint.peers.len(), 1);
+    pair.sides[0].endpoint.release(peer, 1);
+    pair.drive();
+    assert_eq!(pair.sides[0].endpoint.peers.len(), 0);
+    pair.sides[0].endpoint.hold(peer, 1);
+    pair.sides[0].endpoint.release(peer, 1);
 }
 
 // PROTOCOL 6.30
@@ -18,12 +108,13 @@ fn send_back(pair: &mut Pair, payload: &[u8]) -> u64 {
 fn commit_of_a_former_association_is_none_of_the_next_one() {
     let (mut pair, _) = Pair::connected();
     pair.sides[0].defers = true;
-    send_back(&mut pair, b"of the first life");
+    send_back(&mut pair, ServiceKind::ExactlyOnce, b"of the first life");
     assert_eq!(pair.sides[1].outcomes, [], "taken, and not done");
-    pair.sides[1] = Side::new(2, |config| config.boot = BootId([99; 16]));
-    let again = send_back(&mut pair, b"of the second life");
+    restart_second(&mut pair, 99);
+    let again = send_back(&mut pair, ServiceKind::ExactlyOnce, b"of the second life");
     let [old, new] = pair.sides[0].deferred[..] else { panic!("two were handed over") };
-    assert_eq!((old.peer, old.transaction), (new.peer, again), "only the association differs");
+    assert_eq!((old.transaction, new.transaction), (again, again), "numbers begin anew");
+    assert_ne!(old.peer, new.peer);
 
     assert!(!pair.sides[0].endpoint.commit(old));
     assert!(!pair.sides[0].endpoint.refuse_deferred(old, 7));
@@ -41,7 +132,7 @@ fn commit_of_a_former_association_is_none_of_the_next_one() {
 fn deferred_message_can_be_refused_later() {
     let (mut pair, _) = Pair::connected();
     pair.sides[0].defers = true;
-    let transaction = send_back(&mut pair, b"not wanted");
+    let transaction = send_back(&mut pair, ServiceKind::ExactlyOnce, b"not wanted");
     let [deferred] = pair.sides[0].deferred[..] else { panic!("one was handed over") };
     assert!(pair.sides[0].endpoint.refuse_deferred(deferred, 7));
     assert!(!pair.sides[0].endpoint.commit(deferred));
