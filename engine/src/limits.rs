@@ -271,6 +271,10 @@ pub const REFUSALS_PER_PREFIX_MINUTE: u8 = 3;
 pub const RESETS_PER_SECOND: u32 = 1_000;
 /// And of one address prefix (/32 or /64).
 pub const RESETS_PER_PREFIX_SECOND: u32 = 1;
+/// Peers that an endpoint knows at a time, unless configured.
+pub const PEERS_DEFAULT: usize = 65_536;
+/// As many as can be configured.
+pub const PEERS_MAX: usize = 1 << 20;
 /// Peers with a lasting decision, accepted or rejected.
 pub const DECIDED_PEERS_MAX: usize = 65_536;
 

@@ -11,7 +11,8 @@ use crate::limits::{
     ASSOCIATION_TIMEOUT, ASSOCIATION_TIMEOUT_MAX, BUFFERS_RANGE, DATAGRAM_LEN_BASE,
     DATAGRAM_LEN_MAX, FIXED_RATE_RANGE, HANDSHAKE_TIMEOUT_RANGE, IDLE_TIMEOUT, IDLE_TIMEOUT_RANGE,
     IMPAIR_DELAY_MAX, INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, LINGER_MAX, MESSAGE_LEN_MAX,
-    RECEIVE_BYTES_RANGE, SHARDS_MAX, TRANSACTIONS_DEFAULT, TRANSACTIONS_MAX, TRIES_MAX,
+    PEERS_DEFAULT, PEERS_MAX, RECEIVE_BYTES_RANGE, SHARDS_MAX, TRANSACTIONS_DEFAULT,
+    TRANSACTIONS_MAX, TRIES_MAX,
 };
 use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
@@ -83,6 +84,13 @@ pub struct Config {
     pub trust: Trust,
     /// The node's name, told to peers inside the handshake; at most 64 printable bytes.
     pub name: String,
+    /// Peers that one shard knows at a time, from 1 to 1 048 576: those with a session, and those that
+    /// wait for another one. Where all places are taken, a peer that waits with nothing of ours
+    /// outstanding makes room; if there is none, [`ConnectError::TooManyPeers`] says so, and
+    /// strangers are not answered.
+    ///
+    /// [`ConnectError::TooManyPeers`]: crate::ConnectError::TooManyPeers
+    pub peers_max: usize,
     /// Transactions that may be outstanding with one peer, each way; a power of two from 64 to
     /// 65 536.
     pub transactions: u32,
@@ -151,6 +159,7 @@ impl Config {
             psk: None,
             trust: Trust::default(),
             name: String::new(),
+            peers_max: PEERS_DEFAULT,
             transactions: TRANSACTIONS_DEFAULT,
             receive_bytes: 16 << 20,
             whole_len_max: MESSAGE_LEN_MAX,
@@ -194,6 +203,7 @@ impl Config {
         if self.cpus.as_ref().is_some_and(|cpus| cpus.len() < self.shards) {
             return Err(ConfigError::TooFewCpus { shards: self.shards });
         }
+        within(1..=PEERS_MAX, self.peers_max, ConfigError::PeersMax)?;
         within(64..=TRANSACTIONS_MAX, window, ConfigError::Transactions)?;
         if !window.is_power_of_two() {
             return Err(ConfigError::Transactions(window));
@@ -236,6 +246,7 @@ impl Config {
             name: self.name.clone(),
             trust: self.trust.clone(),
             mtu: self.mtu,
+            peers_max: self.peers_max,
             transactions: self.transactions,
             receive_bytes: self.receive_bytes,
             whole_len_max: self.whole_len_max,
@@ -300,6 +311,8 @@ pub enum ConfigError {
     Name,
     /// No suite or no mode.
     NothingOffered,
+    /// A number of peers outside the possible.
+    PeersMax(usize),
     /// Plain mode on an address that others can reach.
     PlainInPublic(SocketAddr),
     /// A number of receive buffers outside the possible.
@@ -355,6 +368,9 @@ impl std::fmt::Display for ConfigError {
             }
             Self::Name => write!(f, "a name has at most 64 bytes, all printable ASCII"),
             Self::NothingOffered => write!(f, "offer at least one suite and one mode"),
+            Self::PeersMax(count) => {
+                write!(f, "peers_max of {count} cannot be: choose from 1 to 1048576")
+            }
             Self::PlainInPublic(address) => write!(
                 f,
                 "plain mode is refused on {address}, which is not a private address: bind to one, \

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use raet::io::kernel::OpenError;
 use raet::time::Duration;
 use raet::{
-    Config, ConfigError, Congestion, Context, Handler, Impairment, IoChoice, Message, Mode, Mtu,
-    Node, PeerId, Poller, QueueNode, Service, SessionChange, StartError,
+    Config, ConfigError, Congestion, ConnectError, Context, Handler, Identity, Impairment,
+    IoChoice, Message, Mode, Mtu, Node, PeerId, Poller, QueueNode, Service, SessionChange,
+    StartError,
 };
 
 use crate::{initiator, listener, on_both_drivers};
@@ -86,12 +87,17 @@ fn delayed(delay_min: Duration, delay_max: Duration) -> Impairment {
 type Field = (fn(&mut Config, u64), RangeInclusive<u64>, &'static str);
 
 /// Every field with a number in it. A value that does not fit becomes the largest that does.
-const FIELDS: [Field; 14] = [
+const FIELDS: [Field; 15] = [
     (|config, n| config.shards = clamped(n), 1..=1_024, "shards cannot be: choose from 1 to 1024"),
     (
         |config, n| config.mtu = Mtu::Fixed(clamped(n)),
         1_200..=65_507,
         "mtu of {} bytes cannot be: choose from 1200 to 65507",
+    ),
+    (
+        |config, n| config.peers_max = clamped(n),
+        1..=1 << 20,
+        "peers_max of {} cannot be: choose from 1 to 1048576",
     ),
     (
         |config, n| config.transactions = clamped(n),
@@ -233,6 +239,19 @@ fn message_gets_through(one: Config, two: Config) {
         two.poll(Duration::ZERO).expect("the driver works");
         one.poll(Duration::ZERO).expect("the driver works");
         one.with(|count, _| (count.messages > 0).then_some(()))
+    });
+}
+
+#[test]
+fn connecting_to_more_peers_than_are_allowed_is_refused() {
+    let config = Config { peers_max: 2, ..initiator(IoChoice::Auto) };
+    let mut node = Poller::new(config, Mute).expect("it starts");
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    node.with(|_, context| {
+        let keys = [1, 2, 3].map(|secret| Identity::from_secret(&[secret; 32]).public());
+        let [one, two, three] = keys.map(|key| context.connect(nowhere, key));
+        assert!(one.is_ok() && two.is_ok());
+        assert_eq!(three, Err(ConnectError::TooManyPeers));
     });
 }
 
