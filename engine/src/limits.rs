@@ -48,6 +48,10 @@ pub const TRAIN_BUFFER_LEN: usize = 65_600;
 /// the making.
 pub const TRAIN_BUFFERS: u32 = 130;
 
+/// Send buffers, and receive buffers, of one shard that can be configured: from as many as the
+/// `uring` driver lends to the kernel to 64 GiB of the largest, of which the kernel gives what is used.
+pub const BUFFERS_RANGE: RangeInclusive<u32> = 16..=1 << 20;
+
 // ---- Drivers -----------------------------------------------------------------------------
 
 /// Trains queued in a kernel driver or in the kernel's hands. 128 are 16 000 datagrams to one
@@ -81,6 +85,8 @@ pub const NAP: Duration = Duration::from_millis(1);
 pub const IMPAIR_QUEUE_MAX: u32 = 8_192;
 /// How far an impaired driver takes a datagram out of turn at least, without a longer delay.
 pub const IMPAIR_REORDER_DELAY: Duration = Duration::from_millis(1);
+/// How long an impaired driver can be told to hold a datagram back: longer than any path does.
+pub const IMPAIR_DELAY_MAX: Duration = Duration::from_secs(60);
 /// Datagrams under way in a simulated network; what is sent beyond them is dropped and counted.
 pub const SIM_IN_FLIGHT_MAX: usize = 262_144;
 /// Datagrams that wait in one simulated socket, about as many small ones as a kernel keeps.
@@ -102,6 +108,8 @@ pub const BACKOFF_SPIN: Duration = Duration::from_micros(200);
 pub const BACKOFF_YIELD: Duration = Duration::from_micros(300);
 /// Cores in a list: as many as a CPU mask of the C library holds.
 pub const CPUS_MAX: usize = 1_024;
+/// Shards of one node: a core each, at most.
+pub const SHARDS_MAX: usize = CPUS_MAX;
 /// Longest sleep of a shard: commands and arrivals end it sooner.
 pub const REST_MAX: Duration = Duration::from_secs(1);
 
@@ -139,6 +147,9 @@ pub const ACK_EVERY_RELAXED: u32 = 8;
 pub const ACK_EVERY_MAX: u32 = 64;
 /// Packets of one pacing quantum, which leaves as one GSO train (PROTOCOL 5.20).
 pub const PACING_QUANTUM_PACKETS_MAX: u64 = 64;
+/// Bytes a second that can be set aside for a session: from what a modem carries to what the pacer
+/// counts to (8 Tbit/s).
+pub const FIXED_RATE_RANGE: RangeInclusive<u64> = 8_000..=1_000_000_000_000;
 /// Bytes of one pacing quantum, unless two datagrams are more.
 pub const PACING_QUANTUM_LEN_MAX: u64 = 65_536;
 /// Probes of one datagram length before it is taken for too large (RFC 8899 5.1.2).
@@ -162,6 +173,11 @@ pub const BUFFERS_HELD_SHARE: usize = 4;
 pub const TRANSACTIONS_DEFAULT: u32 = 4_096;
 /// Outstanding transactions to one peer at most: one bit each in the duplicate ring (8 KiB).
 pub const TRANSACTIONS_MAX: u32 = 65_536;
+/// Bytes that a peer can be allowed to have outstanding: from what every datagram carries to more
+/// than the memory of any host, far below the 2^62 that the wire can say.
+pub const RECEIVE_BYTES_RANGE: RangeInclusive<u64> = DATAGRAM_LEN_BASE as u64..=1 << 40;
+/// Longest that an open bundle can be told to wait for more messages, if nobody flushes it.
+pub const LINGER_MAX: Duration = Duration::from_secs(3_600);
 /// Room that a queue of an outbox has from its first use for what is lost, repeated or over. It
 /// grows to the outbox's units at most, and stays as large as it ever was.
 pub const OUTBOX_QUEUES_START: usize = 64;
@@ -255,6 +271,10 @@ pub const REFUSALS_PER_PREFIX_MINUTE: u8 = 3;
 pub const RESETS_PER_SECOND: u32 = 1_000;
 /// And of one address prefix (/32 or /64).
 pub const RESETS_PER_PREFIX_SECOND: u32 = 1;
+/// Peers that an endpoint knows at a time, unless configured.
+pub const PEERS_DEFAULT: usize = 65_536;
+/// As many as can be configured.
+pub const PEERS_MAX: usize = 1 << 20;
 /// Peers with a lasting decision, accepted or rejected.
 pub const DECIDED_PEERS_MAX: usize = 65_536;
 
@@ -295,6 +315,9 @@ pub const KEEP_ALIVE_MIN: Duration = Duration::from_secs(15);
 /// Idle time-outs that a handshake takes (PROTOCOL 3.14).
 pub const IDLE_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(86_400);
+/// Patience with a handshake that can be configured: from a round trip of any path to a day.
+pub const HANDSHAKE_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(86_400);
 /// Probe time-out at most (RFC 6298 allows a cap of at least 60 s).
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
@@ -331,3 +354,4 @@ const _: () = assert!(MESSAGE_LEN_MAX / SEGMENT_COUNT_MAX as usize <= DATAGRAM_L
 const _: () = assert!(TRANSACTIONS_MAX.is_power_of_two());
 const _: () = assert!(REPLAY_WINDOW.is_multiple_of(64));
 const _: () = assert!(ACK_EVERY_MIN <= ACK_EVERY_RELAXED && ACK_EVERY_RELAXED <= ACK_EVERY_MAX);
+const _: () = assert!(*BUFFERS_RANGE.start() >= BUFFERS_PROVIDED_MAX as u32);

@@ -1,15 +1,18 @@
 //! A node's settings.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::io::impair::Impairment;
 use crate::io::kernel::IoChoice;
 use crate::limits::{
-    ASSOCIATION_TIMEOUT, ASSOCIATION_TIMEOUT_MAX, DATAGRAM_LEN_MAX, IDLE_TIMEOUT,
-    IDLE_TIMEOUT_RANGE, INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, MESSAGE_LEN_MAX,
-    TRANSACTIONS_DEFAULT,
+    ASSOCIATION_TIMEOUT, ASSOCIATION_TIMEOUT_MAX, BUFFERS_RANGE, DATAGRAM_LEN_BASE,
+    DATAGRAM_LEN_MAX, FIXED_RATE_RANGE, HANDSHAKE_TIMEOUT_RANGE, IDLE_TIMEOUT, IDLE_TIMEOUT_RANGE,
+    IMPAIR_DELAY_MAX, INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, LINGER_MAX, MESSAGE_LEN_MAX,
+    PEERS_DEFAULT, PEERS_MAX, RECEIVE_BYTES_RANGE, SHARDS_MAX, TRANSACTIONS_DEFAULT,
+    TRANSACTIONS_MAX, TRIES_MAX,
 };
 use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
@@ -57,7 +60,7 @@ pub struct Config {
     /// Whether others may open sessions with this node. A node that listens shares one port
     /// among its shards; one that does not gives each shard a port of its own.
     pub listen: bool,
-    /// Event loops, one thread each. A caller-driven node has one and no thread.
+    /// Event loops, one thread each; 1 to 1024. A caller-driven node has one and no thread.
     pub shards: usize,
     /// Cores to pin the shards to, in order; `None` leaves placement to the scheduler.
     pub cpus: Option<Vec<usize>>,
@@ -81,21 +84,30 @@ pub struct Config {
     pub trust: Trust,
     /// The node's name, told to peers inside the handshake; at most 64 printable bytes.
     pub name: String,
+    /// Peers that one shard knows at a time, from 1 to 1 048 576: those with a session, and those that
+    /// wait for another one. Where all places are taken, a peer that waits with nothing of ours
+    /// outstanding makes room; if there is none, [`ConnectError::TooManyPeers`] says so, and
+    /// strangers are not answered.
+    ///
+    /// [`ConnectError::TooManyPeers`]: crate::ConnectError::TooManyPeers
+    pub peers_max: usize,
     /// Transactions that may be outstanding with one peer, each way; a power of two from 64 to
     /// 65 536.
     pub transactions: u32,
-    /// Bytes that a peer may have outstanding towards this node; no message may be longer.
+    /// Bytes that a peer may have outstanding towards this node; no message may be longer. From
+    /// 1200 to 2^40.
     pub receive_bytes: u64,
     /// Messages longer than this are handed over piece by piece, in order, and take no memory for
     /// the whole ([`Handler::on_piece`](crate::Handler::on_piece)); 64 MiB or more: none are.
     pub whole_len_max: usize,
     /// Copies of a repeated message, tries of a finite-retry message; 1 to 64.
     pub tries: u8,
-    /// How long an open bundle waits for more messages. Zero sends at the end of the turn.
+    /// How long an open bundle waits for more messages, up to an hour. Zero sends at the end of the
+    /// turn.
     pub linger: Duration,
     /// Whether small messages share packets.
     pub bundle: bool,
-    /// Congestion control.
+    /// Congestion control; a fixed rate is from 8000 to 10^12 bytes a second.
     pub congestion: CongestionConfig,
     /// What lies between this node and its peers.
     pub network: Network,
@@ -110,17 +122,17 @@ pub struct Config {
     /// opened again although nothing is to be sent, so that the session, and a NAT's memory of it,
     /// live on. Off. Whoever connects only to receive wants it.
     pub keep_alive: bool,
-    /// A handshake without an answer is given up after this.
+    /// A handshake without an answer is given up after this; from 100 ms to a day.
     pub handshake_timeout: Duration,
     /// Handshakes of others that one shard does the public-key work for in a second, from 1 to
     /// [`INITIATES_PER_SECOND_MAX`]: 300, a tenth of a core. What
     /// exceeds them is dropped and asked again. It bounds what strangers with true addresses can cost.
     pub handshakes_per_second: u32,
-    /// Buffers for messages on their way out, of one shard.
+    /// Buffers for messages on their way out, of one shard; from 16 to 1 048 576.
     pub send_buffers: u32,
-    /// Buffers for what arrives, of one shard.
+    /// Buffers for what arrives, of one shard; from 16 to 1 048 576.
     pub receive_buffers: u32,
-    /// Faults to make up, for tests.
+    /// Faults to make up, for tests; a delay is at most a minute.
     pub impairment: Option<Impairment>,
     /// Seed of those faults.
     pub seed: u64,
@@ -147,6 +159,7 @@ impl Config {
             psk: None,
             trust: Trust::default(),
             name: String::new(),
+            peers_max: PEERS_DEFAULT,
             transactions: TRANSACTIONS_DEFAULT,
             receive_bytes: 16 << 20,
             whole_len_max: MESSAGE_LEN_MAX,
@@ -170,33 +183,8 @@ impl Config {
 
     /// Checks what can be checked before anything is started.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let window = self.transactions;
-        if self.shards == 0 {
-            return Err(ConfigError::NoShards);
-        }
-        if self.cpus.as_ref().is_some_and(|cpus| cpus.len() < self.shards) {
-            return Err(ConfigError::TooFewCpus { shards: self.shards });
-        }
-        if !window.is_power_of_two() || !(64..=crate::limits::TRANSACTIONS_MAX).contains(&window) {
-            return Err(ConfigError::Transactions(window));
-        }
-        if !(1..=crate::limits::TRIES_MAX).contains(&self.tries) {
-            return Err(ConfigError::Tries(self.tries));
-        }
-        if let Mtu::Fixed(len) = self.mtu
-            && !(crate::limits::DATAGRAM_LEN_BASE..=DATAGRAM_LEN_MAX).contains(&len)
-        {
-            return Err(ConfigError::Mtu(len));
-        }
-        if !IDLE_TIMEOUT_RANGE.contains(&self.idle_timeout) {
-            return Err(ConfigError::IdleTimeout(self.idle_timeout));
-        }
-        if self.association_timeout > ASSOCIATION_TIMEOUT_MAX {
-            return Err(ConfigError::AssociationTimeout(self.association_timeout));
-        }
-        if !(1..=INITIATES_PER_SECOND_MAX).contains(&self.handshakes_per_second) {
-            return Err(ConfigError::HandshakesPerSecond(self.handshakes_per_second));
-        }
+        self.check_counts()?;
+        self.check_times()?;
         if PeerText::new(self.name.as_bytes()).is_none() {
             return Err(ConfigError::Name);
         }
@@ -205,6 +193,46 @@ impl Config {
         }
         if self.modes.contains(&Mode::Plain) && !is_private(self.bind) {
             return Err(ConfigError::PlainInPublic(self.bind));
+        }
+        Ok(())
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
+        let window = self.transactions;
+        within(1..=SHARDS_MAX, self.shards, ConfigError::Shards)?;
+        if self.cpus.as_ref().is_some_and(|cpus| cpus.len() < self.shards) {
+            return Err(ConfigError::TooFewCpus { shards: self.shards });
+        }
+        within(1..=PEERS_MAX, self.peers_max, ConfigError::PeersMax)?;
+        within(64..=TRANSACTIONS_MAX, window, ConfigError::Transactions)?;
+        if !window.is_power_of_two() {
+            return Err(ConfigError::Transactions(window));
+        }
+        within(RECEIVE_BYTES_RANGE, self.receive_bytes, ConfigError::ReceiveBytes)?;
+        within(1..=TRIES_MAX, self.tries, ConfigError::Tries)?;
+        if let Mtu::Fixed(len) = self.mtu {
+            within(DATAGRAM_LEN_BASE..=DATAGRAM_LEN_MAX, len, ConfigError::Mtu)?;
+        }
+        if let CongestionConfig::FixedRate { bytes_per_second } = self.congestion {
+            within(FIXED_RATE_RANGE, bytes_per_second, ConfigError::FixedRate)?;
+        }
+        let rate = self.handshakes_per_second;
+        within(1..=INITIATES_PER_SECOND_MAX, rate, ConfigError::HandshakesPerSecond)?;
+        within(BUFFERS_RANGE, self.send_buffers, ConfigError::SendBuffers)?;
+        within(BUFFERS_RANGE, self.receive_buffers, ConfigError::ReceiveBuffers)
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        let zero = Duration::ZERO;
+        within(zero..=LINGER_MAX, self.linger, ConfigError::Linger)?;
+        within(IDLE_TIMEOUT_RANGE, self.idle_timeout, ConfigError::IdleTimeout)?;
+        let (lasts, handshake) = (self.association_timeout, self.handshake_timeout);
+        within(zero..=ASSOCIATION_TIMEOUT_MAX, lasts, ConfigError::AssociationTimeout)?;
+        within(HANDSHAKE_TIMEOUT_RANGE, handshake, ConfigError::HandshakeTimeout)?;
+        if let Some(Impairment { delay_min, delay_max, .. }) = self.impairment
+            && !(delay_min <= delay_max && delay_max <= IMPAIR_DELAY_MAX)
+        {
+            return Err(ConfigError::ImpairmentDelay(delay_min, delay_max));
         }
         Ok(())
     }
@@ -218,6 +246,7 @@ impl Config {
             name: self.name.clone(),
             trust: self.trust.clone(),
             mtu: self.mtu,
+            peers_max: self.peers_max,
             transactions: self.transactions,
             receive_bytes: self.receive_bytes,
             whole_len_max: self.whole_len_max,
@@ -239,6 +268,14 @@ impl Config {
     }
 }
 
+fn within<T: PartialOrd>(
+    range: RangeInclusive<T>,
+    value: T,
+    error: impl FnOnce(T) -> ConfigError,
+) -> Result<(), ConfigError> {
+    if range.contains(&value) { Ok(()) } else { Err(error(value)) }
+}
+
 /// Whether an address cannot be reached from the open network.
 fn is_private(address: SocketAddr) -> bool {
     match address {
@@ -256,20 +293,36 @@ fn is_private(address: SocketAddr) -> bool {
 pub enum ConfigError {
     /// A wait for another session longer than a week.
     AssociationTimeout(Duration),
+    /// A fixed rate outside the possible.
+    FixedRate(u64),
+    /// Patience with a handshake outside the possible.
+    HandshakeTimeout(Duration),
     /// A budget for handshakes outside the possible.
     HandshakesPerSecond(u32),
     /// An idle time-out that peers would not take.
     IdleTimeout(Duration),
+    /// A made-up delay that ends before it begins, or is longer than a minute.
+    ImpairmentDelay(Duration, Duration),
+    /// A wait for company longer than an hour.
+    Linger(Duration),
     /// A datagram size outside the possible.
     Mtu(usize),
     /// A name that is too long or not printable.
     Name,
     /// No suite or no mode.
     NothingOffered,
-    /// No shard.
-    NoShards,
+    /// A number of peers outside the possible.
+    PeersMax(usize),
     /// Plain mode on an address that others can reach.
     PlainInPublic(SocketAddr),
+    /// A number of receive buffers outside the possible.
+    ReceiveBuffers(u32),
+    /// Bytes outstanding outside the possible.
+    ReceiveBytes(u64),
+    /// A number of send buffers outside the possible.
+    SendBuffers(u32),
+    /// A number of shards outside the possible.
+    Shards(usize),
     /// Fewer cores than shards.
     TooFewCpus {
         /// Shards asked for.
@@ -284,32 +337,57 @@ pub enum ConfigError {
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::AssociationTimeout(timeout) => write!(
+            Self::AssociationTimeout(timeout) => {
+                write!(f, "an association_timeout of {timeout} cannot be: choose at most 604800 s")
+            }
+            Self::FixedRate(rate) => write!(
                 f,
-                "a wait of {} s for another session cannot be: choose at most 604800",
-                timeout.as_micros() / 1_000_000
+                "a congestion control with a fixed rate of {rate} bytes a second cannot be: choose \
+                 from 8000 to 1000000000000"
+            ),
+            Self::HandshakeTimeout(timeout) => write!(
+                f,
+                "a handshake_timeout of {timeout} cannot be: choose from 100 ms to 86400 s"
             ),
             Self::HandshakesPerSecond(rate) => {
-                write!(f, "{rate} handshakes a second cannot be: choose from 1 to 100000")
+                write!(f, "handshakes_per_second of {rate} cannot be: choose from 1 to 100000")
             }
-            Self::IdleTimeout(timeout) => write!(
+            Self::IdleTimeout(timeout) => {
+                write!(f, "an idle_timeout of {timeout} cannot be: choose from 100 ms to 86400 s")
+            }
+            Self::ImpairmentDelay(min, max) => write!(
                 f,
-                "an idle time-out of {} ms cannot be: choose from 100 to 86400000",
-                timeout.as_micros() / 1_000
+                "an impairment's delay from {min} to {max} cannot be: choose at most 60 s, and an \
+                 end that is not before the beginning"
             ),
-            Self::Name => write!(f, "a name has at most 64 bytes, all printable ASCII"),
-            Self::Mtu(len) => {
-                write!(f, "a datagram of {len} bytes cannot be: choose from 1200 to 65507")
+            Self::Linger(linger) => {
+                write!(f, "a linger of {linger} cannot be: choose at most 3600 s")
             }
+            Self::Mtu(len) => {
+                write!(f, "an mtu of {len} bytes cannot be: choose from 1200 to 65507")
+            }
+            Self::Name => write!(f, "a name has at most 64 bytes, all printable ASCII"),
             Self::NothingOffered => write!(f, "offer at least one suite and one mode"),
-            Self::NoShards => write!(f, "a node needs at least one shard"),
+            Self::PeersMax(count) => {
+                write!(f, "peers_max of {count} cannot be: choose from 1 to 1048576")
+            }
             Self::PlainInPublic(address) => write!(
                 f,
                 "plain mode is refused on {address}, which is not a private address: bind to one, \
                  or use the sealed or signed mode"
             ),
+            Self::ReceiveBuffers(count) => {
+                write!(f, "receive_buffers of {count} cannot be: choose from 16 to 1048576")
+            }
+            Self::ReceiveBytes(bytes) => {
+                write!(f, "receive_bytes of {bytes} cannot be: choose from 1200 to 1099511627776")
+            }
+            Self::SendBuffers(count) => {
+                write!(f, "send_buffers of {count} cannot be: choose from 16 to 1048576")
+            }
+            Self::Shards(count) => write!(f, "{count} shards cannot be: choose from 1 to 1024"),
             Self::TooFewCpus { shards } => {
-                write!(f, "{shards} shards need {shards} cores in the list: name more cores")
+                write!(f, "{shards} shards need {shards} cores in cpus: name more cores")
             }
             Self::Transactions(window) => write!(
                 f,

@@ -1,12 +1,16 @@
 //! Settings that cannot work: refused before anything is left running, in one sentence.
 
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use raet::io::kernel::OpenError;
 use raet::time::Duration;
 use raet::{
-    Config, ConfigError, Context, Handler, IoChoice, Message, Mode, Mtu, Node, Poller, StartError,
+    Config, ConfigError, Congestion, ConnectError, Context, Handler, Identity, Impairment,
+    IoChoice, Message, Mode, Mtu, Node, PeerId, Poller, QueueNode, Service, SessionChange,
+    StartError,
 };
 
 use crate::{initiator, listener, on_both_drivers};
@@ -35,14 +39,13 @@ type Case = (fn(&mut Config), ConfigError, &'static str);
 #[test]
 fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
     let public = SocketAddr::from(([203, 0, 113, 9], 0));
-    let cases: [Case; 12] = [
-        (|config| config.shards = 0, ConfigError::NoShards, "at least one shard"),
+    let minute = Duration::from_secs(60);
+    let cases: [Case; 8] = [
         (
             |config| (config.shards, config.cpus) = (2, Some(vec![0])),
             ConfigError::TooFewCpus { shards: 2 },
             "name more cores",
         ),
-        (|config| config.mtu = Mtu::Fixed(100), ConfigError::Mtu(100), "1200 to 65507"),
         (|config| config.suites.clear(), ConfigError::NothingOffered, "at least one suite"),
         (|config| config.modes.clear(), ConfigError::NothingOffered, "one mode"),
         (
@@ -54,19 +57,17 @@ fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
             "not a private address",
         ),
         (|config| config.transactions = 100, ConfigError::Transactions(100), "power of two"),
-        (|config| config.tries = 0, ConfigError::Tries(0), "1 to 64"),
-        (
-            |config| config.handshakes_per_second = 0,
-            ConfigError::HandshakesPerSecond(0),
-            "1 to 100000",
-        ),
-        (
-            |config| config.idle_timeout = Duration::from_millis(99),
-            ConfigError::IdleTimeout(Duration::from_millis(99)),
-            "100 to 86400000",
-        ),
         (|config| config.name = "n".repeat(65), ConfigError::Name, "at most 64 bytes"),
-        (|config| config.tries = 65, ConfigError::Tries(65), "1 to 64"),
+        (
+            |config| config.impairment = Some(delayed(Duration::MAX, Duration::MAX)),
+            ConfigError::ImpairmentDelay(Duration::MAX, Duration::MAX),
+            "at most 60 s",
+        ),
+        (
+            |config| config.impairment = Some(delayed(Duration::from_secs(60), Duration::ZERO)),
+            ConfigError::ImpairmentDelay(minute, Duration::ZERO),
+            "not before the beginning",
+        ),
     ];
     for (spoil, error, sentence) in cases {
         let mut config = listener(IoChoice::Auto);
@@ -76,6 +77,182 @@ fn settings_that_cannot_work_are_refused_each_with_its_sentence() {
         assert_eq!(*reason, error);
         assert!(refused.to_string().contains(sentence), "{refused}");
     }
+}
+
+fn delayed(delay_min: Duration, delay_max: Duration) -> Impairment {
+    Impairment { delay_min, delay_max, ..Impairment::default() }
+}
+
+/// How a field gets a value, the values that it can have, and what its error has to say.
+type Field = (fn(&mut Config, u64), RangeInclusive<u64>, &'static str);
+
+/// Every field with a number in it. A value that does not fit becomes the largest that does.
+const FIELDS: [Field; 15] = [
+    (|config, n| config.shards = clamped(n), 1..=1_024, "shards cannot be: choose from 1 to 1024"),
+    (
+        |config, n| config.mtu = Mtu::Fixed(clamped(n)),
+        1_200..=65_507,
+        "mtu of {} bytes cannot be: choose from 1200 to 65507",
+    ),
+    (
+        |config, n| config.peers_max = clamped(n),
+        1..=1 << 20,
+        "peers_max of {} cannot be: choose from 1 to 1048576",
+    ),
+    (
+        |config, n| config.transactions = clamped(n),
+        64..=65_536,
+        "transactions cannot be: choose a power of two from 64 to 65536",
+    ),
+    (
+        |config, n| config.receive_bytes = n,
+        1_200..=1 << 40,
+        "receive_bytes of {} cannot be: choose from 1200 to 1099511627776",
+    ),
+    (|config, n| config.whole_len_max = clamped(n), 0..=u64::MAX, ""),
+    (|config, n| config.tries = clamped(n), 1..=64, "{} tries cannot be: choose from 1 to 64"),
+    (
+        |config, n| config.linger = Duration::from_nanos(n),
+        0..=3_600_000_000_000,
+        "linger of {t} cannot be: choose at most 3600 s",
+    ),
+    (
+        |config, n| {
+            config.congestion = Congestion::FixedRate { bytes_per_second: n };
+            config.mtu = Mtu::Fixed(1_200); // Probes of 64 KiB would take seconds each.
+        },
+        8_000..=1_000_000_000_000,
+        "rate of {} bytes a second cannot be: choose from 8000 to 1000000000000",
+    ),
+    (
+        |config, n| config.idle_timeout = Duration::from_nanos(n),
+        100_000_000..=86_400_000_000_000,
+        "idle_timeout of {t} cannot be: choose from 100 ms to 86400 s",
+    ),
+    (
+        |config, n| config.association_timeout = Duration::from_nanos(n),
+        0..=604_800_000_000_000,
+        "association_timeout of {t} cannot be: choose at most 604800 s",
+    ),
+    (
+        |config, n| config.handshake_timeout = Duration::from_nanos(n),
+        100_000_000..=86_400_000_000_000,
+        "handshake_timeout of {t} cannot be: choose from 100 ms to 86400 s",
+    ),
+    (
+        |config, n| config.handshakes_per_second = clamped(n),
+        1..=100_000,
+        "handshakes_per_second of {} cannot be: choose from 1 to 100000",
+    ),
+    (
+        |config, n| config.send_buffers = clamped(n),
+        16..=1 << 20,
+        "send_buffers of {} cannot be: choose from 16 to 1048576",
+    ),
+    (
+        |config, n| config.receive_buffers = clamped(n),
+        16..=1 << 20,
+        "receive_buffers of {} cannot be: choose from 16 to 1048576",
+    ),
+];
+
+fn clamped<T: TryFrom<u64> + Bounded>(number: u64) -> T {
+    T::try_from(number).unwrap_or(T::LARGEST)
+}
+
+trait Bounded {
+    const LARGEST: Self;
+}
+
+impl Bounded for u8 {
+    const LARGEST: Self = Self::MAX;
+}
+
+impl Bounded for u32 {
+    const LARGEST: Self = Self::MAX;
+}
+
+impl Bounded for usize {
+    const LARGEST: Self = Self::MAX;
+}
+
+#[test]
+fn every_number_is_refused_with_its_range_or_a_message_gets_through() {
+    for (set, range, sentence) in FIELDS {
+        let (low, high) = (*range.start(), *range.end());
+        for number in [0, 1, low.saturating_sub(1), low, high, high.saturating_add(1), u64::MAX] {
+            let with = |mut config: Config| {
+                set(&mut config, number);
+                config
+            };
+            let [one, two] = [listener(IoChoice::Auto), initiator(IoChoice::Auto)].map(with);
+            if !range.contains(&number) {
+                let told = refused(one).to_string();
+                let parts = sentence.split(" cannot be: ").flat_map(|part| part.split("{t}"));
+                for part in parts.flat_map(|part| part.split("{}")) {
+                    assert!(told.contains(part), "{number}: {told}");
+                }
+                let error = QueueNode::start(two, 8).map(|_| "it starts").unwrap_err();
+                assert!(matches!(error, StartError::Config(_)), "{number}: {error:?}");
+            } else if one.shards < 3 {
+                message_gets_through(one, two);
+            }
+        }
+    }
+}
+
+/// Counts messages, and knows whether a session ended.
+#[derive(Default)]
+struct Count {
+    messages: u64,
+    is_lost: bool,
+}
+
+impl Handler for Count {
+    fn on_message(&mut self, _: &mut Context<'_>, _: Message<'_>) {
+        self.messages += 1;
+    }
+
+    fn on_session(&mut self, _: &mut Context<'_>, _: PeerId, change: SessionChange) {
+        self.is_lost |= !matches!(change, SessionChange::Opened { .. });
+    }
+}
+
+/// Unless the host has no memory for it.
+fn message_gets_through(one: Config, two: Config) {
+    let (told, key) = (format!("{one:?}"), one.identity.public());
+    let mut pair = [one, two].into_iter().map(|config| Poller::new(config, Count::default()));
+    let (mut one, mut two) = match (pair.next(), pair.next()) {
+        (Some(Ok(one)), Some(Ok(two))) => (one, two),
+        (Some(Err(StartError::Memory(_))), _) | (_, Some(Err(StartError::Memory(_)))) => return,
+        (one, two) => panic!("{one:?} {two:?}: {told}"),
+    };
+    let mut is_sent = false;
+    crate::wait_for(&told, || {
+        two.with(|count, context| {
+            is_sent &= !mem::take(&mut count.is_lost);
+            if let (false, Ok(peer)) = (is_sent, context.connect(one.address(), key)) {
+                is_sent = context.send(peer, Service::ExactlyOnce, b"hello").is_ok();
+                context.flush(peer);
+            }
+        });
+        two.poll(Duration::ZERO).expect("the driver works");
+        one.poll(Duration::ZERO).expect("the driver works");
+        one.with(|count, _| (count.messages > 0).then_some(()))
+    });
+}
+
+#[test]
+fn connecting_to_more_peers_than_are_allowed_is_refused() {
+    let config = Config { peers_max: 2, ..initiator(IoChoice::Auto) };
+    let mut node = Poller::new(config, Mute).expect("it starts");
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    node.with(|_, context| {
+        let keys = [1, 2, 3].map(|secret| Identity::from_secret(&[secret; 32]).public());
+        let [one, two, three] = keys.map(|key| context.connect(nowhere, key));
+        assert!(one.is_ok() && two.is_ok());
+        assert_eq!(three, Err(ConnectError::TooManyPeers));
+    });
 }
 
 #[test]

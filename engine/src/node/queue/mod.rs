@@ -241,6 +241,7 @@ impl QueueNode {
     }
 
     fn start_with(mut config: Config, depth: usize, defers: bool) -> Result<Self, StartError> {
+        config.check().map_err(StartError::Config)?;
         config.transactions = config.transactions.min(affordable(config.receive_bytes));
         config.whole_len_max = MESSAGE_LEN_MAX;
         let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::limits::{
     ASSOCIATION_TIMEOUT, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT,
-    INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, LANES_MAX, MESSAGE_LEN_MAX,
+    INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, LANES_MAX, MESSAGE_LEN_MAX, PEERS_DEFAULT,
     TRANSACTIONS_DEFAULT,
 };
 use crate::protocol::session::recovery::{CongestionConfig, DatagramLen, RecoveryConfig};
@@ -115,7 +115,7 @@ impl EndpointConfig {
             handshakes_per_second: INITIATES_PER_SECOND,
             handshake_retry: Duration::from_millis(50),
             send_buffers: 4_096,
-            peers_max: 65_536,
+            peers_max: PEERS_DEFAULT,
             shard: (0, 1),
         }
     }

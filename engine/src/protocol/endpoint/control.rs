@@ -18,7 +18,7 @@ use crate::protocol::wire::control::{
     Block, Blocks, Close, Credit, EcnCounts, Grant, Initiator, TransactionRanges,
     TransactionStatus, Writer,
 };
-use crate::protocol::wire::{BodyKind, Packet, PacketKind};
+use crate::protocol::wire::{BodyKind, Packet, PacketKind, varint};
 use crate::time::{Duration, Instant};
 
 impl Endpoint {
@@ -471,10 +471,12 @@ pub(super) fn write_packet(
 /// last: a peer can make them long by the numbers it chooses, and what does not fit is left out.
 fn write_state(now: Instant, writer: &mut Writer<'_>, live: &Live, association: &mut Association) {
     let plain = live.session.mode() == Mode::Plain;
-    writer.credit(Credit {
+    let is_told = writer.credit(Credit {
         transaction_max: association.inbox.credit() - 1,
-        bytes_max: association.receive_bytes,
+        // As in the handshake's parameters.
+        bytes_max: association.receive_bytes.min(varint::MAX),
     });
+    debug_assert!(is_told, "credit comes first, and the wire can say it");
     writer.low_water_mark(association.outbox.low_water());
     if let Some(end) = association.outbox.issued_to_tell() {
         writer.issued(end);

@@ -327,3 +327,19 @@ fn small_urgent_message_overtakes_a_large_one() {
     assert_eq!(pair.sides[1].messages.len(), 1, "the large one is still on its way");
     assert_eq!(pair.sides[1].messages[0].2, b"now");
 }
+
+// PROTOCOL 6.3
+#[test]
+fn credit_is_told_however_many_bytes_are_granted() {
+    let endless = |config: &mut EndpointConfig| {
+        (config.transactions, config.receive_bytes) = (64, u64::MAX);
+    };
+    let (mut pair, peer) = Pair::with(|_| {}, endless).connect();
+    for _ in 0..4 {
+        for _ in 0..64 {
+            pair.send(peer, ServiceKind::ExactlyOnce, b"hello");
+        }
+        pair.drive();
+    }
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 4 * 64);
+}

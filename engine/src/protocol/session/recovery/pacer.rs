@@ -6,7 +6,7 @@
 //! (TRANSPORT 3.4; RFC 9002 7.7). The bucket holds 2 ms of rate, so where the round trip is
 //! shorter than that, as on loopback, the window alone decides and pacing never holds a train up.
 
-use crate::limits::{PACING_QUANTUM_LEN_MAX, PACING_QUANTUM_PACKETS_MAX};
+use crate::limits::{FIXED_RATE_RANGE, PACING_QUANTUM_LEN_MAX, PACING_QUANTUM_PACKETS_MAX};
 use crate::time::{Duration, Instant};
 
 /// How much rate the bucket holds.
@@ -19,8 +19,8 @@ const QUANTUM: Duration = Duration::from_millis(1);
 const BURST_PACKETS: u64 = 10;
 /// Packets of a quantum at least.
 const QUANTUM_PACKETS_MIN: u64 = 2;
-/// A bound on the rate, so that products of rate and time stay within 64 bits (8 Tbit/s).
-const RATE_MAX: u64 = 1_000_000_000_000;
+/// A bound on the rate, so that products of rate and time stay within 64 bits.
+const RATE_MAX: u64 = *FIXED_RATE_RANGE.end();
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 const _: () = assert!(RATE_MAX.checked_mul(BUCKET_MAX.as_nanos()).is_some());
