@@ -213,6 +213,12 @@ pub const GRANT_ROUND_MIN: Duration = Duration::from_millis(10);
 pub const GRANT_SHARE_KEPT: Duration = Duration::from_secs(1);
 /// Largest message, in segments.
 pub const MESSAGE_LEN_MAX: usize = 64 << 20;
+/// Bytes that a piece of a message takes beside its own when it comes before its turn: a place in a
+/// tree, the names of a block, and what the allocator adds.
+pub const EARLY_PIECE_OVERHEAD: usize = 128;
+/// Memory for messages in segments and before their turn, of all peers of a node together; a quarter
+/// of what the machine has, if that is less.
+pub const RECEIVE_BYTES_TOTAL: u64 = 1 << 30;
 /// Messages in segments under way from one peer, each way of a transaction: their number only
 /// bounds the memory of lists, their bytes are bounded by credit.
 pub const ASSEMBLIES_MAX: usize = 1_024;

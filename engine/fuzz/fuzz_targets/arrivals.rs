@@ -94,7 +94,7 @@ fn ring(script: &[u8]) {
 /// are not what a sender would make.
 fn segments(script: &[u8]) {
     const BUDGET: u64 = 4_096;
-    let (blocks, mut assemblies) = (Blocks::default(), Assemblies::new(BUDGET, usize::MAX));
+    let (blocks, mut assemblies) = (Blocks::new(usize::MAX), Assemblies::new(BUDGET, usize::MAX));
     let row = features(ServiceKind::ExactlyOnce);
     // Length, segments, and which arrived.
     let mut twin: BTreeMap<AssemblyKey, (usize, u32, BTreeSet<u32>)> = BTreeMap::new();
@@ -182,7 +182,7 @@ fn body(key: AssemblyKey, total: usize, count: u32, segment: u32, is_short: bool
 /// Messages of four streams, of which two are lossy.
 fn escrow(script: &[u8]) {
     const BUDGET: u64 = 512;
-    let (blocks, mut escrow) = (Blocks::default(), Escrow::new(BUDGET));
+    let (blocks, mut escrow) = (Blocks::new(usize::MAX), Escrow::new(BUDGET));
     let mut now = Instant::ZERO;
     // For each stream: whose turn it is, and what waits with its length.
     let mut twin: [(u64, BTreeMap<u64, usize>); 4] = Default::default();

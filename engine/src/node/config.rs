@@ -1,5 +1,6 @@
 //! A node's settings.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,8 +12,8 @@ use crate::limits::{
     ASSOCIATION_TIMEOUT, ASSOCIATION_TIMEOUT_MAX, BUFFERS_RANGE, DATAGRAM_LEN_BASE,
     DATAGRAM_LEN_MAX, FIXED_RATE_RANGE, HANDSHAKE_TIMEOUT_RANGE, IDLE_TIMEOUT, IDLE_TIMEOUT_RANGE,
     IMPAIR_DELAY_MAX, INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, LINGER_MAX, MESSAGE_LEN_MAX,
-    PEERS_DEFAULT, PEERS_MAX, RECEIVE_BYTES_RANGE, SHARDS_MAX, TRANSACTIONS_DEFAULT,
-    TRANSACTIONS_MAX, TRIES_MAX,
+    PEERS_DEFAULT, PEERS_MAX, RECEIVE_BYTES_RANGE, RECEIVE_BYTES_TOTAL, SHARDS_MAX,
+    TRANSACTIONS_DEFAULT, TRANSACTIONS_MAX, TRIES_MAX,
 };
 use crate::protocol::crypto::Suite;
 use crate::protocol::endpoint::{EndpointConfig, Mtu};
@@ -97,6 +98,11 @@ pub struct Config {
     /// Bytes that a peer may have outstanding towards this node; no message may be longer. From
     /// 1200 to 2^40.
     pub receive_bytes: u64,
+    /// Bytes for messages in segments, and for those of ordered streams before their turn, of all
+    /// peers together: divided among the shards, of which each has [`Config::receive_bytes`] at least.
+    /// What finds no room is sent again. A GiB, or a quarter of the machine's memory if that is
+    /// less.
+    pub receive_bytes_total: u64,
     /// Messages longer than this are handed over piece by piece, in order, and take no memory for
     /// the whole ([`Handler::on_piece`](crate::Handler::on_piece)); 64 MiB or more: none are.
     pub whole_len_max: usize,
@@ -162,6 +168,7 @@ impl Config {
             peers_max: PEERS_DEFAULT,
             transactions: TRANSACTIONS_DEFAULT,
             receive_bytes: 16 << 20,
+            receive_bytes_total: receive_bytes_total(),
             whole_len_max: MESSAGE_LEN_MAX,
             tries: 8,
             linger: Duration::ZERO,
@@ -249,6 +256,7 @@ impl Config {
             peers_max: self.peers_max,
             transactions: self.transactions,
             receive_bytes: self.receive_bytes,
+            receive_bytes_total: self.receive_bytes_total / self.shards as u64,
             whole_len_max: self.whole_len_max,
             tries: self.tries,
             linger: self.linger,
@@ -274,6 +282,15 @@ fn within<T: PartialOrd>(
     error: impl FnOnce(T) -> ConfigError,
 ) -> Result<(), ConfigError> {
     if range.contains(&value) { Ok(()) } else { Err(error(value)) }
+}
+
+/// What messages of all peers may occupy unless configured: [`RECEIVE_BYTES_TOTAL`], or a quarter
+/// of the machine's memory where it can be read and is less.
+fn receive_bytes_total() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let total = machine.as_deref().and_then(|text| text.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map_or(RECEIVE_BYTES_TOTAL, |kib| RECEIVE_BYTES_TOTAL.min(kib * 1_024 / 4))
 }
 
 /// Whether an address cannot be reached from the open network.

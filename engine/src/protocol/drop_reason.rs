@@ -62,7 +62,8 @@ drop_reasons! {
     QueueFull = "queue_full",
     /// A packet number seen before, or too old to tell.
     Replayed = "replayed",
-    /// A segment of a message for which no memory is reserved.
+    /// A segment of a message for which no memory is reserved, or a message before its turn for which
+    /// there is none.
     SegmentMemory = "segment_memory",
     /// A session id that nobody here knows.
     SessionUnknown = "session_unknown",

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use crate::limits::{
     ASSOCIATION_TIMEOUT, DATAGRAM_LEN_BASE, DATAGRAM_LEN_MAX, GRANULARITY, IDLE_TIMEOUT,
     INITIATES_PER_SECOND, INITIATES_PER_SECOND_MAX, LANES_MAX, MESSAGE_LEN_MAX, PEERS_DEFAULT,
-    TRANSACTIONS_DEFAULT,
+    RECEIVE_BYTES_TOTAL, TRANSACTIONS_DEFAULT,
 };
 use crate::protocol::session::recovery::{CongestionConfig, DatagramLen, RecoveryConfig};
 use crate::protocol::session::{
@@ -49,6 +49,9 @@ pub struct EndpointConfig {
     pub transactions: u32,
     /// Bytes that a peer may have outstanding.
     pub receive_bytes: u64,
+    /// Bytes of messages in segments and before their turn, of all peers together; what a peer may
+    /// have outstanding, if that is more.
+    pub receive_bytes_total: u64,
     /// Longer messages in segments are handed over piece by piece, without memory for the whole.
     pub whole_len_max: usize,
     /// Copies of a repeated message, tries of a finite-retry one.
@@ -101,6 +104,7 @@ impl EndpointConfig {
             mtu: Mtu::Auto,
             transactions: TRANSACTIONS_DEFAULT,
             receive_bytes: 16 << 20,
+            receive_bytes_total: RECEIVE_BYTES_TOTAL,
             whole_len_max: MESSAGE_LEN_MAX,
             tries: 8,
             linger: Duration::ZERO,

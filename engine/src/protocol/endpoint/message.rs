@@ -258,12 +258,20 @@ impl Endpoint {
         bytes: Bytes,
         body: &[u8],
     ) -> Result<(), DropReason> {
-        let association = self.association(peer_slot);
         // Room for what comes from memory of its own was made sure of with its last segment.
-        let place = association.escrow.judge(common.order, body.len());
+        let place = self.association(peer_slot).escrow.judge(common.order, body.len());
         if place == Place::TooFar {
             return Err(DropReason::OrderPassed);
         }
+        // Memory first: what was accepted is not sent again.
+        let mut kept = None;
+        if place == Place::Early && matches!(bytes, Bytes::Train(_)) {
+            kept = self.blocks.try_take(body.len());
+            if kept.is_none() {
+                return self.drop_for_memory(&common);
+            }
+        }
+        let association = self.association(peer_slot);
         match association.inbox.accept(common.row, common.first, common.count) {
             Acceptance::Deliver => {}
             Acceptance::Duplicate => {
@@ -283,7 +291,7 @@ impl Endpoint {
                 let body = match bytes {
                     Bytes::Block(block) => block,
                     Bytes::Train(_) => {
-                        let mut block = self.blocks.take(body.len());
+                        let mut block = kept.expect("taken above");
                         block.copy_from_slice(body);
                         block
                     }
@@ -332,6 +340,16 @@ impl Endpoint {
         }
     }
 
+    /// There is no memory for what came.
+    fn drop_for_memory(&mut self, common: &Common) -> Result<(), DropReason> {
+        if common.is_reply || common.row.ack {
+            return Err(DropReason::SegmentMemory);
+        }
+        // Nobody sends it again: that there is no room says nothing of the path.
+        self.drop_packet(DropReason::SegmentMemory);
+        Ok(())
+    }
+
     /// Takes a segment of a message, or of a bundle that was cut.
     fn take_segment(
         &mut self,
@@ -371,10 +389,7 @@ impl Endpoint {
         let association = self.association(peer_slot);
         let progress = match association.assemblies.accept(now, key, common.row, segment, &blocks) {
             // Nobody sends it again: that there is no room says nothing of the path.
-            Err(DropReason::SegmentMemory) if !common.is_reply && !common.row.ack => {
-                self.drop_packet(DropReason::SegmentMemory);
-                return Ok(());
-            }
+            Err(DropReason::SegmentMemory) => return self.drop_for_memory(&common),
             progress => progress?,
         };
         match progress {

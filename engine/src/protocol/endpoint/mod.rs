@@ -299,6 +299,8 @@ impl Endpoint {
         let pool = Pool::new(config.send_buffers, body_len)?;
         let train_pool = Pool::new(TRAIN_BUFFERS, TRAIN_BUFFER_LEN)?;
         let control_pool = Pool::new(CONTROL_BUFFERS, CONTROL_BUFFER_LEN)?;
+        let total = config.receive_bytes_total.max(config.receive_bytes);
+        let blocks = Blocks::new(usize::try_from(total).unwrap_or(usize::MAX));
         let trust = config.trust.clone();
         // Shards of a node share its boot id, but no association.
         let shard = config.shard.0 as u64;
@@ -314,7 +316,7 @@ impl Endpoint {
             notices: 0,
             next_association: shard << 48,
             reader: HeadReader::default(),
-            blocks: Blocks::default(),
+            blocks,
             lives: Slots::new(),
             by_session: HashMap::new(),
             latest: 0,

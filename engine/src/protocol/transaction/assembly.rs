@@ -12,8 +12,9 @@ use super::grant::GrantWindow;
 use super::service::{Features, Retry};
 use crate::buffer::{Block, Blocks};
 use crate::limits::{
-    ASSEMBLIES_MAX, ASSEMBLY_PATIENCE, GRANT_SHARE_KEPT, GRANTS_MAX, MESSAGE_LEN_MAX,
-    MISSING_MESSAGES_MAX, MISSING_RANGES_MAX, SEGMENTS_GRANTED_MAX, SEGMENTS_UNSCHEDULED_LEN,
+    ASSEMBLIES_MAX, ASSEMBLY_PATIENCE, EARLY_PIECE_OVERHEAD, GRANT_SHARE_KEPT, GRANTS_MAX,
+    MESSAGE_LEN_MAX, MISSING_MESSAGES_MAX, MISSING_RANGES_MAX, SEGMENTS_GRANTED_MAX,
+    SEGMENTS_UNSCHEDULED_LEN,
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::varint;
@@ -166,6 +167,12 @@ enum Memory {
     Pieces { next: u32, early: BTreeMap<u32, Block> },
 }
 
+/// What a piece that came before its turn takes of the memory that was reserved: the smallest one
+/// costs more than its bytes.
+const fn early_cost(len: usize) -> u64 {
+    (len + EARLY_PIECE_OVERHEAD) as u64
+}
+
 impl Assembly {
     fn size(&self) -> usize {
         self.total.div_ceil(self.count as usize)
@@ -302,12 +309,13 @@ impl Assemblies {
                 turn = Some(*next == piece.count);
             }
             Memory::Pieces { early, .. } => {
-                let len = piece.bytes.len() as u64;
-                if *used + len > budget {
+                let cost = early_cost(piece.bytes.len());
+                if *used + cost > budget {
                     return Err(DropReason::SegmentMemory);
                 }
-                *used += len;
-                let mut block = blocks.take(piece.bytes.len());
+                let block = blocks.try_take(piece.bytes.len());
+                let mut block = block.ok_or(DropReason::SegmentMemory)?;
+                *used += cost;
                 block.copy_from_slice(piece.bytes);
                 early.insert(piece.segment, block);
             }
@@ -349,9 +357,8 @@ impl Assemblies {
         if self.list.len() >= ASSEMBLIES_MAX || *used + needed > self.budget {
             return Err(DropReason::SegmentMemory);
         }
-        *used += needed;
         let memory = if is_whole {
-            Memory::Whole(blocks.take(piece.total))
+            Memory::Whole(blocks.try_take(piece.total).ok_or(DropReason::SegmentMemory)?)
         } else {
             Memory::Pieces { next: 0, early: BTreeMap::new() }
         };
@@ -368,6 +375,7 @@ impl Assemblies {
             retry: row.retry,
             touched_at: now,
         };
+        *used += needed;
         assembly.grant(assembly.segments(SEGMENTS_UNSCHEDULED_LEN));
         self.list.insert(key, assembly);
         self.sweep_at.get_or_insert(now + ASSEMBLY_PATIENCE);
@@ -384,7 +392,7 @@ impl Assemblies {
         let offset = *next as usize * size;
         *next += 1;
         let is_last = *next == count;
-        self.used[assembly.account as usize] -= block.len() as u64;
+        self.used[assembly.account as usize] -= early_cost(block.len());
         if is_last {
             self.forget(key);
         }
@@ -402,7 +410,7 @@ impl Assemblies {
                 false
             }
             Memory::Pieces { next, early } => {
-                *used -= early.values().map(|block| block.len() as u64).sum::<u64>();
+                *used -= early.values().map(|block| early_cost(block.len())).sum::<u64>();
                 *next > 0
             }
         }

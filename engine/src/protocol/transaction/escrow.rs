@@ -190,7 +190,7 @@ mod tests {
                 delivered.extend(early.map(|(_, early)| early.transaction));
             }
             Place::Early => {
-                let body = Blocks::default().take(1);
+                let body = Blocks::new(usize::MAX).take(1);
                 let kind = BodyKind::Raw;
                 escrow.keep(now, order, Early { transaction: index, count: 1, kind, body });
             }

@@ -343,3 +343,41 @@ fn credit_is_told_however_many_bytes_are_granted() {
     }
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 4 * 64);
 }
+
+// PROTOCOL 6.16
+#[test]
+fn messages_of_all_kinds_together_take_no_more_than_the_memory_for_all_peers() {
+    let little = |config: &mut EndpointConfig| {
+        config.receive_bytes = 300_000;
+        config.receive_bytes_total = 300_000;
+    };
+    let (mut pair, peer) = Pair::with(|_| {}, little).connect();
+    let (whole, of_stream) = (bytes(250_000), bytes(30_000));
+    pair.send(peer, ServiceKind::ExactlyOnce, &whole);
+    pair.send(peer, ServiceKind::Maybe, &bytes(100_000));
+    pair.drive();
+    let first = pair.sent;
+    pair.loses = Box::new(move |number| number == first + 1 || number == first + 2);
+    pair.send(peer, ServiceKind::Sequence, b"first, and late");
+    pair.turn(); // Alone in its packet, which is lost.
+    pair.send(peer, ServiceKind::Maybe, &bytes(48_000));
+    pair.turn(); // Incomplete for good: its first segment is lost.
+    pair.send(peer, ServiceKind::ExactlyOnce, &whole);
+    pair.send(peer, ServiceKind::Sequence, &of_stream);
+    for _ in 0..5 {
+        pair.send(peer, ServiceKind::Sequence, &bytes(1_000));
+    }
+    let mut most = 0;
+    for _ in 0..2_000 {
+        pair.drive_for(Duration::from_micros(100));
+        most = most.max(pair.sides[1].endpoint.blocks.used());
+    }
+    assert!((298_000..=300_000).contains(&most), "{most} bytes");
+    pair.drive_for(crate::limits::ASSEMBLY_PATIENCE.saturating_mul(2));
+    assert_eq!(pair.sides[1].endpoint.blocks.used(), 0);
+    let messages = &pair.sides[1].messages;
+    assert_eq!(messages.iter().filter(|(_, _, message)| *message == whole).count(), 2);
+    assert_eq!(messages.len(), 2 + 1 + 1 + 5, "all but the two that nobody sends again");
+    assert!(pair.sides[1].endpoint.counters().drops.get(DropReason::SegmentMemory) > 0);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 9);
+}

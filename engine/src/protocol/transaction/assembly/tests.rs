@@ -31,7 +31,7 @@ fn accept(
     let body = body(total, segment, count);
     let piece = Piece::read(&body, segment, count)?;
     assemblies.forget_former(key, &piece);
-    assemblies.accept(NOW, key, EXACTLY, &piece, &Blocks::default())
+    assemblies.accept(NOW, key, EXACTLY, &piece, &Blocks::new(usize::MAX))
 }
 
 #[test]
@@ -59,7 +59,8 @@ fn bundle_is_complete_as_a_whole_however_long() {
     for segment in 0..3 {
         let body = body(2_500, segment, 3);
         let piece = Piece::read(&body, segment, 3).unwrap().of_bundle(true);
-        let progress = assemblies.accept(NOW, KEY, EXACTLY, &piece, &Blocks::default()).unwrap();
+        let progress =
+            assemblies.accept(NOW, KEY, EXACTLY, &piece, &Blocks::new(usize::MAX)).unwrap();
         assert_eq!(matches!(progress, Progress::Complete(_)), segment == 2);
     }
 }
@@ -113,7 +114,7 @@ fn nothing_is_kept_beyond_the_reserved_memory() {
     let piece = Piece::read(&body, 0, 3).unwrap();
     let maybe = features(ServiceKind::Maybe);
     let accept_maybe = |assemblies: &mut Assemblies, transaction| {
-        assemblies.accept(NOW, key(transaction), maybe, &piece, &Blocks::default())
+        assemblies.accept(NOW, key(transaction), maybe, &piece, &Blocks::new(usize::MAX))
     };
     accept_maybe(&mut assemblies, 2).unwrap();
     assert_eq!(accept_maybe(&mut assemblies, 3).unwrap_err(), DropReason::SegmentMemory);
@@ -127,7 +128,7 @@ fn long_message_is_handed_over_in_pieces_and_keeps_only_early_ones() {
     // PROTOCOL 6.16
     let mut assemblies = Assemblies::new(10_000, 1_000);
     accept(&mut assemblies, KEY, 5_000, (2, 5)).unwrap();
-    assert_eq!(assemblies.used(), [1_000, 0, 0]);
+    assert_eq!(assemblies.used(), [1_128, 0, 0]);
     let first = accept(&mut assemblies, KEY, 5_000, (0, 5));
     assert!(matches!(first, Ok(Progress::Turn { is_last: false })));
     assert!(assemblies.next_early(KEY).is_none());
@@ -168,7 +169,7 @@ fn messages_that_are_coming_share_what_is_granted() {
     for transaction in 1..3 {
         let piece_body = body(8 << 20, 0, 8 << 10);
         let piece = Piece::read(&piece_body, 0, 8 << 10).unwrap();
-        let blocks = Blocks::default();
+        let blocks = Blocks::new(usize::MAX);
         assemblies.accept(later, key(transaction), EXACTLY, &piece, &blocks).unwrap();
     }
     let granted: BTreeMap<_, _> = assemblies.grants(later).collect();
@@ -206,7 +207,7 @@ fn messages_that_nobody_continues_hide_no_others() {
     let piece_body = body(200_000, 0, 200);
     let piece = Piece::read(&piece_body, 0, 200).unwrap();
     let new = AssemblyKey { is_reply: false, transaction: 20 };
-    assemblies.accept(later, new, EXACTLY, &piece, &Blocks::default()).unwrap();
+    assemblies.accept(later, new, EXACTLY, &piece, &Blocks::new(usize::MAX)).unwrap();
     assert!(assemblies.grants(later).any(|(key, _)| key == new));
     let mut told = std::collections::BTreeSet::new();
     let mut start = AssemblyKey::default();
@@ -243,7 +244,7 @@ fn incomplete_message_is_forgotten_after_its_patience_if_its_level_is_not_report
     let mut assemblies = Assemblies::new(10_000, 10_000);
     let piece_body = body(2_500, 0, 3);
     let piece = Piece::read(&piece_body, 0, 3).unwrap();
-    let blocks = Blocks::default();
+    let blocks = Blocks::new(usize::MAX);
     let maybe = features(ServiceKind::Maybe);
     assemblies.accept(NOW, KEY, maybe, &piece, &blocks).unwrap();
     let other = AssemblyKey { transaction: 8, ..KEY };
