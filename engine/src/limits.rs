@@ -236,8 +236,11 @@ pub const ESCROW_MESSAGES_MAX: u64 = 1_024;
 /// the peer's grant still has free: one that waits for what is missing gets four fifths of the
 /// grant, and what comes after it four fifths of the rest.
 pub const STREAM_BYTES_SHARE: u64 = 4;
-/// How long a receiver waits for what is missing in a lossy stream.
+/// How long a receiver waits for what is missing in a lossy stream, at least.
 pub const ESCROW_PATIENCE: Duration = Duration::from_millis(100);
+/// As many round trips, if that is longer: one for the loss to be concluded and what is lost to come
+/// again, one for the second try to be lost and come again, one for what delays it.
+pub const ESCROW_ROUND_TRIPS: u64 = 3;
 
 /// Reason reported for a request whose handler could not do what it asks.
 pub const REFUSED_FAILED: u8 = 254;

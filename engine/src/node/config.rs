@@ -104,7 +104,8 @@ pub struct Config {
     /// less.
     pub receive_bytes_total: u64,
     /// Messages longer than this are handed over piece by piece, in order, and take no memory for
-    /// the whole ([`Handler::on_piece`](crate::Handler::on_piece)); 64 MiB or more: none are.
+    /// the whole ([`Handler::on_piece`](crate::Handler::on_piece)); 64 MiB or more: none are. Those of
+    /// ordered streams and bundles are always handed over whole.
     pub whole_len_max: usize,
     /// Copies of a repeated message, tries of a finite-retry message; 1 to 64.
     pub tries: u8,

@@ -52,7 +52,8 @@ pub struct EndpointConfig {
     /// Bytes of messages in segments and before their turn, of all peers together; what a peer may
     /// have outstanding, if that is more.
     pub receive_bytes_total: u64,
-    /// Longer messages in segments are handed over piece by piece, without memory for the whole.
+    /// Longer messages in segments are handed over piece by piece, without memory for the whole,
+    /// except those of ordered streams and bundles.
     pub whole_len_max: usize,
     /// Copies of a repeated message, tries of a finite-retry one.
     pub tries: u8,

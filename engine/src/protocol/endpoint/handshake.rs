@@ -280,7 +280,8 @@ impl Endpoint {
 
     /// A session's first packet opened: it may carry messages from now on.
     pub(super) fn confirm(&mut self, now: Instant, slot: u32) -> Result<(), DropReason> {
-        let live = self.lives.find(slot).expect("the caller found it");
+        let live = self.lives.find_mut(slot).expect("the caller found it");
+        live.session.recovery.on_handshake(now.saturating_since(live.begun_at));
         let key = self.peers.find(live.peer).expect("a session has a peer").key;
         // Between Initiate and now the operator or another key of that name may have come first.
         if self.trust.confirm(&key, &live.peer_name, &live.peer_role) != Standing::Accepted {
@@ -397,6 +398,7 @@ impl Endpoint {
             peer_parameters: parameters,
             peer_name: established.peer_name.clone(),
             peer_role: established.peer_role.clone(),
+            begun_at: now,
             // A responder is told by the first packets.
             peer_token: (established.role == Role::Initiator).then_some(established.reset_token),
             touched: false,

@@ -10,7 +10,7 @@ use crate::protocol::transaction::{
     Acceptance, AssemblyKey, Early, Features, Piece, Place, Progress, Stream, features_in,
 };
 use crate::protocol::wire::{BodyKind, Flags, Packet, ServiceKind, bundle::Bundle};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// What all messages of a packet have in common.
 #[derive(Clone, Copy, Debug)]
@@ -298,7 +298,10 @@ impl Endpoint {
                 };
                 let (transaction, count, kind) = (common.first, common.count, common.kind);
                 let early = Early { transaction, count, kind, body };
-                self.association(peer_slot).escrow.keep(now, common.order, early);
+                let round_trip = self.round_trip(peer_slot);
+                let escrow = &mut self.association(peer_slot).escrow;
+                escrow.on_round_trip(round_trip);
+                escrow.keep(now, common.order, early);
                 self.mark_ready(peer_slot); // Its timer may have to be set.
             }
             Place::Passed | Place::TooFar => {
@@ -338,6 +341,12 @@ impl Endpoint {
             }
             self.deliver(&common, 0, early.count, Bytes::Block(early.body));
         }
+    }
+
+    fn round_trip(&self, peer_slot: u32) -> Duration {
+        let current = self.peers.find(peer_slot).and_then(|peer| peer.current);
+        let live = current.and_then(|live| self.lives.find(live));
+        live.map_or(Duration::ZERO, |live| live.session.recovery.rtt().smoothed())
     }
 
     /// There is no memory for what came.

@@ -87,6 +87,7 @@ struct Live {
     peer_parameters: Parameters,
     peer_name: PeerText,
     peer_role: PeerText,
+    begun_at: Instant,
     /// What the peer would say if it did not know the session any more.
     peer_token: Option<ResetToken>,
     /// Something arrived since the last batch ended.

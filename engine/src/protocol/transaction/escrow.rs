@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::options::Stream;
 use crate::buffer::Block;
-use crate::limits::{ESCROW_MESSAGES_MAX, ESCROW_PATIENCE};
+use crate::limits::{ESCROW_MESSAGES_MAX, ESCROW_PATIENCE, ESCROW_ROUND_TRIPS};
 use crate::protocol::wire::BodyKind;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 
 /// A packet's messages that wait for their turn.
 #[derive(Debug)]
@@ -58,12 +58,20 @@ pub struct Escrow {
     /// Bytes that wait, and may wait.
     held: u64,
     budget: u64,
+    /// How long a lossy stream waits for what it misses.
+    patience: Duration,
 }
 
 impl Escrow {
     /// Nothing yet; `budget` bytes may wait in all streams together.
     pub fn new(budget: u64) -> Self {
-        Self { streams: Vec::new(), waiting: Vec::new(), held: 0, budget }
+        Self {
+            streams: Vec::new(),
+            waiting: Vec::new(),
+            held: 0,
+            budget,
+            patience: ESCROW_PATIENCE,
+        }
     }
 
     /// Judges messages from order index `order` that would take `len` bytes while they wait.
@@ -87,6 +95,11 @@ impl Escrow {
         let state = self.state(Stream::of_order(order));
         state.next = Stream::index_of(order) + u64::from(count);
         state.waits_since = (!state.early.is_empty()).then_some(now);
+    }
+
+    /// The path's round trip, of which what is sent again takes more than one.
+    pub fn on_round_trip(&mut self, round_trip: Duration) {
+        self.patience = round_trip.saturating_mul(ESCROW_ROUND_TRIPS).max(ESCROW_PATIENCE);
     }
 
     /// Keeps messages that came early.
@@ -122,14 +135,14 @@ impl Escrow {
     /// Gives up what a lossy stream misses for too long. Returns the stream and the places that
     /// stay empty; what waited behind them has its turn. Call again until there is none.
     pub fn poll_gap(&mut self, now: Instant) -> Option<(Stream, Range<u64>)> {
-        let mut at = 0;
+        let (mut at, patience) = (0, self.patience);
         while let Some(&stream) = self.waiting.get(at) {
             let state = self.state(stream);
             let Some(since) = state.waits_since else {
                 self.waiting.swap_remove(at);
                 continue;
             };
-            if since + ESCROW_PATIENCE <= now {
+            if since + patience <= now {
                 let first = *state.early.first_key_value().expect("others wait").0;
                 let missing = state.next..first;
                 state.next = first;
@@ -144,7 +157,7 @@ impl Escrow {
     /// When [`Escrow::poll_gap`] will find something.
     pub fn next_timeout(&self) -> Option<Instant> {
         let since = |stream: &Stream| self.get(*stream)?.waits_since;
-        self.waiting.iter().filter_map(since).min().map(|since| since + ESCROW_PATIENCE)
+        self.waiting.iter().filter_map(since).min().map(|since| since + self.patience)
     }
 
     /// Bytes that wait in all streams; never more than the budget.

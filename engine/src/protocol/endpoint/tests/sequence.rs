@@ -128,6 +128,25 @@ fn lossy_stream_tells_its_gaps_in_order_and_goes_on() {
     }
 }
 
+// PROTOCOL 5.9 and 6.26
+#[test]
+fn lossy_stream_waits_long_enough_for_a_repair_over_a_long_path() {
+    for kind in [StreamKind::Lossy, StreamKind::LossyOnRequest] {
+        let mut pair = Pair::with(|config| config.bundle = false, |_| {});
+        pair.one_way = Duration::from_millis(120);
+        let peer = pair.name_of_other(0);
+        pair.drive_for(Duration::from_secs(3));
+        let lost = pair.sent + 1;
+        pair.loses = Box::new(move |number| number == lost);
+        for _ in 0..5 {
+            send(&mut pair, peer, kind, 9).unwrap();
+        }
+        pair.drive_for(Duration::from_secs(5));
+        assert_eq!(delivered(&pair, Stream { kind, number: 9 }), [0, 1, 2, 3, 4], "{kind:?}");
+        assert_eq!(pair.sides[1].gaps, [], "{kind:?}");
+    }
+}
+
 // PROTOCOL 6.25
 #[test]
 fn no_more_is_outstanding_in_a_stream_than_the_receiver_holds_back() {

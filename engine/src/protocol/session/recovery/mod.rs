@@ -233,6 +233,14 @@ impl<C: Copy> Recovery<C> {
         }
     }
 
+    /// The peer answered the handshake after `round_trip`: what stands for a path without a sample,
+    /// if it is longer than what was assumed (PROTOCOL 5.9).
+    pub fn on_handshake(&mut self, round_trip: Duration) {
+        if self.rtt.first_sample().is_none() && round_trip > self.rtt.smoothed() {
+            self.rtt = Rtt::new(round_trip);
+        }
+    }
+
     /// Allocates the number of the next packet (PROTOCOL 5.1, 5.2). A number that is then not
     /// recorded counts as sent and must not be used otherwise.
     pub fn next_packet_number(&mut self) -> u64 {
