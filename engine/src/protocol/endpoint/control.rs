@@ -65,7 +65,7 @@ impl Endpoint {
         let mut asks = false;
         let mut challenge = None;
         // A report with every list full may go on in the next one.
-        let (mut refused, mut is_full) = (0, false);
+        let (mut refused, mut is_full, mut incomplete) = (0, false, 0);
         let mut marks = None;
         for (place, block) in Blocks::new(body).enumerate() {
             if place >= CONTROL_BLOCKS_MAX {
@@ -116,7 +116,11 @@ impl Endpoint {
                     return Err(DropReason::TransactionViolation);
                 }
                 Block::Issued(end) => association.peer_issued = association.peer_issued.max(end),
+                Block::MissingSegments(_) if incomplete == MISSING_MESSAGES_MAX => {
+                    return Err(DropReason::BodyMalformed);
+                }
                 Block::MissingSegments(missing) => {
+                    incomplete += 1;
                     let round_trip = live.session.recovery.rtt().smoothed();
                     let outbox = &mut association.outbox;
                     let message = (direction(missing.initiator), missing.transaction);

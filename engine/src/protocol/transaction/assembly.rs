@@ -204,25 +204,44 @@ impl Assembly {
         u32::try_from(len.div_ceil(self.size())).unwrap_or(u32::MAX).min(self.count)
     }
 
-    fn has(&self, segment: u32) -> bool {
-        self.bits[segment as usize / 64] & 1 << (segment % 64) != 0
-    }
-
     /// Runs of segments that did not arrive, ascending, but for the last run of the message.
     fn gaps(&self) -> impl Iterator<Item = RangeInclusive<u32>> + '_ {
         let mut at = 0;
         std::iter::from_fn(move || {
-            let start = (at..self.count).find(|&segment| !self.has(segment))?;
-            at = (start..self.count).find(|&segment| self.has(segment))?;
+            let start = self.find(at, false)?;
+            at = self.find(start, true)?;
             Some(start..=at - 1)
         })
+    }
+
+    /// The first segment from `from` up that arrived, or did not.
+    fn find(&self, from: u32, has_arrived: bool) -> Option<u32> {
+        let mut mask = u64::MAX << (from % 64);
+        for index in from / 64..self.count.div_ceil(64) {
+            let word = self.bits[index as usize];
+            let wanted = if has_arrived { word } else { !word } & mask;
+            if wanted != 0 {
+                let found = index * 64 + wanted.trailing_zeros();
+                return (found < self.count).then_some(found);
+            }
+            mask = u64::MAX;
+        }
+        None
+    }
+
+    /// One past the last segment that arrived.
+    fn end(&self) -> u32 {
+        let empty = self.bits.iter().rev().take_while(|word| **word == 0).count();
+        let words = &self.bits[..self.bits.len() - empty];
+        let len = u32::try_from(words.len()).expect("a thousand");
+        words.last().map_or(0, |last| len * 64 - last.leading_zeros())
     }
 
     /// One past the highest segment such that a report on those below names few enough gaps.
     fn spoken_of(&self) -> u32 {
         match self.gaps().nth(MISSING_RANGES_MAX) {
             Some(beyond) => *beyond.start(),
-            None => (0..self.count).rev().find(|&at| self.has(at)).map_or(0, |last| last + 1),
+            None => self.end(),
         }
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Segmented {
     granted: u32,
     lost: VecDeque<u32>,
     heard: u32,
+    /// All below were heard of.
+    heard_below: u32,
     /// Without packet numbers on the wire: the packet in which each segment left last.
     numbers: Vec<u64>,
     /// Copies begun.
@@ -71,6 +73,7 @@ impl Segmented {
             next: 0,
             lost: VecDeque::new(),
             heard: 0,
+            heard_below: 0,
             numbers: Vec::new(),
             passes: 1,
             is_scheduled: false,
@@ -163,13 +166,17 @@ impl Segmented {
     /// These segments arrived. Returns whether the peer has all of them.
     pub(super) fn on_heard(&mut self, segments: std::ops::RangeInclusive<u32>) -> bool {
         let end = (*segments.end()).min(self.count() - 1);
-        for segment in *segments.start()..=end {
+        // Each report begins with what is known since long.
+        for segment in (*segments.start()).max(self.heard_below)..=end {
             let state = &mut self.states[segment as usize];
             // What never left cannot have arrived.
             if *state != HEARD && *state != 0 {
                 *state = HEARD;
                 self.heard += 1;
             }
+        }
+        while self.states.get(self.heard_below as usize) == Some(&HEARD) {
+            self.heard_below += 1;
         }
         self.heard == self.count()
     }

@@ -1,9 +1,9 @@
 //! Peers that break the protocol, or are turned away: what they leave behind.
 
 use super::*;
-use crate::limits::CONTROL_BLOCKS_MAX;
+use crate::limits::{CONTROL_BLOCKS_MAX, MISSING_MESSAGES_MAX};
 use crate::protocol::wire::ServiceKind;
-use crate::protocol::wire::control::Writer;
+use crate::protocol::wire::control::{Initiator, Writer};
 
 impl Pair {
     /// The first side sends the second a control packet that no honest one would.
@@ -35,6 +35,21 @@ fn control_body_of_more_blocks_than_an_honest_one_is_malformed() {
             }
         });
         assert_eq!(malformed(&pair), dropped);
+    }
+}
+
+// PROTOCOL 2.25
+#[test]
+fn control_body_that_tells_of_more_messages_than_an_honest_one_is_malformed() {
+    let (mut pair, peer) = Pair::connected();
+    for (count, dropped) in [(MISSING_MESSAGES_MAX, 0), (MISSING_MESSAGES_MAX + 1, 1)] {
+        pair.send_control(peer, |writer| {
+            for transaction in 0..count as u64 {
+                assert!(writer.missing_segments(Initiator::Receiver, transaction, (9, 0), []));
+            }
+        });
+        let drops = &pair.sides[1].endpoint.counters().drops;
+        assert_eq!(drops.get(DropReason::BodyMalformed), dropped);
     }
 }
 

@@ -297,4 +297,26 @@ proptest! {
             }
         }
     }
+
+    // PROTOCOL 2.25
+    #[test]
+    fn what_is_missing_is_told_as_a_set_would(
+        count in 2u32..300, arrivals in prop::collection::btree_set(0u32..300, 1..200),
+    ) {
+        let there: Vec<u32> = arrivals.into_iter().filter(|at| *at < count).collect();
+        prop_assume!(!there.is_empty() && there.len() < count as usize);
+        let mut assemblies = Assemblies::new(1 << 20, 1 << 20);
+        for &segment in &there {
+            accept(&mut assemblies, KEY, count as usize, (segment, count)).unwrap();
+        }
+        let (_, (segments, end), ranges) = assemblies.missing(KEY, |_| true).next().unwrap();
+        let told: Vec<u32> = ranges.flatten().collect();
+        prop_assert_eq!(segments, count);
+        let missing = (0..end).filter(|at| !there.contains(at)).collect::<Vec<_>>();
+        prop_assert_eq!(told, missing);
+        let gaps = there.windows(2).filter(|pair| pair[0] + 1 < pair[1]).count();
+        if gaps < MISSING_RANGES_MAX {
+            prop_assert_eq!(end, there[there.len() - 1] + 1);
+        }
+    }
 }
