@@ -124,8 +124,11 @@ impl QueueHandler {
             Request::Refuse { deferred, reason } => {
                 context.refuse_deferred(deferred, reason);
             }
-            Request::Reject { peer, transaction, reason } => {
+            Request::Reject { peer, transaction, reason: Some(reason) } => {
                 context.refuse_request(peer, transaction, reason);
+            }
+            Request::Reject { peer, transaction, reason: None } => {
+                context.fail(peer, transaction);
             }
             Request::Reply { peer, transaction, payload } => {
                 match context.reply(peer, transaction, &payload) {

@@ -26,12 +26,12 @@ fn commit_of_a_former_association_is_none_of_the_next_one() {
     assert_eq!((old.peer, old.transaction), (new.peer, again), "only the association differs");
 
     assert!(!pair.sides[0].endpoint.commit(old));
-    assert!(!pair.sides[0].endpoint.refuse_deferred(old, 7));
+    assert!(!pair.sides[0].endpoint.refuse_deferred(old, reason(7)));
     pair.drive();
     assert_eq!(pair.sides[1].outcomes, []);
     assert!(pair.sides[0].endpoint.commit(new));
     assert!(!pair.sides[0].endpoint.commit(new));
-    assert!(!pair.sides[0].endpoint.refuse_deferred(new, 7));
+    assert!(!pair.sides[0].endpoint.refuse_deferred(new, reason(7)));
     pair.drive();
     assert_eq!(pair.sides[1].outcomes, [(again, 1, Outcome::Delivered)]);
 }
@@ -43,7 +43,7 @@ fn deferred_message_can_be_refused_later() {
     pair.sides[0].defers = true;
     let transaction = send_back(&mut pair, b"not wanted");
     let [deferred] = pair.sides[0].deferred[..] else { panic!("one was handed over") };
-    assert!(pair.sides[0].endpoint.refuse_deferred(deferred, 7));
+    assert!(pair.sides[0].endpoint.refuse_deferred(deferred, reason(7)));
     assert!(!pair.sides[0].endpoint.commit(deferred));
     pair.drive();
     assert_eq!(pair.sides[1].outcomes, [(transaction, 1, Outcome::Refused(7))]);
