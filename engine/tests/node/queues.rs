@@ -256,6 +256,7 @@ fn reply_names_the_ticket_of_its_request_and_comes_before_its_outcome() {
                 assert!(matches!(change, SessionChange::Opened { .. }));
             }
             Incoming::Gap { .. } => panic!("there is no stream"),
+            Incoming::TooLarge { .. } => panic!("all are short"),
         }
     }
     let expected = [(first, b"re: first".to_vec()), (second, b"re: second".to_vec())];

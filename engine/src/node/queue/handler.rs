@@ -157,8 +157,11 @@ impl QueueHandler {
                         let request = Request::Send { peer, options, ticket, payload };
                         return Some((request, Stall { peer, reason }));
                     }
-                    Err(_) => {
+                    Err(error) => {
                         let to = self.remote(peer);
+                        if let SendError::TooLarge { max } = error {
+                            self.put(Incoming::TooLarge { to, ticket, max });
+                        }
                         self.put(Incoming::Outcome { to, ticket, outcome: Outcome::NotSent });
                     }
                 }

@@ -77,6 +77,16 @@ pub enum Incoming {
         /// How it ended.
         outcome: Outcome,
     },
+    /// A send of ours is longer than its peer takes, or than the path carries in segments. Its
+    /// outcome, [`Outcome::NotSent`], follows.
+    TooLarge {
+        /// Where it was sent.
+        to: Remote,
+        /// The ticket that [`QueueNode::send`] gave.
+        ticket: u64,
+        /// Largest message that is taken now, in bytes.
+        max: u64,
+    },
     /// The relation with a peer changed.
     Session {
         /// The peer.
