@@ -17,11 +17,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use raet::durable::{DurableMessage, DurableReceiver, DurableSender, FileOutbox, Outbox};
-use raet::durable::{OutboxError, OutboxOptions};
+use raet::durable::{DurableMessage, DurableReceiver, DurableSender, Ended, FileOutbox, Outbox};
+use raet::durable::{OutboxError, OutboxOptions, RecordNews};
 use raet::node::files::{FileProblem, IdentityFile};
 use raet::time::Duration as Span;
-use raet::{Config, Identity, Mtu, PublicKey, QueueError, QueueNode, Receipt, Trust, TrustPolicy};
+use raet::{Config, Identity, Mtu, PublicKey, QueueError, QueueNode, Receipt, RefuseReason};
+use raet::{Trust, TrustPolicy};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -32,6 +33,9 @@ const COUNTS: TableDefinition<u64, u64> = TableDefinition::new("counts");
 const KEYS: TableDefinition<&[u8; 32], ()> = TableDefinition::new("keys");
 /// The mark of each outbox: keys below it are forgotten, and known all the same.
 const MARKS: TableDefinition<&[u8; 24], u64> = TableDefinition::new("marks");
+
+/// Why a record is refused that is no number.
+const NOT_UNDERSTOOD: RefuseReason = RefuseReason::new(1).expect("below 254");
 
 /// Messages that share one transaction of the database.
 const BATCH: usize = 64;
@@ -87,7 +91,7 @@ fn receive(folder: &Path) -> Outcome<()> {
     fs::rename(folder.join("address.new"), folder.join("address"))?;
     let mut receiver = DurableReceiver::default();
     loop {
-        let mut receipts: Vec<Receipt> = Vec::new();
+        let mut receipts: Vec<(Receipt, Applied)> = Vec::new();
         let mut transaction = None;
         while receipts.len() < BATCH
             && let Some(incoming) = node.receive()
@@ -97,29 +101,42 @@ fn receive(folder: &Path) -> Outcome<()> {
                 transaction = Some(database.begin_write()?);
             }
             let open = transaction.as_ref().expect("begun above");
-            apply(open, &received.message)?;
-            receipts.push(received.receipt);
+            receipts.push((received.receipt, apply(open, &received.message)?));
         }
         match transaction {
             Some(transaction) => transaction.commit()?,
             None => thread::sleep(Duration::from_micros(200)),
         }
-        for receipt in receipts {
-            while let Err(QueueError::Full(_)) = node.commit(receipt) {
+        for (receipt, applied) in receipts {
+            let answer = || match applied {
+                Applied::Counted => node.commit(receipt),
+                Applied::NotUnderstood => node.refuse(receipt, NOT_UNDERSTOOD),
+            };
+            while let Err(QueueError::Full(_)) = answer() {
                 thread::yield_now();
             }
         }
     }
 }
 
-/// Has a message take effect, unless it had.
-fn apply(transaction: &WriteTransaction, message: &DurableMessage<'_>) -> Outcome<()> {
+/// What became of a message.
+#[derive(Clone, Copy)]
+enum Applied {
+    Counted,
+    NotUnderstood,
+}
+
+/// Has a message take effect, unless it had. What a sender wrote must not end the receiver.
+fn apply(transaction: &WriteTransaction, message: &DurableMessage<'_>) -> Outcome<Applied> {
+    let Ok(number) = message.payload.try_into().map(u64::from_le_bytes) else {
+        eprintln!("record {} is no number: refused", message.key.record());
+        return Ok(Applied::NotUnderstood);
+    };
     let mut marks = transaction.open_table(MARKS)?;
     let mut keys = transaction.open_table(KEYS)?;
     let (key, outbox) = (message.key, message.key.outbox());
     let mark = marks.get(outbox)?.map_or(0, |mark| mark.value());
     if key.record() >= mark && keys.insert(key.as_bytes(), ())?.is_none() {
-        let number = u64::from_le_bytes(message.payload.try_into()?);
         let mut counts = transaction.open_table(COUNTS)?;
         let count = counts.get(number)?.map_or(0, |count| count.value());
         counts.insert(number, count + 1)?;
@@ -129,7 +146,7 @@ fn apply(transaction: &WriteTransaction, message: &DurableMessage<'_>) -> Outcom
         let (first, end) = (key.of_record(mark), key.of_record(message.low));
         keys.retain_in::<&[u8; 32], _>(first.as_bytes()..end.as_bytes(), |_, ()| false)?;
     }
-    Ok(())
+    Ok(Applied::Counted)
 }
 
 /// The sender: numbers up to `count`, in order. The number of a record is the number it holds, so
@@ -159,7 +176,16 @@ fn send(folder: &Path, to: &Path, count: u64) -> Outcome<()> {
         sender.pump(&node)?; // What was accepted is safe from here on, and on its way.
         thread::sleep(Duration::from_millis(1));
         while let Some(incoming) = node.receive() {
-            sender.handle(&incoming)?;
+            match sender.handle(&incoming)? {
+                Some(RecordNews::TooLarge { record, max }) => {
+                    eprintln!("record {record} exceeds {max} bytes: abandoned");
+                    sender.abandon(record)?;
+                }
+                Some(RecordNews::Ended(Ended { record, refused: Some(reason) })) => {
+                    eprintln!("record {record} was refused, with reason {reason}");
+                }
+                _ => {}
+            }
         }
     }
     println!("{next}");

@@ -10,15 +10,18 @@ use std::thread;
 
 const READINGS: u64 = 100_000;
 
-/// The monitor's thread: adds up what arrives.
+/// The monitor's thread: adds up what arrives. Any sensor may send anything.
 fn watch(monitor: &QueueNode) -> u64 {
-    let (mut count, mut sum) = (0, 0);
+    let (mut count, mut sum) = (0, 0_u64);
     while count < READINGS {
         match monitor.receive() {
-            Some(Incoming::Message { payload, .. }) => {
-                sum += u64::from_le_bytes(payload[..].try_into().expect("a reading has 8 bytes"));
-                count += 1;
-            }
+            Some(Incoming::Message { payload, .. }) => match payload[..].try_into() {
+                Ok(reading) => {
+                    sum = sum.wrapping_add(u64::from_le_bytes(reading));
+                    count += 1;
+                }
+                Err(_) => eprintln!("{} bytes are no reading", payload.len()),
+            },
             _ => thread::yield_now(),
         }
     }

@@ -87,7 +87,7 @@ pub use protocol::session::{
     Identity, LastHeard, Mode, PublicKey, Reason, Refusal, Standing, Trust, TrustPolicy,
 };
 pub use protocol::transaction::{
-    Outbound, Outcome, Overflow, Priority, Resolved, SendOptions, Stream, StreamKind,
+    Outbound, Outcome, Overflow, Priority, RefuseReason, Resolved, SendOptions, Stream, StreamKind,
 };
 pub use protocol::wire::ServiceKind as Service;
 pub use shard::{Context, Handler, Idle, Message, Origin, Piece, ShardReport};

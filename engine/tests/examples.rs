@@ -5,6 +5,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use raet::durable::{DurableSender, FileOutbox, OutboxOptions, RecordNews};
+use raet::{Config, Identity, QueueNode};
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -25,7 +28,7 @@ fn event_stream_arrives_whole() {
 #[test]
 fn request_reply_calculates_and_refuses() {
     let said = run("request_reply");
-    for line in ["6 * 7 = 42\n", "6 * 7 ends as Replied\n", "two * three ends as Refused(1)\n"] {
+    for line in ["6 * 7 = 42\n", "6 * 7 ends as Replied\n", "two * three was not understood\n"] {
         assert!(said.contains(line), "{said}");
     }
 }
@@ -41,6 +44,56 @@ fn poll_loop_counts_to_ten() {
 fn durable_counts_each_number_once_though_the_receiver_is_killed() {
     let said = run("durable");
     assert!(said.contains("20000 numbers, each exactly once"), "{said}");
+}
+
+#[test]
+fn durable_refuses_a_record_that_is_no_number_and_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let sink = folder.path().join("sink");
+    let mut receiver = Command::new(built("durable"))
+        .args(["receive".as_ref(), sink.as_os_str()])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the example is built");
+    let outbox = FileOutbox::open(folder.path().join("outbox"), OutboxOptions::default());
+    let node =
+        QueueNode::start(Config::new(Identity::from_secret(&[1; 32])), 64).expect("loopback");
+    let (address, key) = wait_for("an address", || {
+        let text = std::fs::read_to_string(sink.join("address")).ok()?;
+        let (address, key) = text.split_once(' ')?;
+        Some((address.parse().ok()?, key.parse().ok()?))
+    });
+    let mut sender = DurableSender::new(outbox.expect("a folder of ours"), key);
+    for record in [&b"abc"[..], &0_u64.to_le_bytes()] {
+        sender.accept(record).expect("there is room");
+    }
+    sender.attach(node.connect(address, key).expect("it listens"));
+    let mut ended = Vec::new();
+    wait_for("two ends", || {
+        sender.pump(&node).expect("the disk works");
+        while let Some(incoming) = node.receive() {
+            if let Some(RecordNews::Ended(end)) = sender.handle(&incoming).expect("the disk works")
+            {
+                ended.push((end.record, end.refused));
+            }
+        }
+        (ended.len() == 2).then_some(())
+    });
+    receiver.kill().expect("it runs");
+    receiver.wait().expect("it was killed");
+    ended.sort_unstable();
+    assert_eq!(ended, [(0, Some(1)), (1, None)]);
+}
+
+fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What an example prints. It has to end by itself, and well.

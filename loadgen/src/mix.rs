@@ -8,6 +8,8 @@
 //! name=feed    service=sequence      size=1KiB  share=20%   streams=8  stream-kind=lossy
 //! ```
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -21,7 +23,7 @@ use crate::plan::{Pace, Sizes};
 use crate::workload::Workload;
 
 /// Bytes of such a file at most.
-const FILE_LEN_MAX: u64 = 1 << 16;
+const FILE_LEN_MAX: u64 = 1 << 20;
 /// Ordered streams of one kind.
 const STREAMS_MAX: u16 = 256;
 
@@ -32,11 +34,16 @@ const STREAMS_MAX: u16 = 256;
 pub(crate) fn read(path: &Path, options: &RunOptions) -> Result<Vec<Workload>, String> {
     let shown = path.display();
     let failed = |error| format!("cannot read {shown}: {error}; give a readable text file");
-    let len = std::fs::metadata(path).map_err(failed)?.len();
-    if len > FILE_LEN_MAX {
-        return Err(format!("{shown} has {len} bytes; a mix has at most {FILE_LEN_MAX}"));
+    // Before it is opened: a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(format!("{shown} is no regular file; give a readable text file"));
     }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let mut text = String::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(FILE_LEN_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_LEN_MAX {
+        return Err(format!("{shown} is too long; a mix has at most {FILE_LEN_MAX} bytes"));
+    }
     parse(&text, options).map_err(|sentence| format!("{shown}, {sentence}"))
 }
 
@@ -126,6 +133,7 @@ fn workload(line: &str, options: &RunOptions, taken: &mut [u16; 4]) -> Result<Wo
 impl Said {
     fn take(&mut self, key: &str, value: &str, options: &RunOptions) -> Result<(), String> {
         match key {
+            "name" if value.is_empty() => return Err("it is empty; give one, or none".to_owned()),
             "name" => self.name = Some(value.to_owned()),
             "service" => self.service = choice(value)?,
             "size" => self.size = Some(parse::size(value)?),
@@ -249,6 +257,7 @@ mod tests {
         for (line, word) in [
             ("nonsense", "key=value"),
             ("colour=red", "no such key"),
+            ("name=", "name: it is empty"),
             ("size=64 size=65", "twice"),
             ("size=4", "8 bytes"),
             ("size=65MiB", "64 MiB"),

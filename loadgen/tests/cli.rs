@@ -322,6 +322,27 @@ fn a_file_arrives_whole_with_the_hash_that_others_give_it() {
 }
 
 #[test]
+fn a_mix_is_a_regular_file_of_bounded_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    std::fs::write(path("long"), "#".repeat((1 << 20) + 1)).unwrap();
+    std::fs::write(path("nameless"), "name= service=request size=64").unwrap();
+    for (file, word) in [
+        ("/dev/zero".to_owned(), "no regular file"),
+        (path("pipe"), "no regular file"),
+        (path(""), "no regular file"),
+        (path("long"), "at most 1048576 bytes"),
+        (path("nameless"), "line 1: name: it is empty"),
+    ] {
+        let output = run(&format!("--mix {file} --duration 1s"));
+        let told = text(&output.stderr);
+        assert!(!output.status.success() && told.contains(word), "{file}: {told}");
+        assert_eq!(told.trim_end().lines().count(), 1, "{told}");
+    }
+}
+
+#[test]
 fn a_mix_reports_each_kind_and_its_bad_lines_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mix");

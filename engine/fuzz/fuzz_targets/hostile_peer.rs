@@ -23,9 +23,13 @@ use raet::protocol::transaction::{Features, features_in};
 use raet::protocol::wire::control::{Block, Blocks};
 use raet::protocol::wire::{BodyKind, Flags, Head, PacketKind, ServiceKind, encode, split, varint};
 use raet::time::{Duration, Instant};
-use raet::{Mode, Mtu, Outcome, PeerId, SendOptions, StreamKind, Suite, Trust, TrustPolicy};
+use raet::{
+    Mode, Mtu, Outcome, PeerId, RefuseReason, SendOptions, StreamKind, Suite, Trust, TrustPolicy,
+};
 use raet_fuzz::{NOW, identities};
 
+/// Why the victim refuses.
+const REASON: RefuseReason = RefuseReason::new(1).expect("below 254");
 /// Operations of one input: more would only be slow.
 const OPERATIONS_MAX: usize = 256;
 /// Operations from one message of the other peer to its next.
@@ -497,7 +501,7 @@ impl World {
             }
             assert!(!dedup || self.delivered.insert(transaction), "{transaction} came twice");
             match self.mood {
-                1 => drop(self.endpoint.refuse(peer, transaction, 1)),
+                1 => drop(self.endpoint.refuse(peer, transaction, REASON)),
                 2 => self.deferred.extend(self.endpoint.defer(peer, transaction)),
                 3 => {
                     self.endpoint.hold(peer, 1);

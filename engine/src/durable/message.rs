@@ -8,7 +8,7 @@ use crate::protocol::wire::varint;
 /// First byte of a message from an outbox (PROTOCOL 6.40).
 const VERSION: u8 = 1;
 /// Bytes before a payload at most: version, outbox, two numbers.
-const HEAD_LEN_MAX: usize = 1 + 16 + 8 + 8;
+pub(super) const HEAD_LEN_MAX: usize = 1 + 16 + 8 + 8;
 const _: () = assert!(HEAD_LEN_MAX + OUTBOX_RECORD_LEN_MAX <= crate::limits::MESSAGE_LEN_MAX);
 
 /// Names an outbox for as long as it exists: random, drawn when it was made.

@@ -41,4 +41,4 @@ pub use file::{FileOutbox, OpenError, OutboxOptions, Survives};
 pub use message::{DedupKey, DurableMessage, OutboxId};
 pub use outbox::{Outbox, OutboxError};
 pub use receiver::{DurableReceiver, Received};
-pub use sender::{DurableSender, Ended};
+pub use sender::{DurableSender, Ended, RecordNews};

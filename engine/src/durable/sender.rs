@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::message::write_head;
+use super::message::{HEAD_LEN_MAX, write_head};
 use super::outbox::{Outbox, OutboxError};
 use crate::node::{Incoming, QueueError, QueueNode, Remote};
 use crate::protocol::endpoint::SessionChange;
@@ -26,6 +26,8 @@ pub struct DurableSender<O> {
     in_flight: HashMap<u64, u64>,
     /// Records to send again.
     again: BTreeSet<u64>,
+    /// Records that the peer does not take as long as they are; another session may.
+    too_large: BTreeSet<u64>,
     /// The first record that was not sent since this process started.
     next: u64,
     message: Vec<u8>,
@@ -40,6 +42,22 @@ pub struct Ended {
     pub refused: Option<u8>,
 }
 
+/// What [`DurableSender::handle`] has to tell of a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordNews {
+    /// It is over.
+    Ended(Ended),
+    /// It is longer than the peer takes, or than the path carries in segments. The records behind it go
+    /// on without it; it is tried again in the next session, unless it is
+    /// [abandoned](DurableSender::abandon).
+    TooLarge {
+        /// Its number.
+        record: u64,
+        /// Bytes of the largest record that is taken now.
+        max: u64,
+    },
+}
+
 impl<O: Outbox> DurableSender<O> {
     /// Sends what `outbox` holds, and what will be accepted, to the node that holds `peer`.
     pub fn new(outbox: O, peer: PublicKey) -> Self {
@@ -50,6 +68,7 @@ impl<O: Outbox> DurableSender<O> {
             remote: None,
             in_flight: HashMap::new(),
             again: BTreeSet::new(),
+            too_large: BTreeSet::new(),
             next,
             message: Vec::new(),
         }
@@ -67,6 +86,20 @@ impl<O: Outbox> DurableSender<O> {
     /// Uses this session from now on. Also done by [`DurableSender::handle`] when one opens.
     pub fn attach(&mut self, remote: Remote) {
         self.remote = Some(remote);
+        self.again.append(&mut self.too_large);
+    }
+
+    /// Gives a record up: it is not sent any more, and counts as done, for good once
+    /// [`DurableSender::pump`] returned. One that was sent before may have been delivered all the
+    /// same. `false`: it is over, or not safe yet.
+    ///
+    /// # Errors
+    /// [`OutboxError::Failed`].
+    pub fn abandon(&mut self, record: u64) -> Result<bool, OutboxError> {
+        self.again.remove(&record);
+        self.too_large.remove(&record);
+        self.in_flight.retain(|_, sent| *sent != record);
+        self.outbox.done(record)
     }
 
     /// Whether there is a session to send in.
@@ -84,13 +117,21 @@ impl<O: Outbox> DurableSender<O> {
         &self.outbox
     }
 
-    /// Looks at what the node received; other peers' news are ignored. `Some`: a record is over.
+    /// Looks at what the node received; other peers' news are ignored. `Some`: there is something to tell of a
+    /// record.
     ///
     /// # Errors
     /// [`OutboxError::Failed`].
-    pub fn handle(&mut self, incoming: &Incoming) -> Result<Option<Ended>, OutboxError> {
+    pub fn handle(&mut self, incoming: &Incoming) -> Result<Option<RecordNews>, OutboxError> {
         match incoming {
             Incoming::Outcome { to, ticket, outcome } => self.on_outcome(*to, *ticket, *outcome),
+            Incoming::TooLarge { ticket, max, .. } => {
+                // Its outcome, which follows, says no more.
+                let Some(record) = self.in_flight.remove(ticket) else { return Ok(None) };
+                self.too_large.insert(record);
+                let max = max.saturating_sub(HEAD_LEN_MAX as u64);
+                Ok(Some(RecordNews::TooLarge { record, max }))
+            }
             Incoming::Session { peer, change: SessionChange::Opened { key, .. } } => {
                 if *key == self.peer {
                     self.attach(*peer);
@@ -117,7 +158,7 @@ impl<O: Outbox> DurableSender<O> {
         to: Remote,
         ticket: u64,
         outcome: Outcome,
-    ) -> Result<Option<Ended>, OutboxError> {
+    ) -> Result<Option<RecordNews>, OutboxError> {
         let Some(record) = self.in_flight.remove(&ticket) else { return Ok(None) };
         let refused = match outcome {
             Outcome::Refused(reason) => Some(reason),
@@ -134,7 +175,7 @@ impl<O: Outbox> DurableSender<O> {
             }
         };
         self.outbox.done(record)?;
-        Ok(Some(Ended { record, refused }))
+        Ok(Some(RecordNews::Ended(Ended { record, refused })))
     }
 
     /// Makes what was accepted and done safe, in one go, then sends as much as the node takes.

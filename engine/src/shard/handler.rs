@@ -8,7 +8,9 @@ use crate::protocol::endpoint::{
     SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
-use crate::protocol::transaction::{Outbound, Resolved, SendOptions, Stream, features};
+use crate::protocol::transaction::{
+    Outbound, RefuseReason, Resolved, SendOptions, Stream, features,
+};
 use crate::protocol::wire::ServiceKind;
 use crate::time::Instant;
 
@@ -243,7 +245,7 @@ impl<'a> Context<'a> {
     /// because the session is gone, its sender has given the message up (which
     /// [`Handler::on_abandoned`] tells of one in pieces), or it is a reply: its request can be
     /// [cancelled](Context::cancel).
-    pub fn refuse(&mut self, message: impl Into<Origin>, reason: u8) -> bool {
+    pub fn refuse(&mut self, message: impl Into<Origin>, reason: RefuseReason) -> bool {
         let Origin { peer, transaction, is_reply, .. } = message.into();
         !is_reply && self.endpoint.refuse(peer, transaction, reason)
     }
@@ -269,7 +271,7 @@ impl<'a> Context<'a> {
     /// Refuses a message that was [deferred](Context::defer), in place of its commit: its sender
     /// learns `reason`. `false`: it was committed or settled before, or the association with its
     /// sender is over, and nobody is told.
-    pub fn refuse_deferred(&mut self, deferred: Deferred, reason: u8) -> bool {
+    pub fn refuse_deferred(&mut self, deferred: Deferred, reason: RefuseReason) -> bool {
         self.endpoint.refuse_deferred(deferred, reason)
     }
 
@@ -292,7 +294,7 @@ impl<'a> Context<'a> {
 
     /// Refuses the request at hand, or one taken before, in place of a reply: its sender learns
     /// `reason`. `false` as for [`Context::refuse`].
-    pub fn refuse_request(&mut self, peer: PeerId, transaction: u64, reason: u8) -> bool {
+    pub fn refuse_request(&mut self, peer: PeerId, transaction: u64, reason: RefuseReason) -> bool {
         self.endpoint.refuse_request(peer, transaction, reason)
     }
 

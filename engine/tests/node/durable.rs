@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use raet::durable::{
-    DedupKey, DurableReceiver, DurableSender, Ended, FileOutbox, Outbox, OutboxOptions, Survives,
+    DedupKey, DurableReceiver, DurableSender, Ended, FileOutbox, Outbox, OutboxOptions, RecordNews,
+    Survives,
 };
 use raet::{Config, Identity, PublicKey, QueueNode, Receipt, Trust, TrustPolicy};
 
@@ -26,6 +27,8 @@ struct Source {
     node: QueueNode,
     sender: DurableSender<FileOutbox>,
     ended: Vec<Ended>,
+    /// Records that the peer does not take, and the longest that it does.
+    too_large: Vec<(u64, u64)>,
 }
 
 impl Source {
@@ -34,12 +37,20 @@ impl Source {
         let key: PublicKey = *to.node().key();
         let mut sender = DurableSender::new(outbox(folder), key);
         sender.attach(node.connect(to.node().address(), key).expect("the other one listens"));
-        Self { node, sender, ended: Vec::new() }
+        Self::new(node, sender)
+    }
+
+    fn new(node: QueueNode, sender: DurableSender<FileOutbox>) -> Self {
+        Self { node, sender, ended: Vec::new(), too_large: Vec::new() }
     }
 
     fn turn(&mut self) {
         while let Some(incoming) = self.node.receive() {
-            self.ended.extend(self.sender.handle(&incoming).expect("the disk works"));
+            match self.sender.handle(&incoming).expect("the disk works") {
+                Some(RecordNews::Ended(ended)) => self.ended.push(ended),
+                Some(RecordNews::TooLarge { record, max }) => self.too_large.push((record, max)),
+                None => {}
+            }
         }
         self.sender.pump(&self.node).expect("the disk works");
     }
@@ -54,7 +65,11 @@ struct Sink {
 
 impl Sink {
     fn start() -> Self {
-        let node = QueueNode::start_deferring(config(2), 64).expect("loopback works");
+        Self::with(config(2))
+    }
+
+    fn with(config: Config) -> Self {
+        let node = QueueNode::start_deferring(config, 64).expect("loopback works");
         Self { node, receiver: DurableReceiver::default(), taken: Vec::new() }
     }
 
@@ -118,7 +133,7 @@ fn records_accepted_without_a_session_wait_for_one() {
     }
     assert!(!sender.is_attached());
     sender.attach(node.connect(sink.node.node().address(), key).expect("it listens"));
-    let mut source = Source { node, sender, ended: Vec::new() };
+    let mut source = Source::new(node, sender);
     until(&mut source, &mut sink, |_, sink| sink.taken.len() == 3);
 }
 
@@ -152,4 +167,42 @@ fn restarted_sender_sends_what_is_left_under_the_keys_it_had() {
     }
     until(&mut source, &mut sink, |source, _| source.sender.is_idle());
     assert_eq!(source.ended.len(), 3);
+}
+
+// PROTOCOL 6.42
+#[test]
+fn record_that_the_peer_does_not_take_is_told_and_can_be_abandoned() {
+    const MOST: u64 = 4_096;
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let mut sink = Sink::with(Config { receive_bytes: MOST, ..config(2) });
+    let mut source = Source::start(folder.path(), &sink.node);
+    let long = vec![7; 5_000];
+    for record in [&long[..], b"short", &long[..], b"short"] {
+        source.sender.accept(record).expect("there is room");
+    }
+    until(&mut source, &mut sink, |source, sink| {
+        source.too_large.len() == 2 && sink.taken.len() == 2
+    });
+    let &[(0, max), (2, _)] = &source.too_large[..] else { panic!("{:?}", source.too_large) };
+    assert!((MOST - 64..MOST).contains(&max), "{max}");
+    for taken in &sink.taken {
+        assert_eq!(taken.1, b"short");
+        sink.node.commit(taken.3).expect("the queue has room");
+    }
+    until(&mut source, &mut sink, |source, _| source.ended.len() == 2);
+    assert!(source.sender.is_attached(), "the session goes on");
+
+    // The next session may take more: it does not, and says so again.
+    let to = source.node.connect(sink.node.node().address(), *sink.node.node().key());
+    source.sender.attach(to.expect("the session is open"));
+    until(&mut source, &mut sink, |source, _| source.too_large.len() == 4);
+
+    for record in [0, 2] {
+        assert!(source.sender.abandon(record).expect("the disk works"));
+        assert!(!source.sender.abandon(record).expect("the disk works"), "once is enough");
+    }
+    source.turn();
+    assert!(source.sender.is_idle());
+    drop(source);
+    assert_eq!(outbox(folder.path()).low(), 4, "a restart does not bring them back");
 }

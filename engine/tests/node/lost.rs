@@ -31,6 +31,7 @@ impl Told {
                 Incoming::Outcome { ticket, outcome, .. } => self.ends.push((ticket, outcome)),
                 Incoming::Session { change, .. } => self.changes.push(change),
                 Incoming::Gap { .. } | Incoming::Message { .. } => panic!("nobody sends to us"),
+                Incoming::TooLarge { .. } => panic!("all are short"),
             }
         }
     }

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raet::io::probe::Probe;
-use raet::{Config, Identity, IoChoice, Trust, TrustPolicy};
+use raet::{Config, Identity, IoChoice, RefuseReason, Trust, TrustPolicy};
 
 /// Makes of each function named here a test for each driver.
 macro_rules! on_both_drivers {
@@ -52,6 +52,11 @@ fn listener(io: IoChoice) -> Config {
 fn initiator(io: IoChoice) -> Config {
     let identity = Identity::random().expect("the system has randomness");
     Config { io, ..Config::new(identity) }
+}
+
+/// A reason of the application's.
+fn reason(number: u8) -> RefuseReason {
+    RefuseReason::new(number).expect("below 254")
 }
 
 /// Asks again and again until there is an answer.

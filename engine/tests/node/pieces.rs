@@ -12,7 +12,7 @@ use raet::{
     Poller, QueueNode, Resolved, Service,
 };
 
-use crate::{initiator, listener, on_both_drivers, wait_for};
+use crate::{initiator, listener, on_both_drivers, reason, wait_for};
 
 on_both_drivers! {
     each_piece_has_the_key_of_its_message
@@ -44,7 +44,7 @@ impl Handler for Taker {
         self.keys.extend(context.message_key(&piece));
         self.body.extend_from_slice(piece.payload);
         if self.refuses_from.is_some_and(|from| piece.offset >= from) {
-            assert!(context.refuse(&piece, 7));
+            assert!(context.refuse(&piece, reason(7)));
         } else if self.defers {
             let deferred = context.defer(&piece);
             assert_eq!(deferred.is_some(), piece.is_last());
@@ -157,7 +157,7 @@ fn message_is_delivered_once_its_last_piece_is_committed(io: IoChoice) {
     assert_eq!(pair.ends(0), [], "nothing is committed yet");
     pair.one.with(|taker, context| {
         let &[one, two] = &taker.deferred[..] else { panic!("two were deferred") };
-        assert!(context.commit(one) && context.refuse_deferred(two, 9));
+        assert!(context.commit(one) && context.refuse_deferred(two, reason(9)));
     });
     let mut ends = pair.ends(2);
     ends.sort_by_key(|end| *end == Outcome::Refused(9));

@@ -9,7 +9,7 @@ use raet::{
     QueueError, QueueNode, Receipt, Remote, Service, SessionChange,
 };
 
-use crate::{initiator, listener, on_both_drivers, wait_for};
+use crate::{initiator, listener, on_both_drivers, reason, wait_for};
 
 on_both_drivers! {
     every_level_ends_each_send_once
@@ -133,7 +133,7 @@ fn request_is_refused_with_a_reason(io: IoChoice) {
     let (one, two, to) = pair(listener(io), initiator(io), 64);
     let ticket = send(&two, to, Service::Request, b"not now");
     let request = message(&one);
-    one.refuse_request(request.from, request.transaction, 9).expect("room in the queue");
+    one.refuse_request(request.from, request.transaction, reason(9)).expect("room in the queue");
     assert_eq!(outcome(&two), (ticket, Outcome::Refused(9)));
 }
 
@@ -150,7 +150,7 @@ fn message_is_refused_until_it_was_committed(io: IoChoice) {
         if number != 1 {
             one.commit(receipt).expect("room in the queue");
         }
-        one.refuse(receipt, 7 + number).expect("room in the queue");
+        one.refuse(receipt, reason(7 + number)).expect("room in the queue");
     }
     let ends: HashMap<u64, Outcome> = (0..3).map(|_| outcome(&two)).collect();
     let expected = [Outcome::Delivered, Outcome::Refused(8), Outcome::Delivered];
@@ -256,6 +256,7 @@ fn reply_names_the_ticket_of_its_request_and_comes_before_its_outcome() {
                 assert!(matches!(change, SessionChange::Opened { .. }));
             }
             Incoming::Gap { .. } => panic!("there is no stream"),
+            Incoming::TooLarge { .. } => panic!("all are short"),
         }
     }
     let expected = [(first, b"re: first".to_vec()), (second, b"re: second".to_vec())];

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use raet::limits::REFUSED_EXPIRED;
 use raet::protocol::endpoint::Segment;
-use raet::{Mode, Outcome, PeerId, Resolved, SendOptions, Service, Stream};
+use raet::{Mode, Outcome, PeerId, RefuseReason, Resolved, SendOptions, Service, Stream};
 
 use crate::letter::{Draft, Ended, Letter, NUMBER_LEN, content_at, is_content, mix};
 
@@ -311,7 +311,7 @@ impl Auditor {
     }
 
     /// Whether the handler refuses this letter, and the reason: always the same answer.
-    pub(crate) fn refuses(&self, letter: usize) -> Option<u8> {
+    pub(crate) fn refuses(&self, letter: usize) -> Option<RefuseReason> {
         let is_due = self.refusals > 0 && (letter as u64).is_multiple_of(self.refusals);
         (self.letters[letter].is_reported_on() && is_due).then(|| reason(letter))
     }
@@ -477,7 +477,7 @@ impl Auditor {
             // The stream went on without it.
             Outcome::Refused(REFUSED_EXPIRED) => (known.place.is_some_and(is_passed), "I8"),
             Outcome::Refused(given) => {
-                let is_said = given == reason(letter) && ended.refused <= known.refused;
+                let is_said = given == reason(letter).get() && ended.refused <= known.refused;
                 (is_said && is_reported_on, "I8")
             }
             Outcome::Replied => {
@@ -606,9 +606,10 @@ pub(crate) enum Handled {
     Refused,
 }
 
-/// Why a handler refuses a letter, if it does; never [`REFUSED_EXPIRED`].
-fn reason(letter: usize) -> u8 {
-    u8::try_from(letter % 200).expect("below 200")
+/// Why a handler refuses a letter, if it does.
+fn reason(letter: usize) -> RefuseReason {
+    let number = u8::try_from(letter % 200).expect("below 200");
+    RefuseReason::new(number).expect("below 254")
 }
 
 fn fingerprint(datagram: &[u8]) -> u64 {

@@ -124,8 +124,11 @@ impl QueueHandler {
             Request::Refuse { deferred, reason } => {
                 context.refuse_deferred(deferred, reason);
             }
-            Request::Reject { peer, transaction, reason } => {
+            Request::Reject { peer, transaction, reason: Some(reason) } => {
                 context.refuse_request(peer, transaction, reason);
+            }
+            Request::Reject { peer, transaction, reason: None } => {
+                context.fail(peer, transaction);
             }
             Request::Reply { peer, transaction, payload } => {
                 match context.reply(peer, transaction, &payload) {
@@ -154,8 +157,11 @@ impl QueueHandler {
                         let request = Request::Send { peer, options, ticket, payload };
                         return Some((request, Stall { peer, reason }));
                     }
-                    Err(_) => {
+                    Err(error) => {
                         let to = self.remote(peer);
+                        if let SendError::TooLarge { max } = error {
+                            self.put(Incoming::TooLarge { to, ticket, max });
+                        }
                         self.put(Incoming::Outcome { to, ticket, outcome: Outcome::NotSent });
                     }
                 }

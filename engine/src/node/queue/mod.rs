@@ -20,12 +20,12 @@ use crossbeam_queue::ArrayQueue;
 
 use self::handler::QueueHandler;
 use super::{Config, DRAIN_CHECKED_EVERY, Node, STOP_CHECKED_EVERY, StartError};
-use crate::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, REFUSED_FAILED, TRANSACTIONS_MAX};
+use crate::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, TRANSACTIONS_MAX};
 use crate::protocol::endpoint::{
     ConnectError, Deferred, FullReason, MessageKey, PeerId, SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
-use crate::protocol::transaction::{Outcome, SendOptions, Stream};
+use crate::protocol::transaction::{Outcome, RefuseReason, SendOptions, Stream};
 use crate::protocol::wire::ServiceKind;
 
 /// A peer as the application's threads name it.
@@ -76,6 +76,16 @@ pub enum Incoming {
         ticket: u64,
         /// How it ended.
         outcome: Outcome,
+    },
+    /// A send of ours is longer than its peer takes, or than the path carries in segments. Its
+    /// outcome, [`Outcome::NotSent`], follows.
+    TooLarge {
+        /// Where it was sent.
+        to: Remote,
+        /// The ticket that [`QueueNode::send`] gave.
+        ticket: u64,
+        /// Largest message that is taken now, in bytes.
+        max: u64,
     },
     /// The relation with a peer changed.
     Session {
@@ -198,16 +208,44 @@ struct Stall {
 
 #[derive(Debug)]
 enum Request {
-    Cancel { peer: PeerId, ticket: u64 },
-    Close { peer: PeerId },
+    Cancel {
+        peer: PeerId,
+        ticket: u64,
+    },
+    Close {
+        peer: PeerId,
+    },
     Commit(Deferred),
-    Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
+    Connect {
+        address: SocketAddr,
+        key: PublicKey,
+        answer: SyncSender<Result<Remote, QueueError>>,
+    },
     Drain(Duration),
-    Flush { peer: PeerId },
-    Refuse { deferred: Deferred, reason: u8 },
-    Reject { peer: PeerId, transaction: u64, reason: u8 },
-    Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
-    Send { peer: PeerId, options: SendOptions, ticket: u64, payload: Vec<u8> },
+    Flush {
+        peer: PeerId,
+    },
+    Refuse {
+        deferred: Deferred,
+        reason: RefuseReason,
+    },
+    /// Without a reason, its handler failed.
+    Reject {
+        peer: PeerId,
+        transaction: u64,
+        reason: Option<RefuseReason>,
+    },
+    Reply {
+        peer: PeerId,
+        transaction: u64,
+        payload: Vec<u8>,
+    },
+    Send {
+        peer: PeerId,
+        options: SendOptions,
+        ticket: u64,
+        payload: Vec<u8>,
+    },
 }
 
 impl QueueNode {
@@ -303,11 +341,11 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn fail(&self, to: Remote, transaction: u64) -> Result<(), QueueError> {
-        self.refuse_request(to, transaction, REFUSED_FAILED)
+        self.request(to.shard, Request::Reject { peer: to.peer, transaction, reason: None })
     }
 
     /// Ends a request without a reply: it was not taken. Its sender gets [`Outcome::Refused`] with
-    /// `reason`, below 254.
+    /// `reason`.
     ///
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
@@ -315,8 +353,9 @@ impl QueueNode {
         &self,
         to: Remote,
         transaction: u64,
-        reason: u8,
+        reason: RefuseReason,
     ) -> Result<(), QueueError> {
+        let reason = Some(reason);
         self.request(to.shard, Request::Reject { peer: to.peer, transaction, reason })
     }
 
@@ -348,12 +387,12 @@ impl QueueNode {
     }
 
     /// Refuses a message, in place of its [commit](QueueNode::commit): its sender gets
-    /// [`Outcome::Refused`] with `reason`, below 254, unless the association with it is over. A
+    /// [`Outcome::Refused`] with `reason`, unless the association with it is over. A
     /// message that was committed before stays delivered.
     ///
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
-    pub fn refuse(&self, receipt: Receipt, reason: u8) -> Result<(), QueueError> {
+    pub fn refuse(&self, receipt: Receipt, reason: RefuseReason) -> Result<(), QueueError> {
         self.request(receipt.shard, Request::Refuse { deferred: receipt.deferred, reason })
     }
 

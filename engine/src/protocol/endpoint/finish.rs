@@ -3,6 +3,7 @@
 use super::{Endpoint, PeerId};
 use crate::limits::REFUSED_FAILED;
 use crate::protocol::session::{BootId, PublicKey};
+use crate::protocol::transaction::RefuseReason;
 use crate::time::Instant;
 
 /// Names a message among all that its sender ever sends: the same for each delivery of it, another
@@ -37,13 +38,17 @@ impl Endpoint {
     /// (PROTOCOL 6.34). May be called in the turn of the request or later, in place of a reply.
     /// `false`: the association is gone.
     pub fn fail(&mut self, from: PeerId, transaction: u64) -> bool {
-        self.refuse_request(from, transaction, REFUSED_FAILED)
+        self.end_request(from, transaction, REFUSED_FAILED)
     }
 
     /// Ends a request of `from` without a reply, as [`Endpoint::fail`] does, with a reason of the
     /// application.
-    pub fn refuse_request(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
-        let is_known = self.refuse(from, transaction, reason);
+    pub fn refuse_request(&mut self, from: PeerId, transaction: u64, reason: RefuseReason) -> bool {
+        self.end_request(from, transaction, reason.get())
+    }
+
+    fn end_request(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
+        let is_known = self.end_refused(from, transaction, reason);
         if is_known {
             self.ask_for_report(from.slot); // No arrival may bring the next acknowledgement.
         }

@@ -59,8 +59,8 @@ use crate::protocol::session::{
     Trust,
 };
 use crate::protocol::transaction::{
-    AssemblyKey, MessageBytes, Outbound, Outbox, Outcome, Overflow, PushError, Resolved,
-    SendOptions, UnitId, features,
+    AssemblyKey, MessageBytes, Outbound, Outbox, Outcome, Overflow, PushError, RefuseReason,
+    Resolved, SendOptions, UnitId, features,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -474,7 +474,12 @@ impl Endpoint {
     /// Refuses a transaction whose message was handed over in this turn, or some pieces of it: the
     /// others are not handed over (PROTOCOL 6.21). `false`: nobody will hear of it, because the
     /// association is gone or the peer has given the message up.
-    pub fn refuse(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
+    pub fn refuse(&mut self, from: PeerId, transaction: u64, reason: RefuseReason) -> bool {
+        self.end_refused(from, transaction, reason.get())
+    }
+
+    /// As [`Endpoint::refuse`], also with a reason of the protocol's own.
+    fn end_refused(&mut self, from: PeerId, transaction: u64, reason: u8) -> bool {
         let Some(peer) = self.find_peer(from) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
         let key = AssemblyKey { is_reply: false, transaction };
@@ -515,10 +520,10 @@ impl Endpoint {
 
     /// A transaction that was deferred is refused. `false`: it is not deferred any more, or its
     /// association is over.
-    pub fn refuse_deferred(&mut self, deferred: Deferred, reason: u8) -> bool {
+    pub fn refuse_deferred(&mut self, deferred: Deferred, reason: RefuseReason) -> bool {
         let Some(peer) = self.find_peer(deferred.peer) else { return false };
         let Some(association) = peer.association.as_mut() else { return false };
-        let was_deferred = association.inbox.refuse_deferred(deferred.transaction, reason);
+        let was_deferred = association.inbox.refuse_deferred(deferred.transaction, reason.get());
         if was_deferred {
             self.ask_for_report(deferred.peer.slot);
         }

@@ -30,6 +30,11 @@ use crate::time::Duration;
 
 const ONE_WAY: Duration = Duration::from_micros(50);
 
+/// A reason of the application's.
+fn reason(number: u8) -> RefuseReason {
+    RefuseReason::new(number).expect("below 254")
+}
+
 /// An endpoint with what it told its owner.
 struct Side {
     endpoint: Endpoint,
@@ -115,7 +120,7 @@ impl Side {
                         if self.defers {
                             self.deferred.extend(self.endpoint.defer(peer, transaction));
                         } else if self.refuses {
-                            assert!(self.endpoint.refuse(peer, transaction, 7));
+                            assert!(self.endpoint.refuse(peer, transaction, reason(7)));
                         } else if is_request && self.replies_at_once {
                             let reversed: Vec<u8> = payload.iter().rev().copied().collect();
                             self.endpoint
@@ -133,7 +138,7 @@ impl Side {
                     self.pieces.1 += 1;
                     let Segment { peer, transaction, is_reply, .. } = segment;
                     if segment.offset >= self.refuses_from && !is_reply {
-                        assert!(self.endpoint.refuse(peer, transaction, 7));
+                        assert!(self.endpoint.refuse(peer, transaction, reason(7)));
                         self.pieces.0.clear();
                     } else if segment.is_last() && self.defers {
                         self.deferred.extend(self.endpoint.defer(peer, transaction));

@@ -36,5 +36,5 @@ pub use escrow::{Early, Escrow, Place};
 pub use inbox::{Acceptance, Inbox};
 pub use options::{MessageBytes, Outbound, Overflow, Priority, SendOptions, Stream, StreamKind};
 pub use outbox::{Outbox, OutboxConfig, PushError, Resolved, Run};
-pub use service::{Features, Outcome, Retry, features, features_in};
+pub use service::{Features, Outcome, RefuseReason, Retry, features, features_in};
 pub use unit::{Direction, Unit, UnitId};

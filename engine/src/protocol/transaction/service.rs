@@ -1,6 +1,7 @@
 //! Service levels as rows of features, and the outcomes they can end in.
 
 use super::options::{Stream, StreamKind};
+use crate::limits::{REFUSED_EXPIRED, REFUSED_FAILED};
 use crate::protocol::wire::ServiceKind;
 
 /// How a sender repeats a message.
@@ -75,6 +76,29 @@ pub const fn features_in(service: ServiceKind, stream: Stream) -> Features {
     Features { retry, ..base }
 }
 
+/// Why an application refuses a message: a number that says so to its sender. From 0 to 253; those
+/// above are the protocol's own (PROTOCOL 6.34).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RefuseReason(u8);
+
+impl RefuseReason {
+    /// The reason with this number; `None` if it is above 253.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number < REFUSED_FAILED { Some(Self(number)) } else { None }
+    }
+
+    /// Its number, as [`Outcome::Refused`] tells it.
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl From<RefuseReason> for u8 {
+    fn from(reason: RefuseReason) -> Self {
+        reason.get()
+    }
+}
+
 /// How a send ended. Every accepted send ends in exactly one of these (I23).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
@@ -86,7 +110,8 @@ pub enum Outcome {
     Indeterminate,
     /// It never left this node.
     NotSent,
-    /// The peer's application refused it, with its reason; it was not delivered.
+    /// The peer's application refused it, with its [reason](RefuseReason); it was not delivered. 255:
+    /// it came too late, after what follows it in its lossy stream (PROTOCOL 6.26).
     Refused(u8),
     /// The reply came; it was handed over as a message.
     Replied,
@@ -94,9 +119,20 @@ pub enum Outcome {
     Sent,
 }
 
+const _: () = assert!(REFUSED_FAILED < REFUSED_EXPIRED && REFUSED_EXPIRED == u8::MAX);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // PROTOCOL 6.34
+    #[test]
+    fn reasons_of_applications_are_those_that_the_protocol_leaves() {
+        for number in 0..=u8::MAX {
+            let reason = RefuseReason::new(number).map(RefuseReason::get);
+            assert_eq!(reason, Some(number).filter(|_| number < 254));
+        }
+    }
 
     #[test]
     fn rows_are_those_of_the_service_table() {

@@ -160,7 +160,7 @@ fn message_in_pieces_is_delivered_once_its_last_piece_is_committed() {
     assert_eq!(pair.sides[0].outcomes, [], "nothing is committed yet");
     let &[one, two] = &pair.sides[1].deferred[..] else { panic!("two were deferred") };
     assert!(pair.sides[1].endpoint.commit(one));
-    assert!(pair.sides[1].endpoint.refuse_deferred(two, 9));
+    assert!(pair.sides[1].endpoint.refuse_deferred(two, reason(9)));
     pair.drive();
     // In the order of a report.
     let expected = [(second, 1, Outcome::Refused(9)), (first, 1, Outcome::Delivered)];

@@ -39,7 +39,7 @@ fn answer_to_a_request_of_a_former_association_meets_nobody() {
                 Err(SendError::NotConnected)
             ),
             "a failure" => assert!(!endpoint.fail(old, number)),
-            "a refusal" => assert!(!endpoint.refuse_request(old, number, 7)),
+            "a refusal" => assert!(!endpoint.refuse_request(old, number, reason(7))),
             _ => assert!(!endpoint.cancel(old, ours)),
         }
         assert_eq!(endpoint.message_key(old, number), None);
@@ -117,12 +117,12 @@ fn commit_of_a_former_association_is_none_of_the_next_one() {
     assert_ne!(old.peer, new.peer);
 
     assert!(!pair.sides[0].endpoint.commit(old));
-    assert!(!pair.sides[0].endpoint.refuse_deferred(old, 7));
+    assert!(!pair.sides[0].endpoint.refuse_deferred(old, reason(7)));
     pair.drive();
     assert_eq!(pair.sides[1].outcomes, []);
     assert!(pair.sides[0].endpoint.commit(new));
     assert!(!pair.sides[0].endpoint.commit(new));
-    assert!(!pair.sides[0].endpoint.refuse_deferred(new, 7));
+    assert!(!pair.sides[0].endpoint.refuse_deferred(new, reason(7)));
     pair.drive();
     assert_eq!(pair.sides[1].outcomes, [(again, 1, Outcome::Delivered)]);
 }
@@ -134,7 +134,7 @@ fn deferred_message_can_be_refused_later() {
     pair.sides[0].defers = true;
     let transaction = send_back(&mut pair, ServiceKind::ExactlyOnce, b"not wanted");
     let [deferred] = pair.sides[0].deferred[..] else { panic!("one was handed over") };
-    assert!(pair.sides[0].endpoint.refuse_deferred(deferred, 7));
+    assert!(pair.sides[0].endpoint.refuse_deferred(deferred, reason(7)));
     assert!(!pair.sides[0].endpoint.commit(deferred));
     pair.drive();
     assert_eq!(pair.sides[1].outcomes, [(transaction, 1, Outcome::Refused(7))]);

@@ -59,8 +59,8 @@ impl<C> Sent<C> {
 /// Slots in use before anything was sent.
 const LEN_START: usize = 8;
 /// Slots up to which memory is taken as it is needed, and that are in use once a packet was given
-/// up, however few are in flight.
-const LEN_SMALL: usize = 32;
+/// up, however few are in flight: as many as a word has bits, so that no bit outlives its slot.
+const LEN_SMALL: usize = 64;
 /// Packets after which a session has memory for the whole ring: it is busy, and should not have to
 /// ask in the midst of it.
 const PACKETS_BEFORE_BUSY: u64 = 256;
@@ -259,7 +259,7 @@ impl<C: Copy> SentRing<C> {
             let (old, new) = (ring_index(remembered, old_len), self.index(remembered));
             self.slots.swap(old, new);
         }
-        if self.slots.len() > 64 {
+        if self.slots.len() > LEN_SMALL {
             self.in_flight.double(from, self.end);
             self.given_up.double(from, self.end);
         }
@@ -435,8 +435,8 @@ mod tests {
         assert_eq!(acknowledge(&mut ring, 0..=12_999).len(), 3_010);
 
         let mut ring = SentRing::new(4_096);
-        (0..17).for_each(|number| ring.record(number, data(number)));
-        assert_eq!((ring.slots.len(), ring.slots.capacity()), (64, 4_096), "a large span");
+        (0..33).for_each(|number| ring.record(number, data(number)));
+        assert_eq!((ring.slots.len(), ring.slots.capacity()), (128, 4_096), "a large span");
     }
 
     #[derive(Clone, Debug)]
