@@ -314,6 +314,13 @@ impl<'a> Context<'a> {
         (!is_reply).then(|| self.endpoint.message_key(peer, transaction))?
     }
 
+    /// What the receiver of a message of ours knows it by: the
+    /// [key](Context::message_key) that its handler gets. `None`: the association with it is over, or
+    /// no such message was sent in it.
+    pub fn sent_key(&self, to: PeerId, transaction: u64) -> Option<MessageKey> {
+        self.endpoint.sent_key(to, transaction)
+    }
+
     /// Has messages that linger for company leave with this turn. Returns how many sends to the
     /// peer have no outcome yet.
     pub fn flush(&mut self, peer: PeerId) -> u64 {

@@ -138,6 +138,17 @@ impl Endpoint {
         Some(MessageKey { sender: found.key, association, transaction })
     }
 
+    /// What the receiver of our transaction knows it by: its [`Endpoint::message_key`]. `None`: the
+    /// association is gone, or no such message was sent in it.
+    pub fn sent_key(&self, to: PeerId, transaction: u64) -> Option<MessageKey> {
+        let found = self.peers.find(to.slot).filter(|peer| peer.generation == to.generation)?;
+        let outbox = &found.association.as_ref()?.outbox;
+        let sender = self.config.identity.public();
+        let association = self.config.boot.of_association(found.association_number);
+        let key = MessageKey { sender, association, transaction };
+        (transaction < outbox.next_transaction()).then_some(key)
+    }
+
     /// Ends the sends whose deadline has come.
     pub(super) fn expire_sends(&mut self, now: Instant, slot: u32) {
         let association = self.peers.find_mut(slot).and_then(|peer| peer.association.as_mut());

@@ -685,6 +685,11 @@ impl Outbox {
         self.resolved.low()
     }
 
+    /// The number of the next transaction.
+    pub fn next_transaction(&self) -> u64 {
+        self.next_transaction
+    }
+
     /// Transactions outstanding.
     pub fn outstanding(&self) -> u64 {
         self.next_transaction - self.resolved.low()

@@ -114,6 +114,18 @@ fn key_of_a_message_is_its_own() {
     let keys = [0, 1].map(|number| pair.sides[1].endpoint.message_key(peer, number).unwrap());
     assert_eq!(keys[0].sender, pair.sides[0].key);
     assert_ne!(keys[0], keys[1]);
+    let sent = [0, 1].map(|number| pair.sides[0].endpoint.sent_key(to, number).unwrap());
+    assert_eq!(sent, keys, "both sides know it by one name");
+    assert_eq!(pair.sides[0].endpoint.sent_key(to, 2), None);
+    pair.sides[0].endpoint.close(pair.now, to);
+    assert_eq!(pair.sides[0].endpoint.sent_key(to, 1), None);
+    let (mut pair, to) = pair.connect();
+    pair.sides[1].messages.clear();
+    pair.send(to, ServiceKind::ExactlyOnce, b"in the next association");
+    pair.drive_for(Duration::from_millis(5));
+    let peer = pair.sides[1].messages[0].0;
+    let key = pair.sides[1].endpoint.message_key(peer, 0);
+    assert_eq!((pair.sides[0].endpoint.sent_key(to, 0), key == Some(keys[0])), (key, false));
 }
 
 #[test]

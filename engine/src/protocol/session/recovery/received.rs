@@ -12,6 +12,7 @@
 use crate::buffer::Ecn;
 use crate::limits::{
     ACK_EVERY_MAX, ACK_EVERY_MIN, ACK_EVERY_RELAXED, ACK_RANGES_MAX, ACK_REPORTS_MAX, GRANULARITY,
+    PACKETS_BEFORE_BUSY,
 };
 use crate::protocol::wire::control::{AckFrequency, EcnCounts};
 use crate::time::{Duration, Instant};
@@ -55,9 +56,6 @@ struct Confirmable {
     in_packet: u64,
     largest: u64,
 }
-
-/// Packets after which a session has memory for as many ranges as it may ever need.
-const PACKETS_BEFORE_BUSY: u64 = 64;
 
 impl ReceivedPackets {
     /// Nothing received. `delay_max` is how long we promised to hold an acknowledgement back at

@@ -14,6 +14,7 @@
 //! session keeps a few hundred bytes, and a busy one asks the allocator a few times, early in its
 //! life.
 
+use crate::limits::PACKETS_BEFORE_BUSY;
 use crate::time::Instant;
 use core::ops::RangeInclusive;
 
@@ -61,9 +62,6 @@ const LEN_START: usize = 8;
 /// Slots up to which memory is taken as it is needed, and that are in use once a packet was given
 /// up, however few are in flight: as many as a word has bits, so that no bit outlives its slot.
 const LEN_SMALL: usize = 64;
-/// Packets after which a session has memory for the whole ring: it is busy, and should not have to
-/// ask in the midst of it.
-const PACKETS_BEFORE_BUSY: u64 = 256;
 
 /// The ring of sent packets.
 #[derive(Debug)]
@@ -426,8 +424,8 @@ mod tests {
             }
             (ring.slots.len(), ring.slots.capacity(), ring.given_up.words.capacity())
         };
-        assert_eq!((0..256).map(&mut send).last(), Some((32, 32, 1)), "a small span");
-        assert_eq!((256..10_000).map(&mut send).last(), Some((32, 4_096, 64)), "a busy session");
+        assert_eq!((0..64).map(&mut send).last(), Some((32, 32, 1)), "a small span");
+        assert_eq!((64..10_000).map(&mut send).last(), Some((32, 4_096, 64)), "a busy session");
         for number in 10_000..13_000 {
             ring.record(number, data(number));
         }
