@@ -228,6 +228,11 @@ impl<'a> Context<'a> {
 
     /// Replies to the request `transaction` of `to`, now or in a later turn.
     ///
+    /// Which requests wait for their reply is the caller's to know: nothing here keeps a list of
+    /// them. A reply to what is no request, or a second one, is `Ok`, too: it holds memory, as any
+    /// reply does, until its packet is acknowledged or the peer says that it is done with the
+    /// transaction, and the peer hands it to nobody.
+    ///
     /// # Errors
     /// [`SendError`]; the reply was not taken and is still owed.
     pub fn reply<'p>(

@@ -23,7 +23,7 @@ const NANOS_A_SECOND: u128 = 1_000_000_000;
 
 /// Bytes that one peer is granted beyond what arrived, over all its messages (PROTOCOL 6.18).
 #[derive(Debug)]
-pub(super) struct GrantWindow {
+pub struct GrantWindow {
     len_max: usize,
     probe: Option<Probe>,
     round: Option<Round>,
@@ -51,13 +51,13 @@ struct Round {
 
 impl GrantWindow {
     /// A window of `len_max` bytes at most.
-    pub(super) fn new(len_max: usize) -> Self {
+    pub fn new(len_max: usize) -> Self {
         let (round_trip, rate) = (Best::default(), Best::default());
         Self { len_max, probe: None, round: None, round_trip, rate }
     }
 
     /// Bytes to grant beyond what arrived.
-    pub(super) fn len(&self, now: Instant) -> usize {
+    pub fn len(&self, now: Instant) -> usize {
         let round_trip = self.round_trip.get(now).map_or(Duration::ZERO, |best| best.0);
         let rate = u128::from(self.rate.get(now).unwrap_or(0));
         let carried = rate * u128::from(round_trip.as_nanos()) / NANOS_A_SECOND;
@@ -66,24 +66,24 @@ impl GrantWindow {
     }
 
     /// Bytes that may be granted and not arrived when a round trip begins that counts.
-    pub(super) fn clear_len(&self) -> usize {
+    pub fn clear_len(&self) -> usize {
         CLEAR_LEN.min(self.len_max)
     }
 
     /// Whether the next grant should be watched: one at a time is, and not for ever.
-    pub(super) fn wants_probe(&self, now: Instant) -> bool {
+    pub fn wants_probe(&self, now: Instant) -> bool {
         self.probe.as_ref().is_none_or(|probe| probe.granted_at + GRANT_MEMORY <= now)
     }
 
     /// The peer is granted segments of a message from `segment` on. `is_clear`: no more than
     /// [`GrantWindow::clear_len`] is on its way.
-    pub(super) fn watch(&mut self, now: Instant, key: AssemblyKey, segment: u32, is_clear: bool) {
+    pub fn watch(&mut self, now: Instant, key: AssemblyKey, segment: u32, is_clear: bool) {
         self.probe = Some(Probe { key, segment, granted_at: now, is_clear });
         self.round.get_or_insert(Round { since: now, bytes: 0 });
     }
 
     /// A segment arrived, with `len` bytes of its message.
-    pub(super) fn on_arrived(&mut self, now: Instant, key: AssemblyKey, segment: u32, len: usize) {
+    pub fn on_arrived(&mut self, now: Instant, key: AssemblyKey, segment: u32, len: usize) {
         let Some(round) = &mut self.round else { return };
         round.bytes += len as u64;
         let answers = |probe: &mut Probe| probe.key == key && probe.segment <= segment;
@@ -100,7 +100,7 @@ impl GrantWindow {
     }
 
     /// No segment of this message is awaited any more.
-    pub(super) fn on_over(&mut self, key: AssemblyKey) {
+    pub fn on_over(&mut self, key: AssemblyKey) {
         self.probe.take_if(|probe| probe.key == key);
     }
 }

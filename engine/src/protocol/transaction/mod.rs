@@ -33,6 +33,7 @@ mod unit;
 pub use assembly::{Assemblies, AssemblyKey, Piece, Progress};
 pub use bits::BitRing;
 pub use escrow::{Early, Escrow, Place};
+pub use grant::GrantWindow;
 pub use inbox::{Acceptance, Inbox};
 pub use options::{MessageBytes, Outbound, Overflow, Priority, SendOptions, Stream, StreamKind};
 pub use outbox::{Outbox, OutboxConfig, PushError, Resolved, Run};

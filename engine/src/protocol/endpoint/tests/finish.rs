@@ -140,3 +140,23 @@ fn flush_sends_what_lingers() {
     assert_eq!(pair.sides[1].messages.len(), 1);
     assert_eq!(pair.sides[0].endpoint.flush(to), 0);
 }
+
+#[test]
+fn reply_that_nobody_waits_for_is_taken_and_dropped_by_the_peer() {
+    let (mut pair, peer) = Pair::connected();
+    let transaction = pair.send(peer, ServiceKind::ExactlyOnce, b"no request");
+    pair.drive();
+    let back = pair.sides[1].messages[0].0;
+    for _ in 0..2 {
+        let endpoint = &mut pair.sides[1].endpoint;
+        assert_eq!(endpoint.reply(pair.now, back, transaction, b"why".into()), Ok(()));
+        pair.drive();
+    }
+    assert_eq!(pair.sides[0].replies, []);
+    // Nobody's session or memory suffers.
+    pair.send(peer, ServiceKind::Request, b"olleh");
+    pair.drive();
+    assert_eq!(pair.sides[0].replies, [(transaction + 1, b"hello".to_vec())]);
+    let memory = pair.sides[1].endpoint.memory(back).unwrap();
+    assert_eq!(memory.unconfirmed_replies, 0, "{memory:?}");
+}
