@@ -6,26 +6,29 @@
 //! against the credit of its sender, so a slow reader slows its peers down instead of growing.
 
 mod handler;
+mod line;
+mod park;
+mod room;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::{Deref, Range};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use std::{io, thread};
 
 use crossbeam_queue::ArrayQueue;
 
 use self::handler::QueueHandler;
+use self::line::{Answer, Line, Order, Replying, Sending};
 use super::{Config, DRAIN_CHECKED_EVERY, Node, STOP_CHECKED_EVERY, StartError};
 use crate::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, REFUSED_FAILED, TRANSACTIONS_MAX};
 use crate::protocol::endpoint::{
     ConnectError, Deferred, FullReason, MessageKey, PeerId, SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
-use crate::protocol::transaction::{Outcome, SendOptions, Stream};
+use crate::protocol::transaction::{Outcome, Overflow, SendOptions, Stream, features};
 use crate::protocol::wire::ServiceKind;
 
 /// A peer as the application's threads name it.
@@ -136,7 +139,7 @@ impl std::fmt::Display for QueueError {
             Self::NotOpened(change) => write!(f, "the peer did not open a session: {change:?}"),
             Self::Full(QueueBound::Depth) => write!(f, "the queue to the shard is full"),
             Self::Full(QueueBound::Peer { reason, .. }) => {
-                write!(f, "the queue to the shard is full, and waits: {}", SendError::Full(*reason))
+                write!(f, "the queue to the peer is full, and waits: {}", SendError::Full(*reason))
             }
             Self::Stopped => write!(f, "the shard has stopped"),
         }
@@ -148,11 +151,12 @@ impl std::error::Error for QueueError {}
 /// What bounds a queue that is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueueBound {
-    /// Its depth: the shard has not come round to what is in it.
+    /// Its depth: the shard has not come round to what is in it. It will, whatever peers do.
     Depth,
-    /// Its first message or reply has no room on its way to a peer, and all behind it wait.
+    /// As many messages or replies to a peer wait as may, because there is no room for the first
+    /// of them. Those to other peers go on.
     Peer {
-        /// Where it goes.
+        /// Where they go.
         to: Remote,
         /// What is full there.
         reason: FullReason,
@@ -175,43 +179,11 @@ fn affordable(receive_bytes: u64) -> u32 {
     1 << count.ilog2()
 }
 
-/// The two queues of one shard, and the buffers that go round.
-#[derive(Debug)]
-struct Line {
-    requests: ArrayQueue<Request>,
-    incoming: ArrayQueue<Incoming>,
-    spare: Arc<ArrayQueue<Vec<u8>>>,
-    /// Messages that the application took so far.
-    taken: AtomicU64,
-    /// Why the first of the requests has to wait, if it has.
-    stall: Mutex<Option<Stall>>,
-    /// What a shard that ended had no room for in `incoming`.
-    rest: Mutex<VecDeque<Incoming>>,
-}
-
-/// Why a message has to wait before it can be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Stall {
-    peer: PeerId,
-    reason: FullReason,
-}
-
-#[derive(Debug)]
-enum Request {
-    Cancel { peer: PeerId, ticket: u64 },
-    Close { peer: PeerId },
-    Commit(Deferred),
-    Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
-    Drain(Duration),
-    Flush { peer: PeerId },
-    Refuse { deferred: Deferred, reason: u8 },
-    Reject { peer: PeerId, transaction: u64, reason: u8 },
-    Reply { peer: PeerId, transaction: u64, payload: Vec<u8> },
-    Send { peer: PeerId, options: SendOptions, ticket: u64, payload: Vec<u8> },
-}
-
 impl QueueNode {
     /// Starts a node whose queues hold `depth` entries each.
+    ///
+    /// A message to a peer that has no room for it waits, in its order, and holds up no other peer:
+    /// as many as `depth` may wait for one peer, fewer each if several are like that.
     ///
     /// What a peer may have waiting here is memory: `config.transactions` is lowered until that
     /// many messages of the largest size fit `config.receive_bytes`, though not below 64. An
@@ -243,7 +215,7 @@ impl QueueNode {
     fn start_with(mut config: Config, depth: usize, defers: bool) -> Result<Self, StartError> {
         config.transactions = config.transactions.min(affordable(config.receive_bytes));
         config.whole_len_max = MESSAGE_LEN_MAX;
-        let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
+        let lines: Arc<[Line]> = (0..config.shards).map(|shard| Line::new(shard, depth)).collect();
         let for_shards = Arc::clone(&lines);
         let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard, defers))?;
         Ok(Self { node, lines, next_ticket: AtomicU64::new(0) })
@@ -258,11 +230,11 @@ impl QueueNode {
         let shard = key.device_id() % self.lines.len() as u64;
         let shard = usize::try_from(shard).expect("below the shard count");
         let (answer, outcome) = sync_channel(1);
-        self.request(shard, Request::Connect { address, key, answer })?;
+        self.order(shard, Order::Connect { address, key, answer })?;
         loop {
             match outcome.recv_timeout(STOP_CHECKED_EVERY) {
                 Ok(outcome) => return outcome,
-                // A shard that ended leaves the requests in its queue unanswered.
+                // A shard that is stuck may end without an answer.
                 Err(RecvTimeoutError::Timeout) if !self.node.has_ended(shard) => {}
                 Err(_) => return Err(QueueError::Stopped),
             }
@@ -280,9 +252,16 @@ impl QueueNode {
         payload: &[u8],
     ) -> Result<u64, QueueError> {
         let options = options.into();
+        let line = self.line(to.shard)?;
+        // What may be dropped does not wait, and so needs no place.
+        let _place = match may_drop(&options) {
+            true => None,
+            false => line.sends.take(to.peer).map_err(|reason| no_place(to, reason))?,
+        };
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let payload = self.lines[to.shard].copy(payload);
-        self.request(to.shard, Request::Send { peer: to.peer, options, ticket, payload })?;
+        let payload = line.copy(payload);
+        let send = Sending { peer: to.peer, options, ticket, payload, _place };
+        self.order(to.shard, Order::Send(send))?;
         Ok(ticket)
     }
 
@@ -292,8 +271,11 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn reply(&self, to: Remote, transaction: u64, payload: &[u8]) -> Result<(), QueueError> {
-        let payload = self.lines[to.shard].copy(payload);
-        self.request(to.shard, Request::Reply { peer: to.peer, transaction, payload })
+        let line = self.line(to.shard)?;
+        let _place = line.replies.take(to.peer).map_err(|reason| no_place(to, reason))?;
+        let payload = line.copy(payload);
+        let reply = Replying { peer: to.peer, transaction, payload, _place };
+        self.answer(to.shard, Answer::Reply(reply))
     }
 
     /// Ends a request without a reply: it was taken, and what it asks could not be done. Its sender
@@ -316,7 +298,7 @@ impl QueueNode {
         transaction: u64,
         reason: u8,
     ) -> Result<(), QueueError> {
-        self.request(to.shard, Request::Reject { peer: to.peer, transaction, reason })
+        self.answer(to.shard, Answer::Reject { peer: to.peer, transaction, reason })
     }
 
     /// Has messages that were queued to a peer before, and linger for company, leave at once.
@@ -324,7 +306,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn flush(&self, to: Remote) -> Result<(), QueueError> {
-        self.request(to.shard, Request::Flush { peer: to.peer })
+        self.order(to.shard, Order::Flush { peer: to.peer })
     }
 
     /// Takes back a message of ours, named by the ticket of its [send](QueueNode::send), as
@@ -334,7 +316,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn cancel(&self, to: Remote, ticket: u64) -> Result<(), QueueError> {
-        self.request(to.shard, Request::Cancel { peer: to.peer, ticket })
+        self.order(to.shard, Order::Cancel { peer: to.peer, ticket })
     }
 
     /// A message counts as delivered: its sender is told so, unless the association with it is
@@ -343,7 +325,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn commit(&self, receipt: Receipt) -> Result<(), QueueError> {
-        self.request(receipt.shard, Request::Commit(receipt.deferred))
+        self.answer(receipt.shard, Answer::Commit(receipt.deferred))
     }
 
     /// Refuses a message, in place of its [commit](QueueNode::commit): its sender gets
@@ -353,7 +335,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn refuse(&self, receipt: Receipt, reason: u8) -> Result<(), QueueError> {
-        self.request(receipt.shard, Request::Refuse { deferred: receipt.deferred, reason })
+        self.answer(receipt.shard, Answer::Refuse { deferred: receipt.deferred, reason })
     }
 
     /// Closes the session with a peer.
@@ -361,7 +343,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn close(&self, peer: Remote) -> Result<(), QueueError> {
-        self.request(peer.shard, Request::Close { peer: peer.peer })
+        self.order(peer.shard, Order::Close { peer: peer.peer })
     }
 
     /// Takes what arrived next, from any shard, without waiting.
@@ -395,7 +377,7 @@ impl QueueNode {
         while !self.node.is_finished() {
             // Behind what was queued before.
             while let Some(shard) = untold.next() {
-                if let Err(QueueError::Full(_)) = self.request(shard, Request::Drain(patience)) {
+                if let Err(QueueError::Full(_)) = self.order(shard, Order::Drain(patience)) {
                     untold.start = shard;
                     break;
                 }
@@ -417,58 +399,59 @@ impl QueueNode {
         &self.node
     }
 
-    fn request(&self, shard: usize, request: Request) -> Result<(), QueueError> {
-        if self.node.has_ended(shard) {
-            return Err(QueueError::Stopped);
-        }
+    /// The line of a shard that has not ended.
+    fn line(&self, shard: usize) -> Result<&Line, QueueError> {
         let line = &self.lines[shard];
-        line.requests.push(request).map_err(|_| QueueError::Full(line.bound(shard)))?;
+        if line.is_closed() { Err(QueueError::Stopped) } else { Ok(line) }
+    }
+
+    fn order(&self, shard: usize, order: Order) -> Result<(), QueueError> {
+        if !self.line(shard)?.order(order) {
+            return Err(QueueError::Full(QueueBound::Depth));
+        }
+        self.node.wake(shard);
+        Ok(())
+    }
+
+    fn answer(&self, shard: usize, answer: Answer) -> Result<(), QueueError> {
+        let answers = &self.line(shard)?.answers;
+        answers.push(answer).map_err(|_| QueueError::Full(QueueBound::Depth))?;
         self.node.wake(shard);
         Ok(())
     }
 }
 
-impl Line {
-    fn new(depth: usize) -> Self {
-        Self {
-            requests: ArrayQueue::new(depth),
-            incoming: ArrayQueue::new(depth),
-            spare: Arc::new(ArrayQueue::new(2 * depth)),
-            taken: AtomicU64::new(0),
-            stall: Mutex::default(),
-            rest: Mutex::default(),
-        }
-    }
+/// Whether a message that finds no room is dropped at once, as its options say.
+fn may_drop(options: &SendOptions) -> bool {
+    options.overflow != Overflow::Wait && !features(options.service).ack
+}
 
-    /// Says why the first of the requests has to wait, or that it has not.
-    fn set_stall(&self, stall: Option<Stall>) {
-        *self.stall.lock().unwrap_or_else(PoisonError::into_inner) = stall;
-    }
-
-    /// What bounds the requests of this line, which is that of `shard`, now that they are full.
-    fn bound(&self, shard: usize) -> QueueBound {
-        match *self.stall.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Stall { peer, reason }) => QueueBound::Peer { to: Remote { shard, peer }, reason },
-            None => QueueBound::Depth,
-        }
-    }
-
-    fn take_rest(&self) -> Option<Incoming> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    /// A copy of `bytes` in a buffer that went round before, if there is one.
-    fn copy(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(bytes);
-        buffer
-    }
+/// As many messages or replies to a peer wait as may; why, if the shard has found out.
+fn no_place(to: Remote, reason: Option<FullReason>) -> QueueError {
+    QueueError::Full(reason.map_or(QueueBound::Depth, |reason| QueueBound::Peer { to, reason }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Poller;
+    use crate::protocol::session::Identity;
+    use crate::shard::{Context, Handler, Message};
+
+    struct Mute;
+
+    impl Handler for Mute {
+        fn on_message(&mut self, _: &mut Context<'_>, _: Message<'_>) {}
+    }
+
+    /// Names of so many peers, as only an endpoint gives them.
+    pub(super) fn peers(count: usize) -> Vec<PeerId> {
+        let identity = || Identity::random().expect("the system has randomness");
+        let mut node = Poller::new(Config::new(identity()), Mute).expect("loopback works");
+        let address = node.address();
+        let connect = |_| node.with(|_, context| context.connect(address, identity().public()));
+        (0..count).map(connect).map(|peer| peer.expect("there is room for a peer")).collect()
+    }
 
     // PROTOCOL 6.3
     #[test]
@@ -479,9 +462,13 @@ mod tests {
     }
 
     #[test]
-    fn queue_that_is_full_names_its_depth_while_no_peer_holds_it_up() {
-        assert_eq!(Line::new(1).bound(0), QueueBound::Depth);
-        let error = QueueError::Full(QueueBound::Depth);
-        assert_eq!(error.to_string(), "the queue to the shard is full");
+    fn full_queue_names_its_depth_unless_the_shard_knows_what_the_peer_waits_for() {
+        let to = Remote { shard: 0, peer: peers(1)[0] };
+        let told = |reason| no_place(to, reason).to_string();
+        assert_eq!(told(None), "the queue to the shard is full");
+        assert_eq!(
+            told(Some(FullReason::Buffers)),
+            "the queue to the peer is full, and waits: all send buffers are in use"
+        );
     }
 }
