@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
+use super::backlog::Backlog;
 use super::line::{Answer, Line, Order, Replying, Sending};
 use super::park::Park;
 use super::room::PeerRoom;
-use super::{Incoming, Payload, QueueError, Receipt, Remote, may_drop};
+use super::{Incoming, Payload, QueueBound, QueueError, Receipt, Remote, may_drop};
 use crate::limits::DATAGRAM_LEN_MAX;
 use crate::protocol::endpoint::{
     CloseReason, Deferred, FullReason, PeerId, SendError, SessionChange,
@@ -22,8 +23,8 @@ use crate::time::Instant;
 pub(super) struct QueueHandler {
     lines: Arc<[Line]>,
     shard: usize,
-    /// What the application's queue had no room for: bounded by credit and by what we send.
-    overflow: VecDeque<Incoming>,
+    /// What the application's queue had no room for.
+    backlog: Backlog,
     /// Whether messages count as delivered only when the application says so.
     defers: bool,
     /// Who sent each message that the application has not taken yet, in order, and what is done
@@ -39,6 +40,8 @@ pub(super) struct QueueHandler {
 
 struct PeerState {
     is_open: bool,
+    /// The application was told that its session opened, and will be told of the end.
+    is_told: bool,
     /// Who waits for the session to open.
     waiting: Vec<SyncSender<Result<Remote, QueueError>>>,
     /// Tickets of the transactions from `first` up.
@@ -55,6 +58,7 @@ impl PeerState {
     fn new(line: &Line, peer: PeerId) -> Self {
         Self {
             is_open: false,
+            is_told: false,
             waiting: Vec::new(),
             first: 0,
             tickets: VecDeque::new(),
@@ -62,11 +66,6 @@ impl PeerState {
             sends: line.sends.open(peer),
             replies: line.replies.open(peer),
         }
-    }
-
-    /// Whether nothing waits for an end.
-    fn is_idle(&self) -> bool {
-        self.tickets.is_empty() && self.park.is_empty()
     }
 
     /// Tells the end of every message that has none: nothing more will be heard of them.
@@ -86,7 +85,7 @@ impl QueueHandler {
             lines: Arc::clone(lines),
             shard,
             defers,
-            overflow: VecDeque::new(),
+            backlog: Backlog::default(),
             held: VecDeque::new(),
             taken_seen: 0,
             peers: HashMap::new(),
@@ -104,12 +103,14 @@ impl QueueHandler {
     }
 
     fn put(&mut self, incoming: Incoming) {
-        if self.overflow.is_empty() {
-            if let Err(back) = self.line().incoming.push(incoming) {
-                self.overflow.push_back(back);
-            }
-        } else {
-            self.overflow.push_back(incoming);
+        let line = &self.lines[self.shard];
+        let back = match self.backlog.is_empty() {
+            true => line.incoming.push(incoming),
+            false => Err(incoming),
+        };
+        if let Err(back) = back {
+            self.backlog.push(back);
+            line.outcomes_left.store(self.backlog.outcomes(), Ordering::Relaxed);
         }
     }
 
@@ -124,12 +125,17 @@ impl QueueHandler {
                 context.commit(deferred);
             }
         }
-        while let Some(incoming) = self.overflow.pop_front() {
-            if let Err(back) = self.line().incoming.push(incoming) {
-                self.overflow.push_front(back);
-                return;
-            }
+        if !self.backlog.is_empty() {
+            let line = &self.lines[self.shard];
+            self.backlog.offer(|incoming| line.incoming.push(incoming).err());
+            line.outcomes_left.store(self.backlog.outcomes(), Ordering::Relaxed);
         }
+    }
+
+    /// Whether the ends of sessions that the application has not taken are as many as may be:
+    /// nothing new begins.
+    fn is_behind(&self) -> bool {
+        self.backlog.ends() >= self.line().incoming.capacity()
     }
 
     /// Carries out everything that was ordered.
@@ -142,6 +148,9 @@ impl QueueHandler {
                     self.take_answers(context); // Those that were given before.
                     context.close(peer);
                     self.forget_unopened(peer);
+                }
+                Order::Connect { answer, .. } if self.is_behind() => {
+                    let _ = answer.try_send(Err(QueueError::Full(QueueBound::Unread)));
                 }
                 Order::Connect { address, key, answer } => match context.connect(address, key) {
                     Ok(peer) => {
@@ -338,7 +347,7 @@ impl QueueHandler {
             // If the caller is gone nobody minds.
             let _ = waiting.try_send(Err(QueueError::NotOpened(closed.clone())));
         }
-        if !state.is_open && state.is_idle() {
+        if !state.is_told {
             self.end_peer(peer);
         }
     }
@@ -393,19 +402,22 @@ impl QueueHandler {
 impl Drop for QueueHandler {
     /// What the shard's end leaves: every send has an outcome, also one that it did not take.
     fn drop(&mut self) {
-        let (shard, overflow) = (self.shard, &mut self.overflow);
+        let mut rest = std::mem::take(&mut self.backlog).into_entries();
         for (peer, state) in self.peers.drain() {
-            let to = Remote { shard, peer };
+            let to = Remote { shard: self.shard, peer };
             state.end(|ticket, outcome| {
-                overflow.push_back(Incoming::Outcome { to, ticket, outcome });
+                rest.push_back(Incoming::Outcome { to, ticket, outcome });
             });
         }
-        self.lines[shard].close(overflow);
+        self.lines[self.shard].close(&mut rest);
     }
 }
 
 impl Handler for QueueHandler {
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>) {
+        if self.backlog.ends() > 0 && !self.peers.contains_key(&message.peer) {
+            return; // Of a session that was not opened.
+        }
         let payload = Payload {
             bytes: self.line().copy(message.payload),
             spare: Arc::clone(&self.line().spare),
@@ -460,14 +472,23 @@ impl Handler for QueueHandler {
         }
     }
 
-    fn on_session(&mut self, _context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
+    fn on_session(&mut self, context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
+        let is_open = matches!(change, SessionChange::Opened { .. });
+        if !self.peers.contains_key(&peer) {
+            if !is_open {
+                return; // Of a session that was closed at once, as follows.
+            }
+            if self.is_behind() {
+                return context.close(peer);
+            }
+        }
         let remote = self.remote(peer);
         if matches!(change, SessionChange::Moved { .. }) {
             return self.put(Incoming::Session { peer: remote, change });
         }
-        let is_open = matches!(change, SessionChange::Opened { .. });
         let state = self.state(peer);
         state.is_open = is_open;
+        state.is_told |= is_open;
         if matches!(change, SessionChange::Lost(_)) {
             return self.put(Incoming::Session { peer: remote, change }); // Its sends go on.
         }

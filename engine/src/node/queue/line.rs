@@ -16,7 +16,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub(super) struct Line {
     pub(super) spare: Arc<ArrayQueue<Vec<u8>>>,
     /// Messages that the application took so far.
     pub(super) taken: AtomicU64,
+    /// Outcomes that had no room in `incoming`.
+    pub(super) outcomes_left: AtomicUsize,
     /// Places for messages on their way to the endpoint.
     pub(super) sends: Room,
     /// And for replies: they make room at the peer, so no message may take theirs.
@@ -97,6 +99,7 @@ impl Line {
             incoming: ArrayQueue::new(depth),
             spare: Arc::new(ArrayQueue::new(2 * depth)),
             taken: AtomicU64::new(0),
+            outcomes_left: AtomicUsize::new(0),
             sends: Room::new(depth),
             replies: Room::new(depth),
             is_closed: AtomicBool::new(false),
@@ -107,6 +110,11 @@ impl Line {
     /// Whether the shard has ended.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the application has not taken so many outcomes that it gets no more of them.
+    pub(super) fn is_unread(&self) -> bool {
+        self.outcomes_left.load(Ordering::Relaxed) >= self.incoming.capacity()
     }
 
     /// Queues an order. One that is queued while the shard ends is as good as one that it did not

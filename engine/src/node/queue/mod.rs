@@ -5,6 +5,7 @@
 //! Every queue is bounded and says when it is full. What waits here for the application counts
 //! against the credit of its sender, so a slow reader slows its peers down instead of growing.
 
+mod backlog;
 mod handler;
 mod line;
 mod park;
@@ -141,6 +142,9 @@ impl std::fmt::Display for QueueError {
             Self::Full(QueueBound::Peer { reason, .. }) => {
                 write!(f, "the queue to the peer is full, and waits: {}", SendError::Full(*reason))
             }
+            Self::Full(QueueBound::Unread) => {
+                write!(f, "the application has not taken how earlier messages or sessions ended")
+            }
             Self::Stopped => write!(f, "the shard has stopped"),
         }
     }
@@ -161,6 +165,9 @@ pub enum QueueBound {
         /// What is full there.
         reason: FullReason,
     },
+    /// The application has to take what it is told first: as many outcomes, or ends of sessions,
+    /// as the queue is deep wait for room in it.
+    Unread,
 }
 
 /// A node that is used from any thread, through bounded queues.
@@ -253,6 +260,9 @@ impl QueueNode {
     ) -> Result<u64, QueueError> {
         let options = options.into();
         let line = self.line(to.shard)?;
+        if line.is_unread() {
+            return Err(QueueError::Full(QueueBound::Unread));
+        }
         // What may be dropped does not wait, and so needs no place.
         let _place = match may_drop(&options) {
             true => None,

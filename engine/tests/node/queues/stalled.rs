@@ -82,30 +82,30 @@ fn converse(node: &QueueNode, to: Remote, total: u64) {
     let (mut commits, mut answers) = (Vec::new(), Vec::new());
     while taken < total || sent < total || !tickets.is_empty() || !commits.is_empty() {
         assert!(Instant::now() < end, "{sent} sent, {taken} taken, {} without end", tickets.len());
-        let mut is_idle = true;
-        let service = if sent % 4 == 0 { Service::Request } else { Service::ExactlyOnce };
-        if sent < total
-            && let Ok(ticket) = node.send(to, service, &sent.to_le_bytes())
-        {
-            (sent, is_idle) = (sent + 1, false);
+        // As much as is taken, then all that came, then the answers: they meet full windows.
+        while sent < total {
+            let service = if sent % 4 == 0 { Service::Request } else { Service::ExactlyOnce };
+            let Ok(ticket) = node.send(to, service, &sent.to_le_bytes()) else { break };
+            sent += 1;
             tickets.insert(ticket);
         }
-        match node.receive() {
-            Some(Incoming::Message { reply_to: Some(_), .. }) => replies += 1,
-            Some(Incoming::Message { from, transaction, receipt, .. }) => {
-                taken += 1;
-                match receipt {
-                    Some(receipt) => commits.push(receipt),
-                    None => answers.push((from, transaction)),
+        thread::yield_now();
+        while let Some(incoming) = node.receive() {
+            match incoming {
+                Incoming::Message { reply_to: Some(_), .. } => replies += 1,
+                Incoming::Message { from, transaction, receipt, .. } => {
+                    taken += 1;
+                    match receipt {
+                        Some(receipt) => commits.push(receipt),
+                        None => answers.push((from, transaction)),
+                    }
                 }
+                Incoming::Outcome { ticket, outcome, .. } => {
+                    assert!(matches!(outcome, Outcome::Delivered | Outcome::Replied));
+                    assert!(tickets.remove(&ticket), "{ticket} was told twice");
+                }
+                _ => {}
             }
-            Some(Incoming::Outcome { ticket, outcome, .. }) => {
-                assert!(matches!(outcome, Outcome::Delivered | Outcome::Replied), "{outcome:?}");
-                assert!(tickets.remove(&ticket), "{ticket} was told twice");
-            }
-            Some(_) => {}
-            None if is_idle => thread::yield_now(),
-            None => {}
         }
         commits.retain(|receipt| node.commit(*receipt).is_err());
         answers.retain(|(from, transaction)| node.reply(*from, *transaction, b"done").is_err());
@@ -300,6 +300,58 @@ fn drained_node_delivers_what_waits_once_its_peer_reads() {
     };
     let delivered: HashSet<u64> = rest.iter().filter_map(delivered).collect();
     assert!(tickets[tickets.len() - DEPTH..].iter().all(|ticket| delivered.contains(ticket)));
+}
+
+#[test]
+fn outcomes_that_nobody_takes_end_what_is_accepted() {
+    let star = Star::start(IoChoice::Auto, 1);
+    let to = star.remote(0);
+    let mut open = HashMap::new();
+    wait_for("the bound", || match star.hub.send(to, Service::Maybe, b"and then?") {
+        Err(QueueError::Full(QueueBound::Unread)) => Some(()),
+        Err(QueueError::Full(_)) => None,
+        sent => {
+            open.insert(sent.expect("the session is open"), 0);
+            None
+        }
+    });
+    // Those in the queue, beside the session, those behind it, and those that were on their way.
+    let most = 2 * DEPTH + DEPTH + WINDOW as usize;
+    assert!((2 * DEPTH - 1..=most).contains(&open.len()), "{} were accepted", open.len());
+    wait_for("every outcome", || {
+        note(star.hub.receive(), &mut open);
+        open.is_empty().then_some(())
+    });
+    wait_for("room", || star.hub.send(to, Service::Maybe, b"this").ok());
+}
+
+#[test]
+fn sessions_that_open_and_close_while_nobody_reads_are_few() {
+    const ROUNDS: usize = 100;
+    let one = QueueNode::start(narrow(listener(IoChoice::Auto)), DEPTH).expect("it starts");
+    let two = QueueNode::start(narrow(initiator(IoChoice::Auto)), DEPTH).expect("it starts");
+    let end = |incoming| match incoming {
+        Incoming::Session { change: SessionChange::Closed(reason), .. } => Some(reason),
+        _ => None,
+    };
+    for _ in 0..ROUNDS {
+        let to = two.connect(one.node().address(), *one.node().key()).expect("a session opens");
+        send(&two, to, Service::ExactlyOnce, b"again");
+        two.close(to).expect("room in the queue");
+        wait_for("the end of the session", || end(two.receive()?));
+    }
+    // The last goodbye may be on its way.
+    thread::sleep(Duration::from_millis(100));
+    let told = std::iter::from_fn(|| {
+        thread::sleep(Duration::from_millis(2)); // The shard moves on what it kept.
+        one.receive()
+    });
+    let ends = told.filter_map(end).count();
+    assert!((DEPTH..=2 * DEPTH).contains(&ends), "{ends} of {ROUNDS} sessions were told of");
+    let to = two.connect(one.node().address(), *one.node().key()).expect("a session opens");
+    let ticket = send(&two, to, Service::ExactlyOnce, b"read");
+    assert_eq!(super::message(&one).payload[..], *b"read");
+    assert_eq!(super::outcome(&two), (ticket, Outcome::Delivered));
 }
 
 /// Notes how sends end; each may do so once.
