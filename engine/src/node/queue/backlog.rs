@@ -5,8 +5,9 @@
 //! - Messages by the credit of their senders, since each holds a place of its sender's window
 //!   (PROTOCOL 6.3), and by the number of senders, below.
 //! - Gaps by messages: a gap is told when those that waited behind it are handed over.
-//! - Outcomes, and the replies that come with them, by what we sent: with as many here as the queue is deep, no message is accepted any
-//!   more, and what was accepted before is bounded by places and windows.
+//! - Outcomes, and the replies that come with them, by what we sent: with as many here as the queue
+//!   is deep, no message is accepted any more, and what was accepted before is bounded by places
+//!   and windows.
 //! - Changes of a session that goes on by the number of peers: of those after the first only the
 //!   last is kept, with the address the peer moved to since.
 //! - Ends of sessions: with as many here as the queue is deep, no session is opened any more. So a

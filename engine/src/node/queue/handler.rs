@@ -49,6 +49,9 @@ struct PeerState {
     tickets: VecDeque<Option<u64>>,
     /// What the endpoint has no room for.
     park: Park,
+    /// The session is drained when nothing is parked any more, at the latest now. Until then
+    /// something is.
+    drain_until: Option<Instant>,
     /// Its places for messages and replies.
     sends: Arc<PeerRoom>,
     replies: Arc<PeerRoom>,
@@ -63,6 +66,7 @@ impl PeerState {
             first: 0,
             tickets: VecDeque::new(),
             park: Park::default(),
+            drain_until: None,
             sends: line.sends.open(peer),
             replies: line.replies.open(peer),
         }
@@ -168,6 +172,10 @@ impl QueueHandler {
                     self.take_answers(context);
                     self.drain_until = Some(context.now() + patience.into());
                 }
+                Order::DrainPeer { peer, patience } => {
+                    self.take_answers(context);
+                    self.drain_peer(context, peer, context.now() + patience.into());
+                }
                 Order::Flush { peer } => {
                     context.flush(peer);
                     if let Some(state) = self.peers.get_mut(&peer) {
@@ -199,8 +207,11 @@ impl QueueHandler {
     /// Sends a message, or parks it behind those that wait. What may be dropped does not wait.
     fn take_send(&mut self, context: &mut Context<'_>, send: Sending) {
         let peer = send.peer;
+        if self.is_stalled(peer, |state| state.drain_until.is_some()) {
+            return self.end_unsent(send);
+        }
         let may_drop = may_drop(&send.options);
-        let is_behind = !may_drop && self.has_parked(peer, Park::has_sends);
+        let is_behind = !may_drop && self.is_stalled(peer, |state| state.park.has_sends());
         let (send, reason) = match is_behind {
             true => (send, None),
             false => match self.offer(context, send) {
@@ -221,7 +232,7 @@ impl QueueHandler {
     /// Replies, or parks the reply behind those that wait.
     fn take_reply(&mut self, context: &mut Context<'_>, reply: Replying) {
         let peer = reply.peer;
-        let (reply, reason) = match self.has_parked(peer, Park::has_replies) {
+        let (reply, reason) = match self.is_stalled(peer, |state| state.park.has_replies()) {
             true => (reply, None),
             false => match self.offer_reply(context, reply) {
                 Ok(()) => return,
@@ -235,9 +246,9 @@ impl QueueHandler {
         }
     }
 
-    fn has_parked(&self, peer: PeerId, has: impl Fn(&Park) -> bool) -> bool {
-        let is_any = !self.stalled.is_empty();
-        is_any && self.peers.get(&peer).is_some_and(|state| has(&state.park))
+    /// Whether something is parked for a peer, and `is` so.
+    fn is_stalled(&self, peer: PeerId, is: impl Fn(&PeerState) -> bool) -> bool {
+        !self.stalled.is_empty() && self.peers.get(&peer).is_some_and(is)
     }
 
     /// The state of a peer for which something is about to be parked.
@@ -273,6 +284,9 @@ impl QueueHandler {
             state.park = park;
             state.sends.set_stall(stall);
             state.replies.set_stall(reply_stall);
+            if let Some(until) = state.drain_until.take() {
+                self.drain_peer(context, peer, until);
+            }
         }
     }
 
@@ -362,6 +376,19 @@ impl QueueHandler {
         state.end(|ticket, outcome| self.put(Incoming::Outcome { to, ticket, outcome }));
     }
 
+    /// Drains a session, once nothing is parked for it or its time has come.
+    fn drain_peer(&mut self, context: &mut Context<'_>, peer: PeerId, until: Instant) {
+        match self.peers.get_mut(&peer) {
+            Some(state) if !state.park.is_empty() && until > context.now() => {
+                state.drain_until = Some(until);
+            }
+            _ => {
+                context.drain(peer, until);
+                self.forget_unopened(peer);
+            }
+        }
+    }
+
     /// Drains everything, once what came before is with the endpoint.
     fn drain_if_due(&mut self, context: &mut Context<'_>) {
         let is_due = |until: &mut Instant| self.stalled.is_empty() || *until <= context.now();
@@ -373,8 +400,8 @@ impl QueueHandler {
     /// Asks for a turn when something that waits here is over.
     fn ask_for_turn(&self, context: &mut Context<'_>) {
         let parks = self.stalled.iter().filter_map(|peer| self.peers.get(peer));
-        let deadlines = parks.filter_map(|state| state.park.next_deadline());
-        if let Some(at) = deadlines.chain(self.drain_until).min() {
+        let ends = parks.flat_map(|state| [state.park.next_deadline(), state.drain_until]);
+        if let Some(at) = ends.flatten().chain(self.drain_until).min() {
             context.wake_at(at);
         }
     }

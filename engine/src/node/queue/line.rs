@@ -58,6 +58,7 @@ pub(super) enum Order {
     Close { peer: PeerId },
     Connect { address: SocketAddr, key: PublicKey, answer: SyncSender<Result<Remote, QueueError>> },
     Drain(Duration),
+    DrainPeer { peer: PeerId, patience: Duration },
     Flush { peer: PeerId },
     Send(Sending),
 }

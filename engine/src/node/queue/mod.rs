@@ -31,6 +31,7 @@ use crate::protocol::endpoint::{
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{Outcome, Overflow, SendOptions, Stream, features};
 use crate::protocol::wire::ServiceKind;
+use crate::time::Instant;
 
 /// A peer as the application's threads name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -311,7 +312,26 @@ impl QueueNode {
         self.answer(to.shard, Answer::Reject { peer: to.peer, transaction, reason })
     }
 
-    /// Has messages that were queued to a peer before, and linger for company, leave at once.
+    /// The time on the shards' clock, for a [deadline](SendOptions::deadline). It goes on while the
+    /// application or a shard does not, and compares with that of other nodes of this host.
+    ///
+    /// ```
+    /// use raet::time::Duration;
+    /// use raet::{QueueError, QueueNode, Remote, SendOptions, Service};
+    ///
+    /// fn quote(node: &QueueNode, to: Remote, price: &[u8]) -> Result<u64, QueueError> {
+    ///     let stale = node.now() + Duration::from_millis(50);
+    ///     node.send(to, SendOptions::new(Service::ExactlyOnce).deadline(stale), price)
+    /// }
+    /// ```
+    pub fn now(&self) -> Instant {
+        crate::io::now()
+    }
+
+    /// Has messages that were queued to a peer before, and linger for company, leave at once; those
+    /// that wait for room, once there is some. It does not say how many have no outcome yet, as
+    /// [`Context::flush`](crate::Context::flush) does: the shard carries it out later, and their
+    /// outcomes come one by one. [`QueueNode::drain_peer`] tells when there are none left.
     ///
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
@@ -354,6 +374,33 @@ impl QueueNode {
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn close(&self, peer: Remote) -> Result<(), QueueError> {
         self.order(peer.shard, Order::Close { peer: peer.peer })
+    }
+
+    /// Closes the session with a peer in order, as [`Context::drain`](crate::Context::drain) does:
+    /// once every message that was queued before has its outcome and every reply was acknowledged,
+    /// after `patience` at the latest. What is queued later ends as not sent. The end is told by
+    /// [`SessionChange::Closed`], behind the last outcome.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use raet::{Incoming, QueueError, QueueNode, Remote, Service, SessionChange};
+    /// fn say_goodbye(node: &QueueNode, to: Remote) -> Result<(), QueueError> {
+    ///     node.send(to, Service::ExactlyOnce, b"goodbye")?;
+    ///     node.drain_peer(to, Duration::from_secs(5))?;
+    ///     loop {
+    ///         match node.receive() {
+    ///             Some(Incoming::Session { peer, change: SessionChange::Closed(_) })
+    ///                 if peer == to => return Ok(()),
+    ///             _ => std::thread::yield_now(),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
+    pub fn drain_peer(&self, peer: Remote, patience: Duration) -> Result<(), QueueError> {
+        self.order(peer.shard, Order::DrainPeer { peer: peer.peer, patience })
     }
 
     /// Takes what arrived next, from any shard, without waiting.
