@@ -22,7 +22,7 @@ mod waker;
 use std::io;
 use std::net::SocketAddr;
 
-pub use clock::thread_processor_time;
+pub use clock::{now, thread_processor_time};
 pub use waker::Waker;
 
 use self::message::Shape;

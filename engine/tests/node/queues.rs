@@ -1,12 +1,15 @@
 //! Queues between threads and shards.
 
-use std::collections::HashMap;
+mod stalled;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use raet::{
     CloseReason, Config, FullReason, Incoming, IoChoice, MessageKey, Outcome, Payload, QueueBound,
-    QueueError, QueueNode, Receipt, Remote, Service, SessionChange,
+    QueueError, QueueNode, Receipt, Remote, SendOptions, Service, SessionChange,
 };
 
 use crate::{initiator, listener, on_both_drivers, reason, wait_for};
@@ -29,8 +32,9 @@ fn pair(one: Config, two: Config, depth: usize) -> (QueueNode, QueueNode, Remote
     (one, two, to)
 }
 
-fn send(from: &QueueNode, to: Remote, service: Service, payload: &[u8]) -> u64 {
-    wait_for("room in the queue", || match from.send(to, service, payload) {
+fn send(from: &QueueNode, to: Remote, options: impl Into<SendOptions>, payload: &[u8]) -> u64 {
+    let options = options.into();
+    wait_for("room in the queue", || match from.send(to, options, payload) {
         Ok(ticket) => Some(ticket),
         Err(QueueError::Full(_)) => None,
         Err(error) => panic!("{error}"),
@@ -195,8 +199,8 @@ fn slow_reader_holds_its_sender_up_and_loses_nothing(io: IoChoice) {
         }
         while two.receive().is_some() {}
     }
-    // A queue and its stalled request here, two windows there (PROTOCOL 6.3).
-    let most = DEPTH as u64 + 1 + 2 * u64::from(WINDOW);
+    // What may wait here, two windows there (PROTOCOL 6.3).
+    let most = DEPTH as u64 + 2 * u64::from(WINDOW);
     assert!(taken <= most, "{taken} messages were taken, {most} have room");
     let bound = QueueBound::Peer { to, reason: FullReason::Transactions };
     assert_eq!(two.send(to, Service::ExactlyOnce, b"full"), Err(QueueError::Full(bound)));
@@ -356,6 +360,38 @@ fn send_that_the_shard_never_took_ends_as_not_sent() {
     };
     assert!(rest.iter().any(told), "{rest:?}");
     drop(one);
+}
+
+#[test]
+fn send_that_races_with_the_end_of_the_shard_has_an_outcome() {
+    for _ in 0..20 {
+        let (_one, two, to) = pair(listener(IoChoice::Auto), initiator(IoChoice::Auto), 16);
+        let is_sending = AtomicBool::new(false);
+        let accepted = thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut accepted = HashSet::new();
+                loop {
+                    match two.send(to, Service::ExactlyOnce, b"perhaps") {
+                        Ok(ticket) => assert!(accepted.insert(ticket)),
+                        Err(QueueError::Full(_)) => is_sending.store(true, Ordering::Relaxed),
+                        Err(error) => return (accepted, error),
+                    }
+                }
+            });
+            wait_for("a full queue", || is_sending.load(Ordering::Relaxed).then_some(()));
+            two.node().drain(Duration::ZERO);
+            sender.join().expect("the sender hears of the end")
+        });
+        let (mut accepted, error) = accepted;
+        assert_eq!(error, QueueError::Stopped);
+        wait_for("the end of the node", || two.node().is_finished().then_some(()));
+        while let Some(incoming) = two.receive() {
+            if let Incoming::Outcome { ticket, .. } = incoming {
+                assert!(accepted.remove(&ticket), "{ticket} was told twice or never accepted");
+            }
+        }
+        assert_eq!(accepted, HashSet::new());
+    }
 }
 
 #[test]

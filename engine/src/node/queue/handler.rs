@@ -2,43 +2,93 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, PoisonError};
 
-use super::{Incoming, Line, Payload, QueueError, Receipt, Remote, Request, Stall};
+use super::backlog::Backlog;
+use super::line::{Answer, Line, Order, Replying, Sending};
+use super::park::Park;
+use super::room::PeerRoom;
+use super::{Incoming, Payload, QueueBound, QueueError, Receipt, Remote, may_drop};
 use crate::limits::DATAGRAM_LEN_MAX;
-use crate::protocol::endpoint::{Deferred, PeerId, SendError, SessionChange};
+use crate::protocol::endpoint::{
+    CloseReason, Deferred, FullReason, PeerId, SendError, SessionChange,
+};
 use crate::protocol::transaction::{Outcome, Resolved, Stream};
 use crate::shard::{Context, Handler, Message};
+use crate::time::Instant;
 
 /// The shard's end of a line.
 pub(super) struct QueueHandler {
     lines: Arc<[Line]>,
     shard: usize,
-    /// A request that the endpoint had no room for.
-    stalled: Option<Request>,
-    /// Why it waits, as the application's threads know it.
-    stall_told: Option<Stall>,
-    /// What the application's queue had no room for: bounded by credit and by what we send.
-    overflow: VecDeque<Incoming>,
+    /// What the application's queue had no room for.
+    backlog: Backlog,
     /// Whether messages count as delivered only when the application says so.
     defers: bool,
-    /// Who sent each message that the application has not taken yet, in order, and what is done
-    /// when it does.
-    held: VecDeque<(PeerId, Option<Deferred>)>,
+    /// The messages that the application has not taken yet, in order.
+    held: VecDeque<Held>,
     taken_seen: u64,
     peers: HashMap<PeerId, PeerState>,
+    /// Peers for which something is parked.
+    stalled: VecDeque<PeerId>,
+    /// Everything is drained when nothing is parked any more, at the latest now.
+    drain_until: Option<Instant>,
 }
 
-#[derive(Default)]
+/// What is done when the application takes a message.
+struct Held {
+    peer: PeerId,
+    /// Places of its sender's window that it takes meanwhile.
+    places: u64,
+    /// It is done with that.
+    deferred: Option<Deferred>,
+}
+
 struct PeerState {
     is_open: bool,
+    /// The application was told that its session opened, and will be told of the end.
+    is_told: bool,
     /// Who waits for the session to open.
     waiting: Vec<SyncSender<Result<Remote, QueueError>>>,
     /// Tickets of the transactions from `first` up.
     first: u64,
     tickets: VecDeque<Option<u64>>,
+    /// What the endpoint has no room for.
+    park: Park,
+    /// The session is drained when nothing is parked any more, at the latest now. Until then
+    /// something is.
+    drain_until: Option<Instant>,
+    /// Its places for messages and replies.
+    sends: Arc<PeerRoom>,
+    replies: Arc<PeerRoom>,
+}
+
+impl PeerState {
+    fn new(line: &Line, peer: PeerId) -> Self {
+        Self {
+            is_open: false,
+            is_told: false,
+            waiting: Vec::new(),
+            first: 0,
+            tickets: VecDeque::new(),
+            park: Park::default(),
+            drain_until: None,
+            sends: line.sends.open(peer),
+            replies: line.replies.open(peer),
+        }
+    }
+
+    /// Tells the end of every message that has none: nothing more will be heard of them.
+    fn end(mut self, mut tell: impl FnMut(u64, Outcome)) {
+        for ticket in self.tickets.drain(..).flatten() {
+            tell(ticket, Outcome::Indeterminate);
+        }
+        for send in self.park.drain() {
+            tell(send.ticket, Outcome::NotSent);
+        }
+    }
 }
 
 impl QueueHandler {
@@ -46,13 +96,13 @@ impl QueueHandler {
         Self {
             lines: Arc::clone(lines),
             shard,
-            stalled: None,
-            stall_told: None,
             defers,
-            overflow: VecDeque::new(),
+            backlog: Backlog::default(),
             held: VecDeque::new(),
             taken_seen: 0,
             peers: HashMap::new(),
+            stalled: VecDeque::new(),
+            drain_until: None,
         }
     }
 
@@ -65,12 +115,14 @@ impl QueueHandler {
     }
 
     fn put(&mut self, incoming: Incoming) {
-        if self.overflow.is_empty() {
-            if let Err(back) = self.line().incoming.push(incoming) {
-                self.overflow.push_back(back);
-            }
-        } else {
-            self.overflow.push_back(incoming);
+        let line = &self.lines[self.shard];
+        let back = match self.backlog.is_empty() {
+            true => line.incoming.push(incoming),
+            false => Err(incoming),
+        };
+        if let Err(back) = back {
+            self.backlog.push(back);
+            line.outcomes_left.store(self.backlog.outcomes(), Ordering::Relaxed);
         }
     }
 
@@ -79,96 +131,296 @@ impl QueueHandler {
         let taken = self.line().taken.load(Ordering::Acquire);
         while self.taken_seen < taken {
             self.taken_seen += 1;
-            let (peer, deferred) = self.held.pop_front().expect("taken once for each that was put");
-            context.release(peer, 1);
-            if let Some(deferred) = deferred {
+            let held = self.held.pop_front().expect("taken once for each that was put");
+            context.release(held.peer, held.places);
+            if let Some(deferred) = held.deferred {
                 context.commit(deferred);
             }
         }
-        while let Some(incoming) = self.overflow.pop_front() {
-            if let Err(back) = self.line().incoming.push(incoming) {
-                self.overflow.push_front(back);
-                return;
+        if !self.backlog.is_empty() {
+            let line = &self.lines[self.shard];
+            self.backlog.offer(|incoming| line.incoming.push(incoming).err());
+            line.outcomes_left.store(self.backlog.outcomes(), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the ends of sessions that the application has not taken are as many as may be:
+    /// nothing new begins.
+    fn is_behind(&self) -> bool {
+        self.backlog.ends() >= self.line().incoming.capacity()
+    }
+
+    /// Carries out everything that was ordered.
+    fn take_orders(&mut self, context: &mut Context<'_>) {
+        for _ in 0..self.line().orders.capacity() {
+            let Some(order) = self.line().orders.pop() else { return };
+            match order {
+                Order::Cancel { peer, ticket } => self.cancel(context, peer, ticket),
+                Order::Close { peer } => {
+                    self.take_answers(context); // Those that were given before.
+                    context.close(peer);
+                    self.forget_unopened(peer);
+                }
+                Order::Connect { answer, .. } if self.is_behind() => {
+                    let _ = answer.try_send(Err(QueueError::Full(QueueBound::Unread)));
+                }
+                Order::Connect { address, key, answer } => match context.connect(address, key) {
+                    Ok(peer) => {
+                        let remote = self.remote(peer);
+                        let state = self.state(peer);
+                        if state.is_open {
+                            let _ = answer.try_send(Ok(remote)); // If the caller is gone nobody minds.
+                        } else {
+                            state.waiting.push(answer);
+                        }
+                    }
+                    Err(error) => drop(answer.try_send(Err(QueueError::Connect(error)))),
+                },
+                Order::Drain(patience) => {
+                    self.take_answers(context);
+                    self.drain_until = Some(context.now() + patience.into());
+                }
+                Order::DrainPeer { peer, patience } => {
+                    self.take_answers(context);
+                    self.drain_peer(context, peer, context.now() + patience.into());
+                }
+                Order::Flush { peer } => {
+                    context.flush(peer);
+                    if let Some(state) = self.peers.get_mut(&peer) {
+                        state.park.flush();
+                    }
+                }
+                Order::Send(send) => self.take_send(context, send),
             }
         }
     }
 
-    /// Carries out a request. `Some`: the endpoint has no room, try again in the next turn.
-    fn carry_out(
-        &mut self,
-        context: &mut Context<'_>,
-        request: Request,
-    ) -> Option<(Request, Stall)> {
-        match request {
-            Request::Cancel { peer, ticket } => {
-                if let Some(transaction) = self.find_ticket(peer, ticket) {
-                    context.cancel(peer, transaction);
+    /// Carries out every answer.
+    fn take_answers(&mut self, context: &mut Context<'_>) {
+        for _ in 0..self.line().answers.capacity() {
+            let Some(answer) = self.line().answers.pop() else { return };
+            match answer {
+                Answer::Commit(deferred) => drop(context.commit(deferred)),
+                Answer::Refuse { deferred, reason } => {
+                    context.refuse_deferred(deferred, reason);
                 }
-            }
-            Request::Close { peer } => context.close(peer),
-            Request::Commit(deferred) => drop(context.commit(deferred)),
-            Request::Drain(patience) => context.drain_all(context.now() + patience.into()),
-            Request::Connect { address, key, answer } => match context.connect(address, key) {
-                Ok(peer) => {
-                    let remote = self.remote(peer);
-                    let state = self.peers.entry(peer).or_default();
-                    if state.is_open {
-                        let _ = answer.try_send(Ok(remote)); // If the caller is gone nobody minds.
-                    } else {
-                        state.waiting.push(answer);
-                    }
+                Answer::Reject { peer, transaction, reason: Some(reason) } => {
+                    context.refuse_request(peer, transaction, reason);
                 }
-                Err(error) => drop(answer.try_send(Err(QueueError::Connect(error)))),
-            },
-            Request::Flush { peer } => drop(context.flush(peer)),
-            Request::Refuse { deferred, reason } => {
-                context.refuse_deferred(deferred, reason);
-            }
-            Request::Reject { peer, transaction, reason: Some(reason) } => {
-                context.refuse_request(peer, transaction, reason);
-            }
-            Request::Reject { peer, transaction, reason: None } => {
-                context.fail(peer, transaction);
-            }
-            Request::Reply { peer, transaction, payload } => {
-                match context.reply(peer, transaction, &payload) {
-                    Err(SendError::Full(reason)) => {
-                        let request = Request::Reply { peer, transaction, payload };
-                        return Some((request, Stall { peer, reason }));
-                    }
-                    // Without an answer the request would wait for ever.
-                    Err(SendError::TooLarge { .. }) => {
-                        context.fail(peer, transaction);
-                    }
-                    Ok(()) | Err(_) => {}
+                Answer::Reject { peer, transaction, reason: None } => {
+                    context.fail(peer, transaction);
                 }
-                self.recycle(payload);
-            }
-            Request::Send { peer, options, ticket, payload } => {
-                match context.send(peer, options, &payload) {
-                    Ok(transaction) => {
-                        let state = self.peers.entry(peer).or_default();
-                        if state.tickets.is_empty() {
-                            state.first = transaction;
-                        }
-                        state.tickets.push_back(Some(ticket));
-                    }
-                    Err(SendError::Full(reason)) => {
-                        let request = Request::Send { peer, options, ticket, payload };
-                        return Some((request, Stall { peer, reason }));
-                    }
-                    Err(error) => {
-                        let to = self.remote(peer);
-                        if let SendError::TooLarge { max } = error {
-                            self.put(Incoming::TooLarge { to, ticket, max });
-                        }
-                        self.put(Incoming::Outcome { to, ticket, outcome: Outcome::NotSent });
-                    }
-                }
-                self.recycle(payload);
+                Answer::Reply(reply) => self.take_reply(context, reply),
             }
         }
-        None
+    }
+
+    /// Sends a message, or parks it behind those that wait. What may be dropped does not wait.
+    fn take_send(&mut self, context: &mut Context<'_>, send: Sending) {
+        let peer = send.peer;
+        if self.is_stalled(peer, |state| state.drain_until.is_some()) {
+            return self.end_unsent(send);
+        }
+        let may_drop = may_drop(&send.options);
+        let is_behind = !may_drop && self.is_stalled(peer, |state| state.park.has_sends());
+        let (send, reason) = match is_behind {
+            true => (send, None),
+            false => match self.offer(context, send) {
+                Ok(()) => return,
+                Err((send, reason)) => (send, Some(reason)),
+            },
+        };
+        if may_drop {
+            return self.end_unsent(send);
+        }
+        let state = self.park(peer);
+        state.park.push(send);
+        if reason.is_some() {
+            state.sends.set_stall(reason);
+        }
+    }
+
+    /// Replies, or parks the reply behind those that wait.
+    fn take_reply(&mut self, context: &mut Context<'_>, reply: Replying) {
+        let peer = reply.peer;
+        let (reply, reason) = match self.is_stalled(peer, |state| state.park.has_replies()) {
+            true => (reply, None),
+            false => match self.offer_reply(context, reply) {
+                Ok(()) => return,
+                Err((reply, reason)) => (reply, Some(reason)),
+            },
+        };
+        let state = self.park(peer);
+        state.park.push_reply(reply);
+        if reason.is_some() {
+            state.replies.set_stall(reason);
+        }
+    }
+
+    /// Whether something is parked for a peer, and `is` so.
+    fn is_stalled(&self, peer: PeerId, is: impl Fn(&PeerState) -> bool) -> bool {
+        !self.stalled.is_empty() && self.peers.get(&peer).is_some_and(is)
+    }
+
+    /// The state of a peer for which something is about to be parked.
+    fn park(&mut self, peer: PeerId) -> &mut PeerState {
+        if self.state(peer).park.is_empty() {
+            self.stalled.push_back(peer);
+        }
+        self.state(peer)
+    }
+
+    fn state(&mut self, peer: PeerId) -> &mut PeerState {
+        let line = &self.lines[self.shard];
+        self.peers.entry(peer).or_insert_with(|| PeerState::new(line, peer))
+    }
+
+    /// Offers what is parked again, each peer's in its order.
+    fn offer_parked(&mut self, context: &mut Context<'_>) {
+        for _ in 0..self.stalled.len() {
+            let peer = self.stalled.pop_front().expect("counted");
+            let Some(state) = self.peers.get_mut(&peer) else { continue };
+            let mut park = std::mem::take(&mut state.park);
+            let mut flushes = park.expire(context.now(), |send| self.end_unsent(send));
+            let (stall, flushed) = park.offer(|send| self.offer(context, send));
+            let reply_stall = park.offer_replies(|reply| self.offer_reply(context, reply));
+            flushes |= flushed;
+            if flushes {
+                context.flush(peer);
+            }
+            if !park.is_empty() {
+                self.stalled.push_back(peer);
+            }
+            let state = self.state(peer);
+            state.park = park;
+            state.sends.set_stall(stall);
+            state.replies.set_stall(reply_stall);
+            if let Some(until) = state.drain_until.take() {
+                self.drain_peer(context, peer, until);
+            }
+        }
+    }
+
+    /// Gives a message to the endpoint, or ends it.
+    ///
+    /// # Errors
+    /// The message, if there is no room for it, and why.
+    fn offer(
+        &mut self,
+        context: &mut Context<'_>,
+        send: Sending,
+    ) -> Result<(), (Sending, FullReason)> {
+        match context.send(send.peer, send.options, &send.payload) {
+            Ok(transaction) => {
+                let state = self.state(send.peer);
+                if state.tickets.is_empty() {
+                    state.first = transaction;
+                }
+                state.tickets.push_back(Some(send.ticket));
+                self.line().recycle(send.payload);
+            }
+            Err(SendError::Full(reason)) => return Err((send, reason)),
+            Err(error) => {
+                if let SendError::TooLarge { max } = error {
+                    let (to, ticket) = (self.remote(send.peer), send.ticket);
+                    self.put(Incoming::TooLarge { to, ticket, max });
+                }
+                self.end_unsent(send);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a reply.
+    fn offer_reply(
+        &mut self,
+        context: &mut Context<'_>,
+        reply: Replying,
+    ) -> Result<(), (Replying, FullReason)> {
+        match context.reply(reply.peer, reply.transaction, &reply.payload) {
+            Err(SendError::Full(reason)) => return Err((reply, reason)),
+            // Without an answer the request would wait for ever.
+            Err(SendError::TooLarge { .. }) => {
+                context.fail(reply.peer, reply.transaction);
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.line().recycle(reply.payload);
+        Ok(())
+    }
+
+    /// Ends a message that the endpoint did not get.
+    fn end_unsent(&mut self, send: Sending) {
+        let (to, ticket) = (self.remote(send.peer), send.ticket);
+        self.line().recycle(send.payload);
+        self.put(Incoming::Outcome { to, ticket, outcome: Outcome::NotSent });
+    }
+
+    /// Takes a message back, wherever it is.
+    fn cancel(&mut self, context: &mut Context<'_>, peer: PeerId, ticket: u64) {
+        if let Some(transaction) = self.find_ticket(peer, ticket) {
+            context.cancel(peer, transaction);
+            return;
+        }
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let mut park = std::mem::take(&mut state.park);
+        if park.cancel(ticket, |send| self.end_unsent(send)) {
+            context.flush(peer);
+        }
+        self.state(peer).park = park; // Emptied, it leaves the stalled ones in the next turn.
+    }
+
+    /// A peer was closed by us. If it had no session nothing more is told of it.
+    fn forget_unopened(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let closed = SessionChange::Closed(CloseReason::ByUs);
+        for waiting in state.waiting.drain(..) {
+            // If the caller is gone nobody minds.
+            let _ = waiting.try_send(Err(QueueError::NotOpened(closed.clone())));
+        }
+        if !state.is_told {
+            self.end_peer(peer);
+        }
+    }
+
+    /// Ends everything between us and a peer.
+    fn end_peer(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.remove(&peer) else { return };
+        self.line().sends.close(peer);
+        self.line().replies.close(peer);
+        self.stalled.retain(|known| *known != peer);
+        let to = self.remote(peer);
+        state.end(|ticket, outcome| self.put(Incoming::Outcome { to, ticket, outcome }));
+    }
+
+    /// Drains a session, once nothing is parked for it or its time has come.
+    fn drain_peer(&mut self, context: &mut Context<'_>, peer: PeerId, until: Instant) {
+        match self.peers.get_mut(&peer) {
+            Some(state) if !state.park.is_empty() && until > context.now() => {
+                state.drain_until = Some(until);
+            }
+            _ => {
+                context.drain(peer, until);
+                self.forget_unopened(peer);
+            }
+        }
+    }
+
+    /// Drains everything, once what came before is with the endpoint.
+    fn drain_if_due(&mut self, context: &mut Context<'_>) {
+        let is_due = |until: &mut Instant| self.stalled.is_empty() || *until <= context.now();
+        if let Some(until) = self.drain_until.take_if(is_due) {
+            context.drain_all(until);
+        }
+    }
+
+    /// Asks for a turn when something that waits here is over.
+    fn ask_for_turn(&self, context: &mut Context<'_>) {
+        let parks = self.stalled.iter().filter_map(|peer| self.peers.get(peer));
+        let ends = parks.flat_map(|state| [state.park.next_deadline(), state.drain_until]);
+        if let Some(at) = ends.flatten().chain(self.drain_until).min() {
+            context.wake_at(at);
+        }
     }
 
     /// The transaction of a ticket, unless it is over.
@@ -189,35 +441,27 @@ impl QueueHandler {
         }
         ticket
     }
-
-    fn recycle(&self, payload: Vec<u8>) {
-        // With as many spare buffers as there is room for, this one simply goes.
-        let _ = self.line().spare.push(payload);
-    }
 }
 
 impl Drop for QueueHandler {
-    /// What the shard's end leaves: every send that it did not take has an outcome as well.
+    /// What the shard's end leaves: every send has an outcome, also one that it did not take.
     fn drop(&mut self) {
-        let line = &self.lines[self.shard];
-        let untaken =
-            self.stalled.take().into_iter().chain(std::iter::from_fn(|| line.requests.pop()));
-        for request in untaken {
-            if let Request::Send { peer, ticket, .. } = request {
-                let to = Remote { shard: self.shard, peer };
-                self.overflow.push_back(Incoming::Outcome {
-                    to,
-                    ticket,
-                    outcome: Outcome::NotSent,
-                });
-            }
+        let mut rest = std::mem::take(&mut self.backlog).into_entries();
+        for (peer, state) in self.peers.drain() {
+            let to = Remote { shard: self.shard, peer };
+            state.end(|ticket, outcome| {
+                rest.push_back(Incoming::Outcome { to, ticket, outcome });
+            });
         }
-        line.rest.lock().unwrap_or_else(PoisonError::into_inner).append(&mut self.overflow);
+        self.lines[self.shard].close(&mut rest);
     }
 }
 
 impl Handler for QueueHandler {
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>) {
+        if self.backlog.ends() > 0 && !self.peers.contains_key(&message.peer) {
+            return; // Of a session that was not opened.
+        }
         let payload = Payload {
             bytes: self.line().copy(message.payload),
             spare: Arc::clone(&self.line().spare),
@@ -228,11 +472,13 @@ impl Handler for QueueHandler {
             false => None,
         };
         // What a peer may have waiting here is memory that was reserved for it: a small message
-        // takes a place of its window, and a large one is not done until it was taken.
-        context.hold(message.peer, 1);
-        let is_large = message.payload.len() > DATAGRAM_LEN_MAX;
-        let deferred = (self.defers || is_large).then(|| context.defer(&message)).flatten();
-        self.held.push_back((message.peer, deferred.filter(|_| !self.defers)));
+        // takes a place of its window, and a large one as many as it fills, and is not done until
+        // it was taken.
+        let peer = message.peer;
+        let places = message.payload.len().div_ceil(DATAGRAM_LEN_MAX).max(1) as u64;
+        context.hold(peer, places);
+        let deferred = (self.defers || places > 1).then(|| context.defer(&message)).flatten();
+        self.held.push_back(Held { peer, places, deferred: deferred.filter(|_| !self.defers) });
         let shard = self.shard;
         let receipt = deferred.filter(|_| self.defers).map(|deferred| Receipt { shard, deferred });
         self.put(Incoming::Message {
@@ -272,14 +518,23 @@ impl Handler for QueueHandler {
         }
     }
 
-    fn on_session(&mut self, _context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
+    fn on_session(&mut self, context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
+        let is_open = matches!(change, SessionChange::Opened { .. });
+        if !self.peers.contains_key(&peer) {
+            if !is_open {
+                return; // Of a session that was closed at once, as follows.
+            }
+            if self.is_behind() {
+                return context.close(peer);
+            }
+        }
         let remote = self.remote(peer);
         if matches!(change, SessionChange::Moved { .. }) {
             return self.put(Incoming::Session { peer: remote, change });
         }
-        let is_open = matches!(change, SessionChange::Opened { .. });
-        let state = self.peers.entry(peer).or_default();
+        let state = self.state(peer);
         state.is_open = is_open;
+        state.is_told |= is_open;
         if matches!(change, SessionChange::Lost(_)) {
             return self.put(Incoming::Session { peer: remote, change }); // Its sends go on.
         }
@@ -288,31 +543,19 @@ impl Handler for QueueHandler {
                 if is_open { Ok(remote) } else { Err(QueueError::NotOpened(change.clone())) };
             let _ = waiting.try_send(answer); // If the caller is gone nobody minds.
         }
-        // What was sent before a session was lost may have to wait for an operator.
-        let waits = matches!(change, SessionChange::Pending { .. }) && !state.tickets.is_empty();
-        if !is_open && !waits {
-            self.peers.remove(&peer);
+        // One that is pending is asked again, and so ends in another way.
+        if !is_open && !matches!(change, SessionChange::Pending { .. }) {
+            self.end_peer(peer);
         }
         self.put(Incoming::Session { peer: remote, change });
     }
 
     fn on_turn(&mut self, context: &mut Context<'_>) {
         self.release(context);
-        let depth = self.line().requests.capacity();
-        let mut stall = None;
-        for _ in 0..depth {
-            let Some(request) = self.stalled.take().or_else(|| self.line().requests.pop()) else {
-                break;
-            };
-            if let Some((request, why)) = self.carry_out(context, request) {
-                self.stalled = Some(request);
-                stall = Some(why);
-                break;
-            }
-        }
-        if stall != self.stall_told {
-            self.stall_told = stall;
-            self.line().set_stall(stall);
-        }
+        self.offer_parked(context);
+        self.take_answers(context);
+        self.take_orders(context);
+        self.drain_if_due(context);
+        self.ask_for_turn(context);
     }
 }

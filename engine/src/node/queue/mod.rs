@@ -5,28 +5,33 @@
 //! Every queue is bounded and says when it is full. What waits here for the application counts
 //! against the credit of its sender, so a slow reader slows its peers down instead of growing.
 
+mod backlog;
 mod handler;
+mod line;
+mod park;
+mod room;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::{Deref, Range};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use std::{io, thread};
 
 use crossbeam_queue::ArrayQueue;
 
 use self::handler::QueueHandler;
+use self::line::{Answer, Line, Order, Replying, Sending};
 use super::{Config, DRAIN_CHECKED_EVERY, Node, STOP_CHECKED_EVERY, StartError};
 use crate::limits::{DATAGRAM_LEN_MAX, MESSAGE_LEN_MAX, TRANSACTIONS_MAX};
 use crate::protocol::endpoint::{
     ConnectError, Deferred, FullReason, MessageKey, PeerId, SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
-use crate::protocol::transaction::{Outcome, RefuseReason, SendOptions, Stream};
+use crate::protocol::transaction::{Outcome, Overflow, RefuseReason, SendOptions, Stream};
 use crate::protocol::wire::ServiceKind;
+use crate::time::Instant;
 
 /// A peer as the application's threads name it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -146,7 +151,10 @@ impl std::fmt::Display for QueueError {
             Self::NotOpened(change) => write!(f, "the peer did not open a session: {change:?}"),
             Self::Full(QueueBound::Depth) => write!(f, "the queue to the shard is full"),
             Self::Full(QueueBound::Peer { reason, .. }) => {
-                write!(f, "the queue to the shard is full, and waits: {}", SendError::Full(*reason))
+                write!(f, "the queue to the peer is full, and waits: {}", SendError::Full(*reason))
+            }
+            Self::Full(QueueBound::Unread) => {
+                write!(f, "the application has not taken how earlier messages or sessions ended")
             }
             Self::Stopped => write!(f, "the shard has stopped"),
         }
@@ -158,15 +166,19 @@ impl std::error::Error for QueueError {}
 /// What bounds a queue that is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueueBound {
-    /// Its depth: the shard has not come round to what is in it.
+    /// Its depth: the shard has not come round to what is in it. It will, whatever peers do.
     Depth,
-    /// Its first message or reply has no room on its way to a peer, and all behind it wait.
+    /// As many messages or replies to a peer wait as may, because there is no room for the first
+    /// of them. Those to other peers go on.
     Peer {
-        /// Where it goes.
+        /// Where they go.
         to: Remote,
         /// What is full there.
         reason: FullReason,
     },
+    /// The application has to take what it is told first: as many outcomes, or ends of sessions,
+    /// as the queue is deep wait for room in it.
+    Unread,
 }
 
 /// A node that is used from any thread, through bounded queues.
@@ -185,71 +197,11 @@ fn affordable(receive_bytes: u64) -> u32 {
     1 << count.ilog2()
 }
 
-/// The two queues of one shard, and the buffers that go round.
-#[derive(Debug)]
-struct Line {
-    requests: ArrayQueue<Request>,
-    incoming: ArrayQueue<Incoming>,
-    spare: Arc<ArrayQueue<Vec<u8>>>,
-    /// Messages that the application took so far.
-    taken: AtomicU64,
-    /// Why the first of the requests has to wait, if it has.
-    stall: Mutex<Option<Stall>>,
-    /// What a shard that ended had no room for in `incoming`.
-    rest: Mutex<VecDeque<Incoming>>,
-}
-
-/// Why a message has to wait before it can be sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Stall {
-    peer: PeerId,
-    reason: FullReason,
-}
-
-#[derive(Debug)]
-enum Request {
-    Cancel {
-        peer: PeerId,
-        ticket: u64,
-    },
-    Close {
-        peer: PeerId,
-    },
-    Commit(Deferred),
-    Connect {
-        address: SocketAddr,
-        key: PublicKey,
-        answer: SyncSender<Result<Remote, QueueError>>,
-    },
-    Drain(Duration),
-    Flush {
-        peer: PeerId,
-    },
-    Refuse {
-        deferred: Deferred,
-        reason: RefuseReason,
-    },
-    /// Without a reason, its handler failed.
-    Reject {
-        peer: PeerId,
-        transaction: u64,
-        reason: Option<RefuseReason>,
-    },
-    Reply {
-        peer: PeerId,
-        transaction: u64,
-        payload: Vec<u8>,
-    },
-    Send {
-        peer: PeerId,
-        options: SendOptions,
-        ticket: u64,
-        payload: Vec<u8>,
-    },
-}
-
 impl QueueNode {
     /// Starts a node whose queues hold `depth` entries each.
+    ///
+    /// A message to a peer that has no room for it waits, in its order, and holds up no other peer:
+    /// as many as `depth` may wait for one peer, fewer each if several are like that.
     ///
     /// What a peer may have waiting here is memory: `config.transactions` is lowered until that
     /// many messages of the largest size fit `config.receive_bytes`, though not below 64. An
@@ -282,7 +234,7 @@ impl QueueNode {
         config.check().map_err(StartError::Config)?;
         config.transactions = config.transactions.min(affordable(config.receive_bytes));
         config.whole_len_max = MESSAGE_LEN_MAX;
-        let lines: Arc<[Line]> = (0..config.shards).map(|_| Line::new(depth)).collect();
+        let lines: Arc<[Line]> = (0..config.shards).map(|shard| Line::new(shard, depth)).collect();
         let for_shards = Arc::clone(&lines);
         let node = Node::start(config, move |shard| QueueHandler::new(&for_shards, shard, defers))?;
         Ok(Self { node, lines, next_ticket: AtomicU64::new(0) })
@@ -297,11 +249,11 @@ impl QueueNode {
         let shard = key.device_id() % self.lines.len() as u64;
         let shard = usize::try_from(shard).expect("below the shard count");
         let (answer, outcome) = sync_channel(1);
-        self.request(shard, Request::Connect { address, key, answer })?;
+        self.order(shard, Order::Connect { address, key, answer })?;
         loop {
             match outcome.recv_timeout(STOP_CHECKED_EVERY) {
                 Ok(outcome) => return outcome,
-                // A shard that ended leaves the requests in its queue unanswered.
+                // A shard that is stuck may end without an answer.
                 Err(RecvTimeoutError::Timeout) if !self.node.has_ended(shard) => {}
                 Err(_) => return Err(QueueError::Stopped),
             }
@@ -319,9 +271,19 @@ impl QueueNode {
         payload: &[u8],
     ) -> Result<u64, QueueError> {
         let options = options.into();
+        let line = self.line(to.shard)?;
+        if line.is_unread() {
+            return Err(QueueError::Full(QueueBound::Unread));
+        }
+        // What may be dropped does not wait, and so needs no place.
+        let _place = match may_drop(&options) {
+            true => None,
+            false => line.sends.take(to.peer).map_err(|reason| no_place(to, reason))?,
+        };
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let payload = self.lines[to.shard].copy(payload);
-        self.request(to.shard, Request::Send { peer: to.peer, options, ticket, payload })?;
+        let payload = line.copy(payload);
+        let send = Sending { peer: to.peer, options, ticket, payload, _place };
+        self.order(to.shard, Order::Send(send))?;
         Ok(ticket)
     }
 
@@ -331,8 +293,11 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn reply(&self, to: Remote, transaction: u64, payload: &[u8]) -> Result<(), QueueError> {
-        let payload = self.lines[to.shard].copy(payload);
-        self.request(to.shard, Request::Reply { peer: to.peer, transaction, payload })
+        let line = self.line(to.shard)?;
+        let _place = line.replies.take(to.peer).map_err(|reason| no_place(to, reason))?;
+        let payload = line.copy(payload);
+        let reply = Replying { peer: to.peer, transaction, payload, _place };
+        self.answer(to.shard, Answer::Reply(reply))
     }
 
     /// Ends a request without a reply: it was taken, and what it asks could not be done. Its sender
@@ -341,7 +306,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn fail(&self, to: Remote, transaction: u64) -> Result<(), QueueError> {
-        self.request(to.shard, Request::Reject { peer: to.peer, transaction, reason: None })
+        self.answer(to.shard, Answer::Reject { peer: to.peer, transaction, reason: None })
     }
 
     /// Ends a request without a reply: it was not taken. Its sender gets [`Outcome::Refused`] with
@@ -356,15 +321,34 @@ impl QueueNode {
         reason: RefuseReason,
     ) -> Result<(), QueueError> {
         let reason = Some(reason);
-        self.request(to.shard, Request::Reject { peer: to.peer, transaction, reason })
+        self.answer(to.shard, Answer::Reject { peer: to.peer, transaction, reason })
     }
 
-    /// Has messages that were queued to a peer before, and linger for company, leave at once.
+    /// The time on the shards' clock, for a [deadline](SendOptions::deadline). It goes on while the
+    /// application or a shard does not, and compares with that of other nodes of this host.
+    ///
+    /// ```
+    /// use raet::time::Duration;
+    /// use raet::{QueueError, QueueNode, Remote, SendOptions, Service};
+    ///
+    /// fn quote(node: &QueueNode, to: Remote, price: &[u8]) -> Result<u64, QueueError> {
+    ///     let stale = node.now() + Duration::from_millis(50);
+    ///     node.send(to, SendOptions::new(Service::ExactlyOnce).deadline(stale), price)
+    /// }
+    /// ```
+    pub fn now(&self) -> Instant {
+        crate::io::now()
+    }
+
+    /// Has messages that were queued to a peer before, and linger for company, leave at once; those
+    /// that wait for room, once there is some. It does not say how many have no outcome yet, as
+    /// [`Context::flush`](crate::Context::flush) does: the shard carries it out later, and their
+    /// outcomes come one by one. [`QueueNode::drain_peer`] tells when there are none left.
     ///
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn flush(&self, to: Remote) -> Result<(), QueueError> {
-        self.request(to.shard, Request::Flush { peer: to.peer })
+        self.order(to.shard, Order::Flush { peer: to.peer })
     }
 
     /// Takes back a message of ours, named by the ticket of its [send](QueueNode::send), as
@@ -374,7 +358,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn cancel(&self, to: Remote, ticket: u64) -> Result<(), QueueError> {
-        self.request(to.shard, Request::Cancel { peer: to.peer, ticket })
+        self.order(to.shard, Order::Cancel { peer: to.peer, ticket })
     }
 
     /// A message counts as delivered: its sender is told so, unless the association with it is
@@ -383,7 +367,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn commit(&self, receipt: Receipt) -> Result<(), QueueError> {
-        self.request(receipt.shard, Request::Commit(receipt.deferred))
+        self.answer(receipt.shard, Answer::Commit(receipt.deferred))
     }
 
     /// Refuses a message, in place of its [commit](QueueNode::commit): its sender gets
@@ -393,7 +377,7 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn refuse(&self, receipt: Receipt, reason: RefuseReason) -> Result<(), QueueError> {
-        self.request(receipt.shard, Request::Refuse { deferred: receipt.deferred, reason })
+        self.answer(receipt.shard, Answer::Refuse { deferred: receipt.deferred, reason })
     }
 
     /// Closes the session with a peer.
@@ -401,7 +385,34 @@ impl QueueNode {
     /// # Errors
     /// [`QueueError::Full`], or [`QueueError::Stopped`].
     pub fn close(&self, peer: Remote) -> Result<(), QueueError> {
-        self.request(peer.shard, Request::Close { peer: peer.peer })
+        self.order(peer.shard, Order::Close { peer: peer.peer })
+    }
+
+    /// Closes the session with a peer in order, as [`Context::drain`](crate::Context::drain) does:
+    /// once every message that was queued before has its outcome and every reply was acknowledged,
+    /// after `patience` at the latest. What is queued later ends as not sent. The end is told by
+    /// [`SessionChange::Closed`], behind the last outcome.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use raet::{Incoming, QueueError, QueueNode, Remote, Service, SessionChange};
+    /// fn say_goodbye(node: &QueueNode, to: Remote) -> Result<(), QueueError> {
+    ///     node.send(to, Service::ExactlyOnce, b"goodbye")?;
+    ///     node.drain_peer(to, Duration::from_secs(5))?;
+    ///     loop {
+    ///         match node.receive() {
+    ///             Some(Incoming::Session { peer, change: SessionChange::Closed(_) })
+    ///                 if peer == to => return Ok(()),
+    ///             _ => std::thread::yield_now(),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`QueueError::Full`], or [`QueueError::Stopped`].
+    pub fn drain_peer(&self, peer: Remote, patience: Duration) -> Result<(), QueueError> {
+        self.order(peer.shard, Order::DrainPeer { peer: peer.peer, patience })
     }
 
     /// Takes what arrived next, from any shard, without waiting.
@@ -435,7 +446,7 @@ impl QueueNode {
         while !self.node.is_finished() {
             // Behind what was queued before.
             while let Some(shard) = untold.next() {
-                if let Err(QueueError::Full(_)) = self.request(shard, Request::Drain(patience)) {
+                if let Err(QueueError::Full(_)) = self.order(shard, Order::Drain(patience)) {
                     untold.start = shard;
                     break;
                 }
@@ -457,58 +468,59 @@ impl QueueNode {
         &self.node
     }
 
-    fn request(&self, shard: usize, request: Request) -> Result<(), QueueError> {
-        if self.node.has_ended(shard) {
-            return Err(QueueError::Stopped);
-        }
+    /// The line of a shard that has not ended.
+    fn line(&self, shard: usize) -> Result<&Line, QueueError> {
         let line = &self.lines[shard];
-        line.requests.push(request).map_err(|_| QueueError::Full(line.bound(shard)))?;
+        if line.is_closed() { Err(QueueError::Stopped) } else { Ok(line) }
+    }
+
+    fn order(&self, shard: usize, order: Order) -> Result<(), QueueError> {
+        if !self.line(shard)?.order(order) {
+            return Err(QueueError::Full(QueueBound::Depth));
+        }
+        self.node.wake(shard);
+        Ok(())
+    }
+
+    fn answer(&self, shard: usize, answer: Answer) -> Result<(), QueueError> {
+        let answers = &self.line(shard)?.answers;
+        answers.push(answer).map_err(|_| QueueError::Full(QueueBound::Depth))?;
         self.node.wake(shard);
         Ok(())
     }
 }
 
-impl Line {
-    fn new(depth: usize) -> Self {
-        Self {
-            requests: ArrayQueue::new(depth),
-            incoming: ArrayQueue::new(depth),
-            spare: Arc::new(ArrayQueue::new(2 * depth)),
-            taken: AtomicU64::new(0),
-            stall: Mutex::default(),
-            rest: Mutex::default(),
-        }
-    }
+/// Whether a message that finds no room is dropped at once, as its options say.
+fn may_drop(options: &SendOptions) -> bool {
+    options.heeded().overflow != Overflow::Wait
+}
 
-    /// Says why the first of the requests has to wait, or that it has not.
-    fn set_stall(&self, stall: Option<Stall>) {
-        *self.stall.lock().unwrap_or_else(PoisonError::into_inner) = stall;
-    }
-
-    /// What bounds the requests of this line, which is that of `shard`, now that they are full.
-    fn bound(&self, shard: usize) -> QueueBound {
-        match *self.stall.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Stall { peer, reason }) => QueueBound::Peer { to: Remote { shard, peer }, reason },
-            None => QueueBound::Depth,
-        }
-    }
-
-    fn take_rest(&self) -> Option<Incoming> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-
-    /// A copy of `bytes` in a buffer that went round before, if there is one.
-    fn copy(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(bytes);
-        buffer
-    }
+/// As many messages or replies to a peer wait as may; why, if the shard has found out.
+fn no_place(to: Remote, reason: Option<FullReason>) -> QueueError {
+    QueueError::Full(reason.map_or(QueueBound::Depth, |reason| QueueBound::Peer { to, reason }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Poller;
+    use crate::protocol::session::Identity;
+    use crate::shard::{Context, Handler, Message};
+
+    struct Mute;
+
+    impl Handler for Mute {
+        fn on_message(&mut self, _: &mut Context<'_>, _: Message<'_>) {}
+    }
+
+    /// Names of so many peers, as only an endpoint gives them.
+    pub(super) fn peers(count: usize) -> Vec<PeerId> {
+        let identity = || Identity::random().expect("the system has randomness");
+        let mut node = Poller::new(Config::new(identity()), Mute).expect("loopback works");
+        let address = node.address();
+        let connect = |_| node.with(|_, context| context.connect(address, identity().public()));
+        (0..count).map(connect).map(|peer| peer.expect("there is room for a peer")).collect()
+    }
 
     // PROTOCOL 6.3
     #[test]
@@ -519,9 +531,13 @@ mod tests {
     }
 
     #[test]
-    fn queue_that_is_full_names_its_depth_while_no_peer_holds_it_up() {
-        assert_eq!(Line::new(1).bound(0), QueueBound::Depth);
-        let error = QueueError::Full(QueueBound::Depth);
-        assert_eq!(error.to_string(), "the queue to the shard is full");
+    fn full_queue_names_its_depth_unless_the_shard_knows_what_the_peer_waits_for() {
+        let to = Remote { shard: 0, peer: peers(1)[0] };
+        let told = |reason| no_place(to, reason).to_string();
+        assert_eq!(told(None), "the queue to the shard is full");
+        assert_eq!(
+            told(Some(FullReason::Buffers)),
+            "the queue to the peer is full, and waits: all send buffers are in use"
+        );
     }
 }

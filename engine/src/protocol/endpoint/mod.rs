@@ -60,7 +60,7 @@ use crate::protocol::session::{
 };
 use crate::protocol::transaction::{
     AssemblyKey, MessageBytes, Outbound, Outbox, Outcome, Overflow, PushError, RefuseReason,
-    Resolved, SendOptions, UnitId, features,
+    Resolved, SendOptions, UnitId,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -423,7 +423,7 @@ impl Endpoint {
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, options, message, room);
         self.counters.messages_accepted += u64::from(sent.is_ok());
-        let may_drop = options.overflow != Overflow::Wait && !features(options.service).ack;
+        let may_drop = options.heeded().overflow != Overflow::Wait;
         self.counters.messages_dropped += u64::from(sent.is_err() && may_drop);
         let mut asks = association.outbox.should_tell_low_water(association.low_water_told);
         if matches!(sent, Err(PushError::NoTransaction)) && !asks {

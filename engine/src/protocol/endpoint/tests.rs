@@ -784,20 +784,3 @@ fn session_opens_across_a_path_of_seconds() {
         assert!(matches!(side.changes[..], [SessionChange::Opened { .. }]), "{:?}", side.changes);
     }
 }
-
-// PROTOCOL 5.3 and 5.4
-#[test]
-fn requests_one_after_the_other_need_few_acknowledgements() {
-    let (mut pair, peer) = Pair::connected();
-    pair.one_way = Duration::from_micros(5);
-    let acks =
-        |pair: &Pair| pair.sides.iter().map(|s| s.endpoint.counters().acks_sent).sum::<u64>();
-    let before = acks(&pair);
-    for _ in 0..1_000 {
-        pair.send(peer, ServiceKind::Request, b"question");
-        pair.drive_for(Duration::from_micros(15));
-    }
-    assert_eq!(pair.sides[0].replies.len(), 1_000);
-    let acks = acks(&pair) - before;
-    assert!(acks <= 600, "{acks} acknowledgements for 1000 exchanges");
-}

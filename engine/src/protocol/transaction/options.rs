@@ -158,7 +158,7 @@ impl SendOptions {
 
 impl SendOptions {
     /// Without what its level pays no heed to.
-    pub(super) fn heeded(&self) -> Self {
+    pub fn heeded(&self) -> Self {
         let row = features_in(self.service, self.stream);
         let is_gapless = row.order && !self.stream.is_lossy();
         Self {
