@@ -552,29 +552,31 @@ impl Endpoint {
     }
 
     /// The next event. Drain until `None`, each turn.
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
-        loop {
-            let event = self.events.pop_front()?;
-            match &event {
-                Event::Messages(messages) => {
-                    self.undelivered -= 1;
-                    self.counters.messages_delivered += u64::from(messages.count);
-                }
-                Event::Segment(segment) => {
-                    self.undelivered -= 1;
-                    if !segment.is_reply && self.is_refused(segment.peer, segment.transaction) {
-                        continue;
-                    }
-                    self.counters.messages_delivered += u64::from(segment.is_last());
-                }
-                &Event::Abandoned { peer, transaction, is_reply: false }
-                    if self.is_refused(peer, transaction) =>
-                {
-                    continue;
-                }
-                _ => {}
+        while let Some(event) = self.events.pop_front() {
+            let (is_handed_over, messages) = match &event {
+                Event::Messages(messages) => (true, messages.count),
+                Event::Segment(segment) => (true, u32::from(segment.is_last())),
+                _ => (false, 0),
+            };
+            self.undelivered -= usize::from(is_handed_over);
+            if !self.is_void(&event) {
+                self.counters.messages_delivered += u64::from(messages);
+                return Some(event);
             }
-            return Some(event);
+        }
+        None
+    }
+
+    /// Whether an event is of a message in pieces that was refused at one before.
+    fn is_void(&self, event: &Event) -> bool {
+        match *event {
+            Event::Segment(Segment { peer, transaction, is_reply: false, .. })
+            | Event::Abandoned { peer, transaction, is_reply: false } => {
+                self.is_refused(peer, transaction)
+            }
+            _ => false,
         }
     }
 

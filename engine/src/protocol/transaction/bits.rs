@@ -5,24 +5,21 @@
 //! ever (PROTOCOL 6.4). Both sides use it: a receiver's bit says *seen*, a sender's
 //! *resolved*; below the low mark every number counts as set.
 //!
-//! The first numbers fit a word. Memory for the whole window is taken at once with the first number
-//! beyond: many associations never come so far, and one that does asks once.
+//! A word is enough while the numbers in question lie within 64 of each other. Memory for the whole
+//! window is taken at once with the first number beyond: many associations never need it, and one
+//! that does asks once.
 
 use std::ops::Range;
 
 /// A window of `capacity` bits over the numbers from [`BitRing::low`] up.
 #[derive(Debug)]
 pub struct BitRing {
-    /// One, or as many as the window needs: then it `is_whole`.
+    /// One, or as many as the window needs.
     words: Box<[u64]>,
-    is_whole: bool,
     /// Numbers in the window.
     capacity: u64,
     low: u64,
 }
-
-/// Numbers below which a word is enough.
-const FEW: u64 = 64;
 
 impl BitRing {
     /// A window with every bit clear, from number zero.
@@ -31,13 +28,14 @@ impl BitRing {
     /// If `capacity` is not a power of two of at least 64.
     pub fn new(capacity: u32) -> Self {
         assert!(capacity.is_power_of_two() && capacity >= 64, "ring of {capacity} bits");
-        Self { words: Box::new([0]), is_whole: capacity == 64, capacity: capacity.into(), low: 0 }
+        Self { words: Box::new([0]), capacity: capacity.into(), low: 0 }
     }
 
     /// Sets every bit of `range`.
     ///
     /// # Panics
     /// If the range reaches past the window. What lies below the low mark is set already.
+    #[inline]
     pub fn set(&mut self, range: Range<u64>) {
         assert!(range.end <= self.end(), "set past the window");
         if range.end > self.held() {
@@ -56,7 +54,6 @@ impl BitRing {
 
     /// Moves the low mark up over every set bit it meets, but not past `limit`.
     pub fn advance(&mut self, limit: u64) {
-        let limit = limit.min(self.held());
         while self.low < limit {
             let (index, shift) = self.place(self.low);
             let run = u64::from((!(self.words[index] >> shift)).trailing_zeros());
@@ -139,16 +136,18 @@ impl BitRing {
 
     /// One past the last number for whose bit there is memory; what lies beyond is clear.
     fn held(&self) -> u64 {
-        if self.is_whole { self.end() } else { FEW }
+        self.low.saturating_add(self.words.len() as u64 * 64)
     }
 
     #[cold]
     fn take_memory(&mut self) {
-        let len = usize::try_from(self.capacity / 64).expect("a window of thousands");
         let few = self.words[0];
+        let len = usize::try_from(self.capacity / 64).expect("a window of thousands");
         self.words = vec![0; len].into_boxed_slice();
-        self.words[0] = few;
-        self.is_whole = true;
+        for number in (self.low..self.low + 64).filter(|number| few >> (number % 64) & 1 == 1) {
+            let (index, shift) = self.place(number);
+            self.words[index] |= 1 << shift;
+        }
     }
 
     fn for_words(&mut self, range: Range<u64>, mut act: impl FnMut(&mut u64, u64)) {
@@ -203,10 +202,12 @@ mod tests {
         assert_eq!((ring.next_set(64, 300), ring.next_clear(0, 300)), (300, 64));
         ring.clear(63);
         ring.advance(60);
-        assert_eq!(ring.words.len(), 1);
-        ring.set(100..101);
+        ring.set(100..102);
+        assert_eq!((ring.words.len(), ring.low()), (1, 60), "none lies 64 beyond another");
+        ring.set(124..125);
         assert_eq!((ring.words.len(), ring.low()), (64, 60));
-        assert!(ring.contains(62) && !ring.contains(63) && ring.contains(100));
+        let set = [60, 61, 62, 100, 101, 124];
+        assert!((60..4_000).all(|number| ring.contains(number) == set.contains(&number)));
         let mut unused = BitRing::new(4_096);
         unused.advance_to(70);
         unused.advance(80);

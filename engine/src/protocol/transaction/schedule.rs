@@ -18,9 +18,14 @@ pub(super) struct Schedule {
 }
 
 /// Has a queue take the memory that it mostly needs when its first entry comes.
+#[inline]
 pub(super) fn take_first_memory<T>(queue: &mut VecDeque<T>) {
-    if queue.capacity() == 0 {
+    #[cold]
+    fn take<T>(queue: &mut VecDeque<T>) {
         queue.reserve_exact(OUTBOX_QUEUES_START);
+    }
+    if queue.capacity() == 0 {
+        take(queue);
     }
 }
 

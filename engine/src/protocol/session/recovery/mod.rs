@@ -233,12 +233,9 @@ impl<C: Copy> Recovery<C> {
         }
     }
 
-    /// The peer answered the handshake after `round_trip`: what stands for a path without a sample,
-    /// if it is longer than what was assumed (PROTOCOL 5.9).
+    /// The peer answered the handshake after `round_trip`.
     pub fn on_handshake(&mut self, round_trip: Duration) {
-        if self.rtt.first_sample().is_none() && round_trip > self.rtt.smoothed() {
-            self.rtt = Rtt::new(round_trip);
-        }
+        self.rtt.on_handshake(round_trip);
     }
 
     /// Allocates the number of the next packet (PROTOCOL 5.1, 5.2). A number that is then not

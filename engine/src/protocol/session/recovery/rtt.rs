@@ -29,6 +29,14 @@ impl Rtt {
         }
     }
 
+    /// A handshake took `round_trip`, which stands for a path without a sample if it is longer than
+    /// what was assumed (PROTOCOL 5.9).
+    pub(super) fn on_handshake(&mut self, round_trip: Duration) {
+        if self.first_sample.is_none() && round_trip > self.smoothed {
+            *self = Self::new(round_trip);
+        }
+    }
+
     /// Takes a sample: the time from sending the largest newly acknowledged packet to its
     /// acknowledgement, and the part of it that the peer says it waited, already limited to what
     /// the peer promised to wait at most (PROTOCOL 5.8; RFC 9002 5.3).
