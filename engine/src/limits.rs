@@ -347,7 +347,8 @@ pub const DRAFTS_MAX: u32 = 64;
 
 /// Bytes of a record in an outbox: messages of this length still fit every default.
 pub const OUTBOX_RECORD_LEN_MAX: usize = 1 << 20;
-/// Records in an outbox that are not done, or wait for older ones: 40 bytes of memory each.
+/// Records in an outbox that are not done, or wait for older ones: 40 bytes of memory each, or 80 for
+/// one that was moved.
 pub const OUTBOX_RECORDS_MAX: usize = 1 << 20;
 /// Bytes that an outbox may be told to take on disk. It is read in sixteenths at start.
 pub const OUTBOX_BYTES_RANGE: RangeInclusive<u64> = (64 << 10)..=(4 << 30);

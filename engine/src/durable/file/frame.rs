@@ -4,6 +4,7 @@
 //! segment  "raet-ob1" outbox 16, number 8, first record 8, first frame 8, checksum 4
 //! frame    length 4, number 8, checksum of the body 4, checksum of this head 4, body
 //! body     entries: 1, length 4, the record | 2, the number of a record that is done 8
+//!          | 3, the number of a record that is here now 8, length 4, the record
 //! ```
 //!
 //! Numbers are little-endian, checksums CRC-32C; that of a frame's head covers the outbox's id as
@@ -22,6 +23,8 @@ pub(super) const FRAME_HEAD_LEN: usize = 4 + 8 + 4 + 4;
 pub(super) const RECORD_ENTRY_LEN: usize = 1 + 4;
 /// Bytes of an entry for a record that is done.
 pub(super) const DONE_ENTRY_LEN: usize = 1 + 8;
+/// Bytes of an entry for a record that was moved, besides the record.
+pub(super) const MOVED_ENTRY_LEN: usize = 1 + 8 + 4;
 
 /// Largest number that the head of a segment may have: half of what a varint on the wire holds, so
 /// that counting on from there over all that a segment can hold needs no checks.
@@ -29,6 +32,7 @@ const NUMBER_MAX: u64 = varint::MAX / 2;
 
 const RECORD: u8 = 1;
 const DONE: u8 = 2;
+const MOVED: u8 = 3;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,6 +113,12 @@ pub(super) enum Entry {
         len: usize,
     },
     Done(u64),
+    /// A record that lay in an older segment.
+    Moved {
+        record: u64,
+        start: usize,
+        len: usize,
+    },
 }
 
 /// Appends a record to a body.
@@ -123,6 +133,15 @@ pub(super) fn push_record(body: &mut Vec<u8>, record: &[u8]) {
 pub(super) fn push_done(body: &mut Vec<u8>, record: u64) {
     body.push(DONE);
     body.extend_from_slice(&record.to_le_bytes());
+}
+
+/// Appends a record that is moved to a body.
+pub(super) fn push_moved(body: &mut Vec<u8>, record: u64, bytes: &[u8]) {
+    body.push(MOVED);
+    body.extend_from_slice(&record.to_le_bytes());
+    let len = u32::try_from(bytes.len()).expect("a record is bounded far below 4 GiB");
+    body.extend_from_slice(&len.to_le_bytes());
+    body.extend_from_slice(bytes);
 }
 
 /// Calls `visit` with each entry of a body. `None`: it holds something else.
@@ -140,6 +159,14 @@ pub(super) fn for_each_entry(body: &[u8], mut visit: impl FnMut(Entry)) -> Optio
             DONE => {
                 visit(Entry::Done(read_u64(rest)?));
                 at += DONE_ENTRY_LEN;
+            }
+            MOVED => {
+                let record = read_u64(rest)?;
+                let len = usize::try_from(read_u32(rest.get(8..)?)?).ok()?;
+                let start = at + MOVED_ENTRY_LEN;
+                body.get(start..start + len)?;
+                visit(Entry::Moved { record, start, len });
+                at = start + len;
             }
             _ => return None,
         }

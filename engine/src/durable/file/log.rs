@@ -1,12 +1,13 @@
 //! The segments of an outbox: recovery, batches, deletion.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use super::disk::Disk;
 use super::frame::{
-    DONE_ENTRY_LEN, Entry, FRAME_HEAD_LEN, RECORD_ENTRY_LEN, SEGMENT_HEAD_LEN, SegmentHead,
-    for_each_entry, frame_head, has_frame, push_done, push_record, read_frame,
+    DONE_ENTRY_LEN, Entry, FRAME_HEAD_LEN, MOVED_ENTRY_LEN, RECORD_ENTRY_LEN, SEGMENT_HEAD_LEN,
+    SegmentHead, for_each_entry, frame_head, has_frame, push_done, push_moved, push_record,
+    read_frame,
 };
 use super::{OutboxOptions, Survives};
 use crate::durable::message::OutboxId;
@@ -34,6 +35,8 @@ struct Segment<F> {
     number: u64,
     first_record: u64,
     len: u64,
+    /// Records that were moved here and are not done.
+    moved_here: u64,
 }
 
 /// Where a record lies, and what is known of it.
@@ -52,6 +55,15 @@ enum SlotState {
     /// Done; the next sync says so on disk.
     DoneBatched,
     Done,
+    /// It lies elsewhere.
+    Moved,
+}
+
+/// A record that was moved.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    segment: u64,
+    slot: Slot,
 }
 
 /// An outbox on a disk.
@@ -65,17 +77,23 @@ pub(super) struct Log<D: Disk> {
     /// Records from `first` up.
     slots: VecDeque<Slot>,
     first: u64,
+    /// Records that were moved, as long as they are not done.
+    moved: BTreeMap<u64, Moved>,
     /// Bytes of all segments.
     used: u64,
-    /// Records that are not done.
+    /// Records that are not done, and the bytes that moving them would take.
     unfinished: u64,
-    low: u64,
+    unfinished_len: u64,
+    /// The first record that is neither done for good nor moved.
+    unmoved: u64,
     end: u64,
     next_frame: u64,
     /// The body of the next frame.
     batch: Vec<u8>,
     /// Records that are done and whose news is in it.
     batch_done: Vec<u64>,
+    /// Records that are moved with it, and where they lie in it.
+    batch_moved: Vec<(u64, Slot)>,
     /// Nobody knows what is on the disk.
     is_failed: bool,
 }
@@ -90,13 +108,16 @@ impl<D: Disk> Log<D> {
             segments: VecDeque::new(),
             slots: VecDeque::new(),
             first: 0,
+            moved: BTreeMap::new(),
             used: 0,
             unfinished: 0,
-            low: 0,
+            unfinished_len: 0,
+            unmoved: 0,
             end: 0,
             next_frame: 0,
             batch: Vec::new(),
             batch_done: Vec::new(),
+            batch_moved: Vec::new(),
             is_failed: false,
         };
         let numbers = log.find_segments()?;
@@ -161,7 +182,13 @@ impl<D: Disk> Log<D> {
         if !follows || head != expected {
             return Err(corrupt(0, "the segment does not follow the one before it"));
         }
-        self.segments.push_back(Segment { file, number, first_record: self.end, len });
+        self.segments.push_back(Segment {
+            file,
+            number,
+            first_record: self.end,
+            len,
+            moved_here: 0,
+        });
         let mut at = SEGMENT_HEAD_LEN;
         while at < bytes.len() {
             let Some((frame, body)) = read_frame(self.id, &bytes[at..]) else {
@@ -188,24 +215,93 @@ impl<D: Disk> Log<D> {
     /// Takes the entries of a frame whose body lies at `offset`.
     fn take_frame(&mut self, body: &[u8], offset: u64) -> Option<()> {
         self.next_frame += 1;
+        let mut is_sound = true;
+        let slot = |start: usize, len: usize| {
+            let len = u32::try_from(len).expect("it was read from 32 bits");
+            Slot { offset: offset + start as u64, len, state: SlotState::Safe }
+        };
         for_each_entry(body, |entry| match entry {
             Entry::Record { start, len } => {
-                let len = u32::try_from(len).expect("it was read from 32 bits");
-                let offset = offset + start as u64;
-                self.slots.push_back(Slot { offset, len, state: SlotState::Safe });
+                let slot = slot(start, len);
+                self.slots.push_back(slot);
                 self.end += 1;
-                self.unfinished += 1;
+                self.count(slot);
             }
-            // Records of segments that are gone are done, whatever is said of them.
+            // Of a record whose segments are gone nothing needs to be said.
             Entry::Done(record) => {
-                if let Some(slot) = slot_mut(&mut self.slots, self.first, record)
-                    && slot.state == SlotState::Safe
-                {
-                    slot.state = SlotState::Done;
-                    self.unfinished -= 1;
+                if let Some(slot) = self.find_safe(record) {
+                    slot.state = SlotState::DoneBatched;
+                    let slot = *slot;
+                    self.uncount(slot);
+                    self.settle(record);
                 }
             }
-        })
+            Entry::Moved { record, start, len } => {
+                let slot = slot(start, len);
+                let known = self.find_safe(record).map(|known| known.len);
+                is_sound &= match known {
+                    Some(len) => len == slot.len,
+                    None => record < self.first,
+                };
+                if is_sound {
+                    if known.is_none() {
+                        self.count(slot);
+                    }
+                    self.note_moved(record, slot);
+                }
+            }
+        })?;
+        is_sound.then_some(())
+    }
+
+    /// A record that is not done is there.
+    fn count(&mut self, slot: Slot) {
+        self.unfinished += 1;
+        self.unfinished_len += moved_len(slot);
+    }
+
+    /// It is done.
+    fn uncount(&mut self, slot: Slot) {
+        self.unfinished -= 1;
+        self.unfinished_len -= moved_len(slot);
+    }
+
+    /// Where a record lies that is safe and not done.
+    fn find_safe(&mut self, record: u64) -> Option<&mut Slot> {
+        let slot = match self.moved.get_mut(&record) {
+            Some(moved) => Some(&mut moved.slot),
+            None => slot_mut(&mut self.slots, self.first, record),
+        };
+        slot.filter(|slot| slot.state == SlotState::Safe)
+    }
+
+    /// That a record is done is on the disk.
+    fn settle(&mut self, record: u64) {
+        match self.moved.remove(&record) {
+            Some(moved) => self.segment_mut(moved.segment).moved_here -= 1,
+            None => {
+                let slot = slot_mut(&mut self.slots, self.first, record);
+                slot.expect("no segment goes before its records are done").state = SlotState::Done;
+            }
+        }
+    }
+
+    /// A record was moved to the last segment.
+    fn note_moved(&mut self, record: u64, slot: Slot) {
+        let last = self.segments.back_mut().expect("there is always one");
+        last.moved_here += 1;
+        let segment = last.number;
+        if let Some(former) = self.moved.insert(record, Moved { segment, slot }) {
+            self.segment_mut(former.segment).moved_here -= 1;
+        } else if let Some(former) = slot_mut(&mut self.slots, self.first, record) {
+            former.state = SlotState::Moved;
+        }
+    }
+
+    fn segment_mut(&mut self, number: u64) -> &mut Segment<D::File> {
+        let first = self.segments.front().expect("there is always one").number;
+        let place = usize::try_from(number - first).expect("a few segments");
+        &mut self.segments[place]
     }
 
     /// What was read may not be on the disk yet: a process ends without flushing.
@@ -226,7 +322,7 @@ impl<D: Disk> Log<D> {
     }
 
     pub(super) fn low(&self) -> u64 {
-        self.low
+        self.moved.keys().next().map_or(self.unmoved, |moved| self.unmoved.min(*moved))
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -257,49 +353,62 @@ impl<D: Disk> Log<D> {
         push_record(&mut self.batch, record);
         let offset = (self.batch.len() - record.len()) as u64;
         let len = u32::try_from(record.len()).expect("checked above");
-        self.slots.push_back(Slot { offset, len, state: SlotState::Batched });
-        self.unfinished += 1;
+        let slot = Slot { offset, len, state: SlotState::Batched };
+        self.slots.push_back(slot);
+        self.count(slot);
         Ok(self.first + self.slots.len() as u64 - 1)
     }
 
-    /// Whether a record that takes `len` bytes fits, and the news that all are done.
+    /// Whether a record that takes `len` bytes fits, the news that all are done, and those that
+    /// have to be moved.
     fn has_room(&self, len: u64) -> bool {
-        let reserved = (self.unfinished + 1) * DONE_ROOM + FRAME_HEAD_LEN as u64;
-        self.slots.len() < OUTBOX_RECORDS_MAX
-            && self.used + self.batch.len() as u64 + len + reserved <= self.options.bytes_max
+        self.slots.len() + self.moved.len() < OUTBOX_RECORDS_MAX
+            && self.free() >= len + DONE_ROOM + self.options.bytes_max / 8
+    }
+
+    /// Bytes that are neither used nor reserved for the news that all are done.
+    fn free(&self) -> u64 {
+        let reserved = self.unfinished * DONE_ROOM + FRAME_HEAD_LEN as u64;
+        self.options.bytes_max.saturating_sub(self.used + self.batch.len() as u64 + reserved)
     }
 
     pub(super) fn done(&mut self, record: u64) -> Result<bool, OutboxError> {
         self.check()?;
-        let slot = slot_mut(&mut self.slots, self.first, record);
-        let Some(slot) = slot.filter(|slot| slot.state == SlotState::Safe) else {
-            return Ok(false);
-        };
+        let Some(slot) = self.find_safe(record) else { return Ok(false) };
         slot.state = SlotState::DoneBatched;
+        let slot = *slot;
+        self.uncount(slot);
         push_done(&mut self.batch, record);
         self.batch_done.push(record);
-        self.unfinished -= 1;
         Ok(true)
     }
 
     pub(super) fn sync(&mut self) -> Result<(), OutboxError> {
         self.check()?;
-        if self.batch.is_empty() {
-            return Ok(());
+        if !self.batch.is_empty() {
+            self.failing(Self::write_batch)?;
+            self.failing(Self::delete_finished)?;
         }
-        self.failing(Self::write_batch)?;
-        self.advance();
-        self.failing(Self::delete_finished)
+        self.failing(Self::move_oldest).map(drop)
     }
 
     pub(super) fn read(&self, record: u64, out: &mut Vec<u8>) -> Result<bool, OutboxError> {
-        let place = record.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        let slot = place.and_then(|place| self.slots.get(place));
-        let Some(slot) = slot.filter(|slot| slot.state == SlotState::Safe) else {
-            return Ok(false);
+        let (segment, slot) = match self.moved.get(&record) {
+            Some(moved) => {
+                (self.segments.partition_point(|known| known.number < moved.segment), moved.slot)
+            }
+            None => {
+                let place = record.checked_sub(self.first).map(usize::try_from);
+                let slot = place.and_then(|place| self.slots.get(place.ok()?));
+                let Some(slot) = slot else { return Ok(false) };
+                let after = self.segments.partition_point(|known| known.first_record <= record);
+                (after - 1, *slot)
+            }
         };
-        let after = self.segments.partition_point(|segment| segment.first_record <= record);
-        let segment = &self.segments[after - 1];
+        if slot.state != SlotState::Safe {
+            return Ok(false);
+        }
+        let segment = &self.segments[segment];
         let start = out.len();
         out.resize(start + slot.len as usize, 0);
         self.disk
@@ -317,10 +426,10 @@ impl<D: Disk> Log<D> {
     }
 
     /// Runs what changes the disk; after a failure nothing more is changed.
-    fn failing(
+    fn failing<T>(
         &mut self,
-        change: impl FnOnce(&mut Self) -> Result<(), (&'static str, io::Error)>,
-    ) -> Result<(), OutboxError> {
+        change: impl FnOnce(&mut Self) -> Result<T, (&'static str, io::Error)>,
+    ) -> Result<T, OutboxError> {
         change(self).map_err(|(action, cause)| {
             self.is_failed = true;
             OutboxError::Failed { action, cause }
@@ -354,24 +463,72 @@ impl<D: Disk> Log<D> {
             slot.state = SlotState::Safe;
             self.end += 1;
         }
+        for (record, slot) in std::mem::take(&mut self.batch_moved) {
+            self.note_moved(record, Slot { offset: slot.offset + body, ..slot });
+        }
+        for record in std::mem::take(&mut self.batch_done) {
+            self.settle(record);
+        }
+        self.advance();
         Ok(())
     }
 
-    /// Moves the mark over what is done for good.
+    /// Moves the mark over what is done for good, or was moved.
     fn advance(&mut self) {
-        for record in self.batch_done.drain(..) {
-            let slot = slot_mut(&mut self.slots, self.first, record);
-            slot.expect("no segment goes before its records are done").state = SlotState::Done;
-        }
-        let is_done = |record: u64| {
+        let is_over = |record: u64| {
             let place = usize::try_from(record - self.first).expect("as many as there are slots");
-            self.slots.get(place).is_some_and(|slot| slot.state == SlotState::Done)
+            let slot = self.slots.get(place);
+            slot.is_some_and(|slot| matches!(slot.state, SlotState::Done | SlotState::Moved))
         };
-        let mut low = self.low.max(self.first);
-        while is_done(low) {
-            low += 1;
+        let mut unmoved = self.unmoved.max(self.first);
+        while is_over(unmoved) {
+            unmoved += 1;
         }
-        self.low = low;
+        self.unmoved = unmoved;
+    }
+
+    /// Moves what is not done of the oldest segment to the end, and deletes that segment, if more
+    /// than half of all is done and cannot go. Returns whether it did. Nothing is batched.
+    fn move_oldest(&mut self) -> Result<bool, (&'static str, io::Error)> {
+        let sixteenth = self.options.bytes_max / 16;
+        let is_worth = self.used > 4 * sixteenth
+            && self.used > 2 * (self.unfinished_len + sixteenth)
+            && self.segments.len() > 1;
+        if !is_worth {
+            return Ok(false);
+        }
+        let oldest = self.unfinished_of_oldest();
+        let len: u64 = oldest.iter().map(|(_, slot)| moved_len(*slot)).sum();
+        let frames = len / OUTBOX_BATCH_LEN_MAX as u64 + 1;
+        if len + frames * FRAME_HEAD_LEN as u64 > self.free() {
+            return Ok(false);
+        }
+        let mut bytes = Vec::new();
+        for (record, slot) in oldest {
+            bytes.resize(slot.len as usize, 0);
+            let file = &self.segments.front().expect("there are two").file;
+            let read = self.disk.read(file, slot.offset, &mut bytes);
+            read.map_err(|cause| ("read a record", cause))?;
+            if !self.batch.is_empty() && self.batch.len() + bytes.len() > OUTBOX_BATCH_LEN_MAX {
+                self.write_batch()?;
+            }
+            push_moved(&mut self.batch, record, &bytes);
+            let offset = (self.batch.len() - bytes.len()) as u64;
+            self.batch_moved.push((record, Slot { offset, ..slot }));
+        }
+        self.write_batch()?;
+        self.delete_finished()?;
+        Ok(true)
+    }
+
+    /// What is not done in the oldest segment.
+    fn unfinished_of_oldest(&self) -> Vec<(u64, Slot)> {
+        let (oldest, next) = (&self.segments[0], &self.segments[1]);
+        let own = (oldest.first_record..next.first_record).zip(&self.slots);
+        let own = own.map(|(record, slot)| (record, *slot));
+        let here = self.moved.iter().filter(|(_, moved)| moved.segment == oldest.number);
+        let all = here.map(|(record, moved)| (*record, moved.slot)).chain(own);
+        all.filter(|(_, slot)| slot.state == SlotState::Safe).collect()
     }
 
     /// Begins a segment, which has its name only when its head is on the disk.
@@ -399,14 +556,21 @@ impl<D: Disk> Log<D> {
         made.map_err(|cause| ("make a segment", cause))?;
         let len = bytes.len() as u64;
         self.used += len;
-        self.segments.push_back(Segment { file, number, first_record: self.end, len });
+        self.segments.push_back(Segment {
+            file,
+            number,
+            first_record: self.end,
+            len,
+            moved_here: 0,
+        });
         Ok(())
     }
 
     /// Deletes segments in which, and before which, everything is done.
     fn delete_finished(&mut self) -> Result<(), (&'static str, io::Error)> {
         while let Some(next) = self.segments.get(1)
-            && next.first_record <= self.low
+            && next.first_record <= self.unmoved
+            && self.segments[0].moved_here == 0
         {
             let first = next.first_record;
             let segment = self.segments.pop_front().expect("there are two");
@@ -425,6 +589,11 @@ impl<D: Disk> Log<D> {
 
 fn slot_mut(slots: &mut VecDeque<Slot>, first: u64, record: u64) -> Option<&mut Slot> {
     slots.get_mut(usize::try_from(record.checked_sub(first)?).ok()?)
+}
+
+/// Bytes that a record takes if it is moved.
+fn moved_len(slot: Slot) -> u64 {
+    u64::from(slot.len) + MOVED_ENTRY_LEN as u64
 }
 
 fn segment_name(number: u64) -> String {

@@ -3,7 +3,9 @@
 //! Records, and the news that records are done, are gathered and written as one frame by
 //! [`Outbox::sync`], which flushes once however many there are. The last segment grows; when it is
 //! long enough the next is begun, and a segment is deleted once everything in it and before it is
-//! done. So records leave in order, and one that is never done keeps all behind it.
+//! done. When more than half of all is done and cannot go, because of older records that are not,
+//! those are moved to the end, a segment's in a sync: a record that is never done keeps no more
+//! than its own room.
 //!
 //! At start the segments are read and checked. The last frame may be torn by a crash: it was not
 //! flushed, so nothing in it was safe, and it is cut off. A frame that is damaged while another
@@ -42,7 +44,7 @@ pub enum Survives {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutboxOptions {
     /// Bytes that its files may have, 64 KiB to 4 GiB, brought into that range if they are not;
-    /// heads of segments, 52 bytes each, come on top.
+    /// heads of segments, 52 bytes each, come on top. An eighth is kept free for moving records.
     pub bytes_max: u64,
     /// What records survive.
     pub survives: Survives,

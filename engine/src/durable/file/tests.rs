@@ -102,6 +102,14 @@ fn live(log: &mut Log<FakeDisk>, promised: &mut Promised) -> Result<(), OutboxEr
 
 #[test]
 fn crash_between_any_two_steps_forgets_nothing_that_was_safe() {
+    crash_everywhere(live, 60);
+    crash_everywhere(live_beside_old_ones, 60);
+}
+
+type Life = fn(&mut Log<FakeDisk>, &mut Promised) -> Result<(), OutboxError>;
+
+/// Crashes at each step of a life, of which there must be more than `steps`.
+fn crash_everywhere(live: Life, steps: u64) {
     let mut stopped = 0;
     for step in 0.. {
         let disk = FakeDisk::default();
@@ -132,7 +140,55 @@ fn crash_between_any_two_steps_forgets_nothing_that_was_safe() {
         }
         stopped += 1;
     }
-    assert!(stopped > 60, "there were {stopped} steps");
+    assert!(stopped > steps, "there were {stopped} steps");
+}
+
+/// Its first and third records are never done, however much comes after them.
+fn live_beside_old_ones(
+    log: &mut Log<FakeDisk>,
+    promised: &mut Promised,
+) -> Result<(), OutboxError> {
+    for round in 0..14 {
+        for len in [900, 1_500, 2_000] {
+            promised.append(log, len)?;
+        }
+        promised.sync(log)?;
+        for number in round * 3..round * 3 + 3 {
+            if number != 0 && number != 2 {
+                promised.done(log, number)?;
+            }
+        }
+    }
+    promised.sync(log)
+}
+
+#[test]
+fn records_that_are_never_done_keep_no_more_than_their_own_room() {
+    let disk = FakeDisk::default();
+    let mut log = open(&disk).expect("a new one");
+    let mut promised = Promised::default();
+    for _ in 0..20 {
+        let before = promised.lens.len() as u64;
+        let lens = [900, 1_500, 2_000];
+        lens.iter().for_each(|len| promised.append(&mut log, *len).expect("there is room"));
+        promised.sync(&mut log).expect("it works");
+        let finished = (before..before + 3).filter(|number| ![0, 2].contains(number));
+        finished.for_each(|number| promised.done(&mut log, number).expect("it works"));
+        promised.sync(&mut log).expect("it works");
+        // A quarter, or twice what is not done and an eighth, and what was written since.
+        let bound = SMALL.bytes_max / 4 + 3 * SMALL.bytes_max / 16;
+        assert!(disk.used() <= bound, "{} of {bound} bytes", disk.used());
+    }
+    let old = [(0, record(0, 900)), (2, record(2, 2_000))];
+    assert_eq!((log.low(), unfinished(&log)), (0, old.to_vec()));
+    drop(log);
+    let mut log = open(&disk).expect("nothing is wrong");
+    assert_eq!((log.low(), log.end(), unfinished(&log)), (0, 60, old.to_vec()));
+    assert!(log.done(0).expect("it works") && !log.done(0).expect("once is enough"));
+    log.sync().expect("it works");
+    assert_eq!((log.low(), unfinished(&log)), (2, old[1..].to_vec()));
+    let log = open(&disk).expect("nothing is wrong");
+    assert_eq!((log.low(), unfinished(&log)), (2, old[1..].to_vec()));
 }
 
 impl Promised {
@@ -326,7 +382,8 @@ proptest! {
                         }
                         Err(OutboxError::Full) => {
                             let open = list.iter().filter(|entry| !entry.1);
-                            prop_assert!(open.map(|entry| entry.0.len()).sum::<usize>() > 0);
+                            let open: usize = open.map(|entry| entry.0.len()).sum();
+                            prop_assert!(open > 0);
                         }
                         Err(error) => panic!("{error}"),
                     }
