@@ -146,6 +146,9 @@ impl Endpoint {
         let generation = self.peers.rename(peer_slot);
         let peer = self.peers.find_mut(peer_slot).expect("found above");
         peer.generation = generation;
+        if self.takes_sessions {
+            peer.drain_until = None; // That was asked of the association that is over.
+        }
         if let Some(association) = peer.association.take() {
             peer.held_before += association.inbox.held();
         }

@@ -86,6 +86,30 @@ fn peer_that_restarts_again_and_again_fills_no_more_than_three_windows() {
     assert_eq!(pair.sides[1].outcome_count(Outcome::Delivered), 64);
 }
 
+// PROTOCOL 6.13 and 6.35
+#[test]
+fn session_of_a_peer_that_restarted_is_not_drained_as_the_one_before() {
+    for takes_sessions in [true, false] {
+        let (mut pair, peer) = Pair::connected();
+        pair.sides[1].defers = true; // So that the session is not settled.
+        pair.send(peer, ServiceKind::ExactlyOnce, b"never done");
+        pair.drive();
+        let deadline = pair.now + Duration::from_secs(3_600);
+        let (now, endpoint) = (pair.now, &mut pair.sides[0].endpoint);
+        match takes_sessions {
+            true => endpoint.drain(now, peer, deadline),
+            false => endpoint.drain_all(now, deadline),
+        }
+        restart_second(&mut pair, 99);
+        pair.drive_for(crate::limits::IDLE_TIMEOUT); // It asks, hears of the restart, and opens a session again.
+        pair.drive_for(Duration::from_secs(5));
+        let changes = &pair.sides[0].changes;
+        let is_open = matches!(changes.last(), Some(SessionChange::Opened { .. }));
+        assert_eq!(is_open, takes_sessions, "{changes:?}");
+        assert_eq!(pair.sides[0].endpoint.is_drained(), !takes_sessions);
+    }
+}
+
 // PROTOCOL 6.3
 #[test]
 fn peer_is_forgotten_once_nothing_of_it_is_kept() {
