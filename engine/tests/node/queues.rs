@@ -260,7 +260,9 @@ fn reply_names_the_ticket_of_its_request_and_comes_before_its_outcome() {
                 assert!(matches!(change, SessionChange::Opened { .. }));
             }
             Incoming::Gap { .. } => panic!("there is no stream"),
-            Incoming::TooLarge { .. } => panic!("all are short"),
+            Incoming::TooLarge { ticket, max, .. } => {
+                assert_eq!((ticket, max), (refused, RESERVED as u64));
+            }
         }
     }
     let expected = [(first, b"re: first".to_vec()), (second, b"re: second".to_vec())];
