@@ -122,6 +122,9 @@ impl Escrow {
             let first = state.early.first_entry().filter(|first| *first.key() <= state.next)?;
             let (index, messages) = first.remove_entry();
             let is_its_turn = index == state.next;
+            if state.early.is_empty() {
+                state.waits_since = None;
+            }
             self.held -= messages.body.len() as u64;
             // What lies below the turn overlapped others: no honest sender's messages do.
             if is_its_turn {
@@ -228,6 +231,22 @@ mod tests {
         assert_eq!(escrow.judge(LOSSY.order(2), 1), Place::Passed);
         assert_eq!(arrive(&mut escrow, later, LOSSY, 4), [4]);
         assert_eq!(escrow.next_timeout(), None);
+    }
+
+    #[test]
+    fn messages_that_overlap_leave_no_gap_to_wait_for() {
+        // PROTOCOL 6.26
+        let mut escrow = Escrow::new(100);
+        for (index, count) in [(5, 1), (3, 4)] {
+            let body = Blocks::new(usize::MAX).take(1);
+            let early = Early { transaction: index, count, kind: BodyKind::Bundle, body };
+            escrow.keep(NOW, LOSSY.order(index), early);
+        }
+        escrow.pass(NOW, LOSSY.order(0), 3);
+        assert_eq!(escrow.next_early(NOW, LOSSY).unwrap().1.count, 4);
+        assert!(escrow.next_early(NOW, LOSSY).is_none());
+        let later = NOW + ESCROW_PATIENCE;
+        assert_eq!((escrow.next_timeout(), escrow.poll_gap(later)), (None, None));
     }
 
     #[test]
