@@ -36,10 +36,14 @@ pub trait Outbox {
     /// [`OutboxError::Failed`].
     fn read(&self, record: u64, out: &mut Vec<u8>) -> Result<bool, OutboxError>;
 
+    /// The first record from `from` up that is safe and not done.
+    fn next_unfinished(&self, from: u64) -> Option<u64>;
+
     /// The low-water mark: all records below are done, and that is safe. Never decreases.
     fn low(&self) -> u64;
 
-    /// One past the last safe record. Replay at start is all of `low()..end()` that is not done.
+    /// One past the last safe record. Replay at start is all of `low()..end()` that is not done: most
+    /// may be, so go from one [to the next](Outbox::next_unfinished).
     fn end(&self) -> u64;
 }
 

@@ -213,11 +213,9 @@ impl<O: Outbox> DurableSender<O> {
     /// The lowest record that is to be sent.
     fn take_next(&mut self) -> Option<u64> {
         self.again.pop_first().or_else(|| {
-            let is_safe = self.next < self.outbox.end();
-            is_safe.then(|| {
-                self.next += 1;
-                self.next - 1
-            })
+            let record = self.outbox.next_unfinished(self.next)?;
+            self.next = record + 1;
+            Some(record)
         })
     }
 }

@@ -137,6 +137,26 @@ fn records_accepted_without_a_session_wait_for_one() {
     until(&mut source, &mut sink, |_, sink| sink.taken.len() == 3);
 }
 
+#[test]
+fn record_that_is_abandoned_before_it_was_sent_never_is() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let mut sink = Sink::start();
+    let node = QueueNode::start(config(1), 64).expect("loopback works");
+    let key = *sink.node.node().key();
+    let mut sender = DurableSender::new(outbox(folder.path()), key);
+    for number in 0..3_u64 {
+        sender.accept(&number.to_le_bytes()).expect("there is room");
+    }
+    assert_eq!(sender.pump(&node).expect("the disk works"), 0);
+    for record in [0, 1] {
+        assert!(sender.abandon(record).expect("the disk works"));
+    }
+    sender.attach(node.connect(sink.node.node().address(), key).expect("it listens"));
+    let mut source = Source::new(node, sender);
+    until(&mut source, &mut sink, |_, sink| sink.taken.len() == 1);
+    assert_eq!(sink.taken[0].1, 2_u64.to_le_bytes());
+}
+
 // PROTOCOL 6.41 and 6.42
 #[test]
 fn restarted_sender_sends_what_is_left_under_the_keys_it_had() {

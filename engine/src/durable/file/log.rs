@@ -325,6 +325,17 @@ impl<D: Disk> Log<D> {
         self.moved.keys().next().map_or(self.unmoved, |moved| self.unmoved.min(*moved))
     }
 
+    pub(super) fn next_unfinished(&self, from: u64) -> Option<u64> {
+        let is_safe = |slot: &Slot| slot.state == SlotState::Safe;
+        let mut moved = self.moved.range(from..);
+        let moved = moved.find(|(_, moved)| is_safe(&moved.slot)).map(|(record, _)| *record);
+        let start = from.max(self.unmoved);
+        let skipped = usize::try_from(start - self.first).unwrap_or(usize::MAX);
+        let mut own = (start..).zip(self.slots.iter().skip(skipped));
+        let own = own.find(|(_, slot)| is_safe(slot)).map(|(record, _)| record);
+        [moved, own].into_iter().flatten().min()
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.end
     }
@@ -439,7 +450,8 @@ impl<D: Disk> Log<D> {
     /// Writes the batch as a frame, and flushes it.
     fn write_batch(&mut self) -> Result<(), (&'static str, io::Error)> {
         let last = self.segments.back().expect("there is always one");
-        if last.len >= self.options.bytes_max / 16 {
+        let records = self.end - last.first_record;
+        if last.len >= self.options.bytes_max / 16 || records >= OUTBOX_RECORDS_MAX as u64 / 16 {
             self.begin_segment()?;
         }
         let segment = self.segments.back_mut().expect("there is always one");
@@ -491,10 +503,11 @@ impl<D: Disk> Log<D> {
     /// than half of all is done and cannot go. Returns whether it did. Nothing is batched.
     fn move_oldest(&mut self) -> Result<bool, (&'static str, io::Error)> {
         let sixteenth = self.options.bytes_max / 16;
-        let is_worth = self.used > 4 * sixteenth
-            && self.used > 2 * (self.unfinished_len + sixteenth)
-            && self.segments.len() > 1;
-        if !is_worth {
+        let is_wide =
+            self.used > 4 * sixteenth && self.used > 2 * (self.unfinished_len + sixteenth);
+        let is_long = self.slots.len() > OUTBOX_RECORDS_MAX / 4
+            && self.slots.len() as u64 > 2 * self.unfinished;
+        if !(is_wide || is_long) || self.segments.len() < 2 {
             return Ok(false);
         }
         let oldest = self.unfinished_of_oldest();

@@ -110,6 +110,10 @@ impl Outbox for FileOutbox {
         self.0.read(record, out)
     }
 
+    fn next_unfinished(&self, from: u64) -> Option<u64> {
+        self.0.next_unfinished(from)
+    }
+
     fn low(&self) -> u64 {
         self.0.low()
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::fake::{FakeDisk, Left};
 use super::frame::{FRAME_HEAD_LEN, SEGMENT_HEAD_LEN, SegmentHead};
 use super::*;
-use crate::limits::OUTBOX_RECORD_LEN_MAX;
+use crate::limits::{OUTBOX_RECORD_LEN_MAX, OUTBOX_RECORDS_MAX};
 use crate::node::files::FileProblem;
 
 const SMALL: OutboxOptions = OutboxOptions { bytes_max: 64 << 10, survives: Survives::PowerLoss };
@@ -184,11 +184,32 @@ fn records_that_are_never_done_keep_no_more_than_their_own_room() {
     drop(log);
     let mut log = open(&disk).expect("nothing is wrong");
     assert_eq!((log.low(), log.end(), unfinished(&log)), (0, 60, old.to_vec()));
+    let next = [0, 1, 3].map(|from| log.next_unfinished(from));
+    assert_eq!(next, [Some(0), Some(2), None]);
     assert!(log.done(0).expect("it works") && !log.done(0).expect("once is enough"));
     log.sync().expect("it works");
     assert_eq!((log.low(), unfinished(&log)), (2, old[1..].to_vec()));
     let log = open(&disk).expect("nothing is wrong");
     assert_eq!((log.low(), unfinished(&log)), (2, old[1..].to_vec()));
+}
+
+#[test]
+fn record_that_is_never_done_does_not_use_up_the_places_of_others() {
+    let disk = FakeDisk::default();
+    let options = OutboxOptions { bytes_max: 1 << 30, ..SMALL };
+    let mut log = Log::open(disk, ID, options).expect("a new one");
+    let batch = OUTBOX_RECORDS_MAX as u64 / 64;
+    for first in (0..OUTBOX_RECORDS_MAX as u64 * 2).step_by(OUTBOX_RECORDS_MAX / 64) {
+        for number in first..first + batch {
+            assert_eq!(log.append(b"").expect("there is room"), number);
+        }
+        log.sync().expect("it works");
+        for number in first.max(1)..first + batch {
+            assert!(log.done(number).expect("it works"));
+        }
+        log.sync().expect("it works");
+    }
+    assert_eq!((log.low(), log.next_unfinished(0), log.next_unfinished(1)), (0, Some(0), None));
 }
 
 impl Promised {
