@@ -1,6 +1,6 @@
 //! How sends end early and sessions end in order: cancel, fail, flush, drain.
 
-use super::{Endpoint, PeerId};
+use super::{Endpoint, Peer, PeerId};
 use crate::limits::REFUSED_FAILED;
 use crate::protocol::session::{BootId, PublicKey};
 use crate::protocol::transaction::RefuseReason;
@@ -14,8 +14,9 @@ use crate::time::Instant;
 pub struct MessageKey {
     /// Who sent it.
     pub sender: PublicKey,
-    /// The sender's half of the association, never used twice (PROTOCOL 6.13).
-    pub association: BootId,
+    /// The sender's half of the association, and the receiver's: together never used twice (PROTOCOL
+    /// 6.13).
+    pub association: [BootId; 2],
     /// Its number there.
     pub transaction: u64,
 }
@@ -98,7 +99,7 @@ impl Endpoint {
     }
 
     fn peer_ids(&self) -> Vec<PeerId> {
-        let name = |(slot, peer): (u32, &super::Peer)| PeerId { slot, generation: peer.generation };
+        let name = |(slot, peer): (u32, &Peer)| PeerId { slot, generation: peer.generation };
         self.peers.iter().map(name).collect()
     }
 
@@ -134,19 +135,24 @@ impl Endpoint {
     /// What names a message of `from` for good. `None`: the association is gone.
     pub fn message_key(&self, from: PeerId, transaction: u64) -> Option<MessageKey> {
         let found = self.peers.find(from.slot).filter(|peer| peer.generation == from.generation)?;
-        let association = found.association.as_ref()?.boot;
+        let association = [found.association.as_ref()?.boot, self.own_half(found)];
         Some(MessageKey { sender: found.key, association, transaction })
+    }
+
+    /// Our half of the association with a peer.
+    fn own_half(&self, peer: &Peer) -> BootId {
+        self.config.boot.of_association(peer.association_number)
     }
 
     /// What the receiver of our transaction knows it by: its [`Endpoint::message_key`]. `None`: the
     /// association is gone, or no such message was sent in it.
     pub fn sent_key(&self, to: PeerId, transaction: u64) -> Option<MessageKey> {
         let found = self.peers.find(to.slot).filter(|peer| peer.generation == to.generation)?;
-        let outbox = &found.association.as_ref()?.outbox;
-        let sender = self.config.identity.public();
-        let association = self.config.boot.of_association(found.association_number);
+        let known = found.association.as_ref()?;
+        let (sender, association) =
+            (self.config.identity.public(), [self.own_half(found), known.boot]);
         let key = MessageKey { sender, association, transaction };
-        (transaction < outbox.next_transaction()).then_some(key)
+        (transaction < known.outbox.next_transaction()).then_some(key)
     }
 
     /// Ends the sends whose deadline has come.
