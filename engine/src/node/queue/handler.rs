@@ -31,6 +31,8 @@ pub(super) struct QueueHandler {
     held: VecDeque<Held>,
     taken_seen: u64,
     peers: HashMap<PeerId, PeerState>,
+    /// Who waits for a session with a peer that has just restarted.
+    restarted: Vec<SyncSender<Result<Remote, QueueError>>>,
     /// Peers for which something is parked.
     stalled: VecDeque<PeerId>,
     /// Everything is drained when nothing is parked any more, at the latest now.
@@ -101,6 +103,7 @@ impl QueueHandler {
             held: VecDeque::new(),
             taken_seen: 0,
             peers: HashMap::new(),
+            restarted: Vec::new(),
             stalled: VecDeque::new(),
             drain_until: None,
         }
@@ -278,7 +281,7 @@ impl QueueHandler {
     /// Offers what is parked again, each peer's in its order.
     fn offer_parked(&mut self, context: &mut Context<'_>) {
         for _ in 0..self.stalled.len() {
-            let peer = self.stalled.pop_front().expect("counted");
+            let Some(peer) = self.stalled.pop_front() else { return };
             let Some(state) = self.peers.get_mut(&peer) else { continue };
             let mut park = std::mem::take(&mut state.park);
             let mut flushes = park.expire(context.now(), |send| self.end_unsent(send));
@@ -538,10 +541,17 @@ impl Handler for QueueHandler {
         if matches!(change, SessionChange::Lost(_)) {
             return self.put(Incoming::Session { peer: remote, change }); // Its sends go on.
         }
-        for waiting in state.waiting.drain(..) {
-            let answer =
-                if is_open { Ok(remote) } else { Err(QueueError::NotOpened(change.clone())) };
-            let _ = waiting.try_send(answer); // If the caller is gone nobody minds.
+        let waiting = std::mem::take(&mut state.waiting);
+        if change == SessionChange::Closed(CloseReason::PeerRestarted) {
+            self.restarted.extend(waiting); // Its next session follows at once, under another name.
+        } else {
+            let answer = || match is_open {
+                true => Ok(remote),
+                false => Err(QueueError::NotOpened(change.clone())),
+            };
+            for waiting in waiting.into_iter().chain(self.restarted.drain(..)) {
+                let _ = waiting.try_send(answer()); // If the caller is gone nobody minds.
+            }
         }
         // One that is pending is asked again, and so ends in another way.
         if !is_open && !matches!(change, SessionChange::Pending { .. }) {
