@@ -10,8 +10,7 @@ use crate::protocol::wire::{BodyKind, ServiceKind, bundle::Bundle};
 use crate::time::Duration;
 
 /// Names a peer of one endpoint, from its first handshake to the end of what we have in common with
-/// it: [`SessionChange::Closed`], [`Refused`](SessionChange::Refused) or
-/// [`TimedOut`](SessionChange::TimedOut). What comes of the same peer thereafter has another name, and
+/// it, told by [`SessionChange::Closed`]. What comes of the same peer thereafter has another name, and
 /// with it other transactions: an answer, a commit or a cancellation that comes too late meets
 /// nobody. A name whose peer is gone is answered with [`SendError::NotConnected`]; names are not used
 /// twice.

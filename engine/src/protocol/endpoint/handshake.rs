@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{CloseReason, ConnectError, Endpoint, Event, Live, Peer, PeerId, SessionChange};
 use crate::buffer::{Ecn, Transmit};
-use crate::limits::{ASK_AGAIN_MIN, GRANULARITY, PENDING_PEERS_MAX};
+use crate::limits::{ASK_AGAIN_MIN, PENDING_PEERS_MAX};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::{
     Established, HandshakeError, Initiator, Notice, Progress, PublicKey, Role, Session, Standing,
@@ -473,18 +473,34 @@ impl Endpoint {
 
     /// Frees the slot of a peer that nothing refers to any more.
     pub(super) fn release_peer_if_idle(&mut self, now: Instant, slot: u32) {
-        let Some(peer) = self.peers.find(slot) else { return };
-        let is_asked = peer.handshake.is_some() || peer.ask_again.is_some();
-        if peer.lives > 0 || peer.association.is_some() || is_asked || peer.held_before > 0 {
+        // The application may keep what it is about to be handed.
+        if !self.is_over(slot) || self.is_awaited(slot) {
             return self.rearm(now, slot);
         }
-        if self.undelivered > 0 || !self.scratch.deliveries.is_empty() {
-            // The application may keep what it is about to be handed.
-            return self.timers.set(slot * 2, Some(now + GRANULARITY));
-        }
-        let peer = self.peers.remove(slot).expect("found above");
+        let Some(peer) = self.peers.remove(slot) else { return };
         self.by_key.remove(&peer.key);
         self.timers.set(slot * 2, None);
+    }
+
+    /// Whether nothing refers to a peer any more, but what waits to be handed over. A node that
+    /// drains does not wait for what its application keeps.
+    pub(super) fn is_over(&self, slot: u32) -> bool {
+        self.peers.find(slot).is_some_and(|peer| {
+            let is_asked = peer.handshake.is_some() || peer.ask_again.is_some();
+            let is_kept = peer.held_before > 0 && self.takes_sessions;
+            peer.lives == 0 && peer.association.is_none() && !is_asked && !is_kept
+        })
+    }
+
+    /// Whether messages of a peer wait to be handed over.
+    pub(super) fn is_awaited(&self, slot: u32) -> bool {
+        let is_message = |event: &Event| match event {
+            Event::Messages(messages) => messages.peer.slot == slot,
+            Event::Segment(segment) => segment.peer.slot == slot,
+            _ => false,
+        };
+        self.events.iter().any(is_message)
+            || self.scratch.deliveries.iter().any(|known| known.peer().slot == slot)
     }
 
     /// Tells that a handshake came to nothing, unless it was to renew a session that goes on.

@@ -659,8 +659,8 @@ impl Endpoint {
     fn release_former(&mut self, from: PeerId, count: u64) {
         let Some(peer) = self.find_former(from) else { return };
         peer.held_before = peer.held_before.saturating_sub(count);
-        if peer.held_before == 0 {
-            self.timers.set(from.slot * 2, Some(Instant::ZERO)); // Nothing else may need the slot.
+        if self.is_over(from.slot) {
+            self.timers.set(from.slot * 2, Some(Instant::ZERO));
         }
     }
 
@@ -703,6 +703,9 @@ impl Endpoint {
         let patience = [peer.ask_again, peer.drain_until, peer.lost_until];
         let own = patience.into_iter().chain([handshake, expiry, arrivals]);
         let mut deadline = own.flatten().min();
+        if peer.lives == 0 && self.is_over(slot) {
+            deadline = Some(now); // It is forgotten once all of it was handed over.
+        }
         if let Some(live) = peer.current.and_then(|live| self.lives.find(live)) {
             let session = &live.session;
             let outbox = peer.association.as_ref().map(|association| &association.outbox);

@@ -86,6 +86,59 @@ fn peer_that_restarts_again_and_again_fills_no_more_than_three_windows() {
     assert_eq!(pair.sides[1].outcome_count(Outcome::Delivered), 64);
 }
 
+// PROTOCOL 6.13
+#[test]
+fn message_to_a_receiver_that_restarted_has_another_key() {
+    let (mut pair, peer) = Pair::connected();
+    let key = |pair: &Pair| {
+        let from = pair.sides[1].messages.last().expect("it came").0;
+        pair.sides[1].endpoint.message_key(from, 0).expect("the association goes on")
+    };
+    pair.send(peer, ServiceKind::ExactlyOnce, b"to the one before");
+    pair.drive();
+    let before = key(&pair);
+    restart_second(&mut pair, 99);
+    pair.name_of_other(1);
+    pair.drive();
+    let peer = pair.name_of_other(0);
+    assert_eq!(pair.send(peer, ServiceKind::ExactlyOnce, b"to the one after"), 0);
+    pair.drive();
+    assert_ne!(key(&pair), before);
+    assert_eq!(pair.sides[0].endpoint.sent_key(peer, 0), Some(key(&pair)));
+}
+
+// PROTOCOL 7.3
+#[test]
+fn peer_that_closes_is_forgotten_once_its_last_messages_were_handed_over() {
+    let (mut pair, peer) = Pair::connected();
+    pair.drive();
+    let now = pair.now;
+    pair.send(peer, ServiceKind::Maybe, b"last words");
+    let endpoint = &mut pair.sides[0].endpoint;
+    let mut leaves: Vec<_> = std::iter::from_fn(|| endpoint.poll_transmit(now)).collect();
+    endpoint.close(now, peer);
+    leaves.extend(std::iter::from_fn(|| endpoint.poll_transmit(now)));
+    for transmit in &leaves {
+        transmit.each().for_each(|datagram| pair.put_on_link(0, &datagram));
+    }
+    pair.drive();
+    assert_eq!(pair.sides[1].messages.len(), 1);
+    assert_eq!(pair.sides[1].endpoint.peers.len(), 0);
+}
+
+// PROTOCOL 6.35
+#[test]
+fn node_that_drains_does_not_wait_for_what_its_application_keeps() {
+    let (mut pair, _) = Pair::connected();
+    send_back(&mut pair, ServiceKind::ExactlyOnce, b"unread");
+    let peer = pair.sides[0].messages[0].0;
+    pair.sides[0].endpoint.hold(peer, 1);
+    let deadline = pair.now + Duration::from_secs(1);
+    pair.sides[0].endpoint.drain_all(pair.now, deadline);
+    pair.drive_for(Duration::from_secs(2));
+    assert!(pair.sides[0].endpoint.is_drained());
+}
+
 // PROTOCOL 6.13 and 6.35
 #[test]
 fn session_of_a_peer_that_restarted_is_not_drained_as_the_one_before() {
