@@ -128,3 +128,20 @@ fn reply_acknowledges_the_packet_of_its_request_where_packets_have_no_numbers() 
     }
     assert_eq!(pair.sides[0].outcome_count(Outcome::Replied), 50 * 64);
 }
+
+#[test]
+fn nothing_is_acknowledged_before_it_was_handed_over() {
+    let (mut pair, peer) = Pair::connected();
+    pair.send(peer, ServiceKind::ExactlyOnce, b"news");
+    let [one, two] = &mut pair.sides;
+    let packet = one.endpoint.poll_transmit(pair.now).unwrap().lease.to_vec();
+    two.receive(pair.now, one.address, Ecn::NotEct, &packet);
+    for _ in 0..2 {
+        assert!(two.endpoint.poll_transmit(pair.now).is_none());
+        pair.now += Duration::from_secs(1);
+        two.endpoint.handle_timeout(pair.now);
+    }
+    two.drain_events(pair.now);
+    assert!(two.endpoint.poll_transmit(pair.now).is_some());
+    assert_eq!(two.messages.len(), 1);
+}

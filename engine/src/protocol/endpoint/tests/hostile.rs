@@ -88,6 +88,31 @@ fn peer_that_was_rejected_before_it_confirmed_leaves_nothing_behind() {
     assert_eq!(two.changes, []);
 }
 
+// PROTOCOL 7.4
+#[test]
+fn packets_that_do_not_open_keep_no_session_alive() {
+    let (mut pair, peer) = Pair::connected();
+    let from = pair.sides[0].address;
+    let [replayed, mut altered] = [b"heard", b"wrong"].map(|payload| {
+        pair.send(peer, ServiceKind::Maybe, payload);
+        pair.sides[0].endpoint.poll_transmit(pair.now).unwrap().lease.to_vec()
+    });
+    *altered.last_mut().unwrap() ^= 1;
+    pair.sides[1].receive(pair.now, from, Ecn::NotEct, &replayed);
+    pair.loses = Box::new(|_| true);
+    for _ in 0..31 {
+        pair.sides[1].receive(pair.now, from, Ecn::NotEct, &replayed);
+        pair.sides[1].receive(pair.now, from, Ecn::NotEct, &altered);
+        pair.drive_for(Duration::from_secs(1));
+    }
+    let side = &pair.sides[1];
+    assert_eq!(side.messages.len(), 1);
+    assert_eq!(side.changes.last(), Some(&SessionChange::Lost(CloseReason::Idle)));
+    let drops = &side.endpoint.counters().drops;
+    assert_eq!(drops.get(DropReason::Replayed), 30, "the session was there for so many seconds");
+    assert_eq!(drops.get(DropReason::AuthenticationFailed), 30);
+}
+
 // PROTOCOL 7.6
 #[test]
 fn renewal_that_is_refused_leaves_the_open_session_as_it_is() {

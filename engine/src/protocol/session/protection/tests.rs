@@ -234,6 +234,22 @@ fn forged_number_does_not_move_the_window() {
     open(&mut ends.theirs, START, &mut packet).expect("the window stands where it stood");
 }
 
+// PROTOCOL 4.9
+#[test]
+fn number_of_the_former_generation_is_not_new_under_the_next_key() {
+    let mut ends = Ends::new(Suite::Aes256Gcm, Mode::Sealed);
+    let mut packet = ends.sealed(5, b"five");
+    open(&mut ends.theirs, START, &mut packet).expect("authentic");
+    ends.ratchet(after(133), 6);
+    // A peer that is not honest: our own sealing refuses this.
+    ends.ours.keys.as_mut().expect("a keyed mode").sending.next_packet_number = 0;
+    let mut again = ends.sealed(5, b"five again");
+    assert_eq!(generation_of(&again), 1);
+    assert_eq!(open(&mut ends.theirs, after(133), &mut again), Err(DropReason::Replayed));
+    let mut packet = ends.sealed(6, b"six");
+    open(&mut ends.theirs, after(133), &mut packet).expect("the next key is still the next");
+}
+
 // PROTOCOL 4.3
 #[test]
 fn own_packet_sent_back_does_not_open() {
