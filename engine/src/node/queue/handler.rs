@@ -32,11 +32,20 @@ pub(super) struct QueueHandler {
     taken_seen: u64,
     peers: HashMap<PeerId, PeerState>,
     /// Who waits for a session with a peer that has just restarted.
-    restarted: Vec<SyncSender<Result<Remote, QueueError>>>,
+    restarted: Waiting,
     /// Peers for which something is parked.
     stalled: VecDeque<PeerId>,
     /// Everything is drained when nothing is parked any more, at the latest now.
     drain_until: Option<Instant>,
+}
+
+/// Who waits for a session to open.
+type Waiting = Vec<SyncSender<Result<Remote, QueueError>>>;
+
+fn answer(waiting: Waiting, answer: &Result<Remote, QueueError>) {
+    for caller in waiting {
+        let _ = caller.try_send(answer.clone()); // If the caller is gone nobody minds.
+    }
 }
 
 /// What is done when the application takes a message.
@@ -53,7 +62,7 @@ struct PeerState {
     /// The application was told that its session opened, and will be told of the end.
     is_told: bool,
     /// Who waits for the session to open.
-    waiting: Vec<SyncSender<Result<Remote, QueueError>>>,
+    waiting: Waiting,
     /// Tickets of the transactions from `first` up.
     first: u64,
     tickets: VecDeque<Option<u64>>,
@@ -377,10 +386,7 @@ impl QueueHandler {
     fn forget_unopened(&mut self, peer: PeerId) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let closed = SessionChange::Closed(CloseReason::ByUs);
-        for waiting in state.waiting.drain(..) {
-            // If the caller is gone nobody minds.
-            let _ = waiting.try_send(Err(QueueError::NotOpened(closed.clone())));
-        }
+        answer(std::mem::take(&mut state.waiting), &Err(QueueError::NotOpened(closed)));
         if !state.is_told {
             self.end_peer(peer);
         }
@@ -523,11 +529,14 @@ impl Handler for QueueHandler {
 
     fn on_session(&mut self, context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
         let is_open = matches!(change, SessionChange::Opened { .. });
+        // The next change after a restart is of the same peer, under another name.
+        let mut waiting = std::mem::take(&mut self.restarted);
         if !self.peers.contains_key(&peer) {
             if !is_open {
                 return; // Of a session that was closed at once, as follows.
             }
             if self.is_behind() {
+                answer(waiting, &Err(QueueError::Full(QueueBound::Unread)));
                 return context.close(peer);
             }
         }
@@ -541,17 +550,13 @@ impl Handler for QueueHandler {
         if matches!(change, SessionChange::Lost(_)) {
             return self.put(Incoming::Session { peer: remote, change }); // Its sends go on.
         }
-        let waiting = std::mem::take(&mut state.waiting);
+        waiting.append(&mut state.waiting);
         if change == SessionChange::Closed(CloseReason::PeerRestarted) {
-            self.restarted.extend(waiting); // Its next session follows at once, under another name.
+            self.restarted = waiting;
+        } else if is_open {
+            answer(waiting, &Ok(remote));
         } else {
-            let answer = || match is_open {
-                true => Ok(remote),
-                false => Err(QueueError::NotOpened(change.clone())),
-            };
-            for waiting in waiting.into_iter().chain(self.restarted.drain(..)) {
-                let _ = waiting.try_send(answer()); // If the caller is gone nobody minds.
-            }
+            answer(waiting, &Err(QueueError::NotOpened(change.clone())));
         }
         // One that is pending is asked again, and so ends in another way.
         if !is_open && !matches!(change, SessionChange::Pending { .. }) {
