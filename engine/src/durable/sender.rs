@@ -213,9 +213,9 @@ impl<O: Outbox> DurableSender<O> {
     /// The lowest record that is to be sent.
     fn take_next(&mut self) -> Option<u64> {
         self.again.pop_first().or_else(|| {
-            let record = self.outbox.next_unfinished(self.next)?;
-            self.next = record + 1;
-            Some(record)
+            let record = self.outbox.next_unfinished(self.next);
+            self.next = record.map_or(self.outbox.end(), |record| record + 1);
+            record
         })
     }
 }
