@@ -216,7 +216,7 @@ pub const GRANT_ROUND_MIN: Duration = Duration::from_millis(10);
 pub const GRANT_SHARE_KEPT: Duration = Duration::from_secs(1);
 /// Largest message, in segments.
 pub const MESSAGE_LEN_MAX: usize = 64 << 20;
-/// Bytes that a piece of a message takes beside its own when it comes before its turn: a place in a
+/// Bytes that a piece of a message, or a message of a stream, takes beside its own when it comes before its turn: a place in a
 /// tree, the names of a block, and what the allocator adds.
 pub const EARLY_PIECE_OVERHEAD: usize = 128;
 /// Memory for messages in segments and before their turn, of all peers of a node together; a quarter

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libfuzzer_sys::fuzz_target;
 use raet::buffer::Blocks;
-use raet::limits::{ESCROW_MESSAGES_MAX, REPLAY_WINDOW};
+use raet::limits::{EARLY_PIECE_OVERHEAD, ESCROW_MESSAGES_MAX, REPLAY_WINDOW};
 use raet::protocol::drop_reason::DropReason;
 use raet::protocol::session::ReplayWindow;
 use raet::protocol::transaction::{
@@ -181,7 +181,7 @@ fn body(key: AssemblyKey, total: usize, count: u32, segment: u32, is_short: bool
 
 /// Messages of four streams, of which two are lossy.
 fn escrow(script: &[u8]) {
-    const BUDGET: u64 = 512;
+    const BUDGET: u64 = 2_048;
     let (blocks, mut escrow) = (Blocks::new(usize::MAX), Escrow::new(BUDGET));
     let mut now = Instant::ZERO;
     // For each stream: whose turn it is, and what waits with its length.
@@ -202,7 +202,9 @@ fn escrow(script: &[u8]) {
             }
             continue;
         }
-        let held: usize = twin.iter().flat_map(|(_, early)| early.values()).sum();
+        let cost = |len: usize| len + EARLY_PIECE_OVERHEAD;
+        let held: usize =
+            twin.iter().flat_map(|(_, early)| early.values()).map(|len| cost(*len)).sum();
         let (next, early) = &mut twin[number];
         let ahead = if op[2] & 0x80 == 0 { u64::from(op[2]) } else { u64::from(op[2]) * 16 };
         let index = (*next + ahead).saturating_sub(u64::from(op[3]));
@@ -212,7 +214,7 @@ fn escrow(script: &[u8]) {
             Place::Passed
         } else if index == *next {
             Place::Turn
-        } else if (held + len) as u64 > BUDGET || index >= *next + ESCROW_MESSAGES_MAX {
+        } else if (held + cost(len)) as u64 > BUDGET || index >= *next + ESCROW_MESSAGES_MAX {
             Place::TooFar
         } else {
             Place::Early

@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use super::options::Stream;
 use crate::buffer::Block;
-use crate::limits::{ESCROW_MESSAGES_MAX, ESCROW_PATIENCE, ESCROW_ROUND_TRIPS};
+use crate::limits::{
+    EARLY_PIECE_OVERHEAD, ESCROW_MESSAGES_MAX, ESCROW_PATIENCE, ESCROW_ROUND_TRIPS,
+};
 use crate::protocol::wire::BodyKind;
 use crate::time::{Duration, Instant};
 
@@ -48,6 +50,11 @@ struct State {
     waits_since: Option<Instant>,
 }
 
+/// What messages of `len` bytes take of the memory that was reserved, while they wait.
+const fn cost(len: usize) -> u64 {
+    (len + EARLY_PIECE_OVERHEAD) as u64
+}
+
 /// Every ordered stream of one direction of an association.
 #[derive(Debug)]
 pub struct Escrow {
@@ -77,7 +84,7 @@ impl Escrow {
     /// Judges messages from order index `order` that would take `len` bytes while they wait.
     pub fn judge(&mut self, order: u64, len: usize) -> Place {
         let index = Stream::index_of(order);
-        let is_too_long = self.held + len as u64 > self.budget;
+        let is_too_long = self.held + cost(len) > self.budget;
         let state = self.state(Stream::of_order(order));
         if index < state.next {
             Place::Passed
@@ -105,11 +112,11 @@ impl Escrow {
     /// Keeps messages that came early.
     pub fn keep(&mut self, now: Instant, order: u64, messages: Early) {
         let stream = Stream::of_order(order);
-        self.held += messages.body.len() as u64;
+        self.held += cost(messages.body.len());
         let state = self.state(stream);
         let before = state.early.insert(Stream::index_of(order), messages);
         state.waits_since.get_or_insert(now);
-        self.held -= before.map_or(0, |before| before.body.len() as u64);
+        self.held -= before.map_or(0, |before| cost(before.body.len()));
         if stream.is_lossy() && !self.waiting.contains(&stream) {
             self.waiting.push(stream);
         }
@@ -125,7 +132,7 @@ impl Escrow {
             if state.early.is_empty() {
                 state.waits_since = None;
             }
-            self.held -= messages.body.len() as u64;
+            self.held -= cost(messages.body.len());
             // What lies below the turn overlapped others: no honest sender's messages do.
             if is_its_turn {
                 let order = stream.order(index);
@@ -218,7 +225,7 @@ mod tests {
     #[test]
     fn lossy_stream_goes_on_after_its_patience_and_tells_the_gap() {
         // PROTOCOL 6.26
-        let mut escrow = Escrow::new(100);
+        let mut escrow = Escrow::new(100 * cost(1));
         assert_eq!(arrive(&mut escrow, NOW, LOSSY, 0), [0]);
         assert!(arrive(&mut escrow, NOW, LOSSY, 3).is_empty());
         assert!(arrive(&mut escrow, NOW, RELIABLE, 3).is_empty());
@@ -236,7 +243,7 @@ mod tests {
     #[test]
     fn messages_that_overlap_leave_no_gap_to_wait_for() {
         // PROTOCOL 6.26
-        let mut escrow = Escrow::new(100);
+        let mut escrow = Escrow::new(100 * cost(1));
         for (index, count) in [(5, 1), (3, 4)] {
             let body = Blocks::new(usize::MAX).take(1);
             let early = Early { transaction: index, count, kind: BodyKind::Bundle, body };
@@ -252,11 +259,21 @@ mod tests {
     #[test]
     fn escrow_is_bounded() {
         // PROTOCOL 6.25
-        let mut escrow = Escrow::new(100);
+        let mut escrow = Escrow::new(cost(100));
         assert_eq!(escrow.judge(RELIABLE.order(ESCROW_MESSAGES_MAX - 1), 9), Place::Early);
         assert_eq!(escrow.judge(RELIABLE.order(ESCROW_MESSAGES_MAX), 9), Place::TooFar);
         assert_eq!(escrow.judge(RELIABLE.order(1), 101), Place::TooFar);
         assert_eq!(escrow.judge(RELIABLE.order(0), 101), Place::Turn);
+        // The smallest costs more than its bytes.
+        let mut escrow = Escrow::new(1_000);
+        for index in 1..1_000 {
+            let body = Blocks::new(usize::MAX).take(0);
+            let early = Early { transaction: index, count: 1, kind: BodyKind::Raw, body };
+            if escrow.judge(RELIABLE.order(index), 0) == Place::Early {
+                escrow.keep(NOW, RELIABLE.order(index), early);
+            }
+        }
+        assert_eq!(escrow.held(), 7 * cost(0));
     }
 
     proptest! {
@@ -265,7 +282,7 @@ mod tests {
         fn reliable_streams_deliver_each_message_once_in_order_whatever_the_order_of_arrival(
             arrivals in prop::collection::vec((0u8..3, 0u64..20), 0..200),
         ) {
-            let mut escrow = Escrow::new(100);
+            let mut escrow = Escrow::new(100 * cost(1));
             let mut seen = std::collections::BTreeSet::new();
             let mut delivered = vec![Vec::new(); 3];
             for (number, index) in arrivals {

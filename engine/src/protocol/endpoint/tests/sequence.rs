@@ -1,6 +1,7 @@
 //! Ordered streams between two endpoints: order, gaps, requests, bounds, independence.
 
 use super::*;
+use crate::limits::EARLY_PIECE_OVERHEAD;
 
 const KINDS: [StreamKind; 4] = [
     StreamKind::Reliable,
@@ -64,7 +65,7 @@ fn what_waits_for_its_turn_stays_within_the_grant_in_segments_too() {
     pair.longest = 1_200;
     send(&mut pair, 1_220);
     for _ in 0..20 {
-        let transaction = send(&mut pair, 2_000);
+        let transaction = send(&mut pair, 2_000 - EARLY_PIECE_OVERHEAD);
         let memory = pair.sides[1].endpoint.memory(receiver_of).unwrap();
         assert!(memory.early <= GRANTED, "{memory:?}");
         assert!(pair.sides[0].endpoint.cancel(peer, transaction));
