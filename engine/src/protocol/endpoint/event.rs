@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::rc::Rc;
 
 use crate::buffer::{Block, Ecn, Lease};
 use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal, Suite};
@@ -101,6 +102,8 @@ pub enum Body {
     Lease(Lease),
     /// Put together from segments, or held back for a while.
     Block(Block),
+    /// The same, for one of several parts that are handed over.
+    Shared(Rc<Block>),
 }
 
 impl std::ops::Deref for Body {
@@ -110,6 +113,7 @@ impl std::ops::Deref for Body {
         match self {
             Self::Lease(lease) => lease,
             Self::Block(block) => block,
+            Self::Shared(block) => block,
         }
     }
 }
