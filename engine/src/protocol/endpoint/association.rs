@@ -250,11 +250,11 @@ impl Endpoint {
     /// in which we have nothing to lose: a new peer takes its place.
     pub(super) fn end_idlest_association(&mut self, now: Instant) {
         let waiting = |(slot, peer): (u32, &Peer)| {
-            let known = peer.association.as_ref()?;
+            let (known, until) = (peer.association.as_ref()?, peer.lost_until?);
             // One of which the application has or gets something would keep its place.
-            let is_kept = known.inbox.held() + peer.held_before > 0 || self.is_awaited(slot);
-            let goes = known.outbox.outstanding() == 0 && !is_kept;
-            goes.then_some((peer.lost_until?, slot))
+            let is_kept = || known.inbox.held() + peer.held_before > 0 || self.is_awaited(slot);
+            let goes = known.outbox.outstanding() == 0 && !is_kept();
+            goes.then_some((until, slot))
         };
         if let Some((_, slot)) = self.peers.iter().filter_map(waiting).min() {
             self.end_lost_association(now, slot);

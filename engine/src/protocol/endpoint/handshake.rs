@@ -59,6 +59,7 @@ impl Endpoint {
             return self.close_session(now, live, CloseReason::ByUs);
         }
         self.abandon_handshake(id.slot);
+        self.forget_lives(id.slot, |_| true); // Those that are not confirmed.
         if is_lost {
             self.end_association(id.slot, SessionChange::Closed(CloseReason::ByUs));
         }
@@ -499,7 +500,8 @@ impl Endpoint {
             Event::Segment(segment) => segment.peer.slot == slot,
             _ => false,
         };
-        self.events.iter().any(is_message)
+        let is_any = self.undelivered > 0 || !self.scratch.deliveries.is_empty();
+        is_any && self.events.iter().any(is_message)
             || self.scratch.deliveries.iter().any(|known| known.peer().slot == slot)
     }
 

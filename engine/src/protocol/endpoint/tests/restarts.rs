@@ -216,3 +216,17 @@ fn deferred_message_can_be_refused_later() {
     pair.drive();
     assert_eq!(pair.sides[1].outcomes, [(transaction, 1, Outcome::Refused(7))]);
 }
+
+// PROTOCOL 6.35
+#[test]
+fn session_that_is_not_confirmed_does_not_outlive_a_drain() {
+    let mut pair = Pair::new();
+    pair.name_of_other(0);
+    while pair.sides[1].endpoint.session_count() == 0 {
+        pair.drive_for(Duration::from_micros(1));
+    }
+    let deadline = pair.now + Duration::from_secs(1);
+    pair.sides[1].endpoint.drain_all(pair.now, deadline);
+    pair.drive_for(Duration::from_secs(2));
+    assert!(pair.sides[1].endpoint.is_drained());
+}
