@@ -214,7 +214,7 @@ impl<O: Outbox> DurableSender<O> {
     fn take_next(&mut self) -> Option<u64> {
         self.again.pop_first().or_else(|| {
             let record = self.outbox.next_unfinished(self.next);
-            self.next = record.map_or(self.outbox.end(), |record| record + 1);
+            self.next = record.map_or_else(|| self.outbox.end(), |record| record + 1);
             record
         })
     }
