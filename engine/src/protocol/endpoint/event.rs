@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::rc::Rc;
 
 use crate::buffer::{Block, Ecn, Lease};
 use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal, Suite};
@@ -102,8 +101,6 @@ pub enum Body {
     Lease(Lease),
     /// Put together from segments, or held back for a while.
     Block(Block),
-    /// The same, for one of several parts that are handed over.
-    Shared(Rc<Block>),
 }
 
 impl std::ops::Deref for Body {
@@ -113,7 +110,6 @@ impl std::ops::Deref for Body {
         match self {
             Self::Lease(lease) => lease,
             Self::Block(block) => block,
-            Self::Shared(block) => block,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Message packets on their way in: whole or a segment, in order or not, new or seen before.
 
 use std::ops::Range;
-use std::rc::Rc;
 
 use super::{Association, Body, Endpoint, Event, Messages, PeerId, Segment};
 use crate::buffer::{Block, Lease};
@@ -102,19 +101,6 @@ enum Bytes {
     Train(Range<usize>),
     /// In memory of their own.
     Block(Block),
-    /// In memory of their own, of which parts are handed over.
-    Shared(Rc<Block>),
-}
-
-impl Bytes {
-    /// The same bytes once more, for another part of them.
-    fn share(&self) -> Self {
-        match self {
-            Self::Train(train) => Self::Train(train.clone()),
-            Self::Shared(block) => Self::Shared(Rc::clone(block)),
-            Self::Block(_) => unreachable!("what has parts is shared"),
-        }
-    }
 }
 
 impl Endpoint {
@@ -229,10 +215,6 @@ impl Endpoint {
             return Ok(());
         }
         let mut run = 0;
-        let bytes = match bytes {
-            Bytes::Block(block) => Bytes::Shared(Rc::new(block)),
-            others => others,
-        };
         for index in 0..=common.count {
             let is_new = index < common.count && {
                 let transaction = common.first + u64::from(index);
@@ -243,7 +225,8 @@ impl Endpoint {
                 continue;
             }
             if run > 0 {
-                self.deliver(&common, index - run, run, bytes.share());
+                let bytes = self.share(&bytes);
+                self.deliver(&common, index - run, run, bytes);
                 run = 0;
             }
             if index < common.count {
@@ -252,6 +235,18 @@ impl Endpoint {
         }
         self.collect_outcomes(peer_slot);
         Ok(())
+    }
+
+    /// The same bytes once more: those of a bundle that came in segments are copied.
+    fn share(&self, bytes: &Bytes) -> Bytes {
+        match bytes {
+            Bytes::Train(train) => Bytes::Train(train.clone()),
+            Bytes::Block(block) => {
+                let mut copy = self.blocks.take(block.len());
+                copy.copy_from_slice(block);
+                Bytes::Block(copy)
+            }
+        }
     }
 
     /// Takes messages of an ordered stream: they are handed over when their turn has come.
@@ -295,7 +290,7 @@ impl Endpoint {
                 association.inbox.defer(common.transactions());
                 let body = match bytes {
                     Bytes::Block(block) => block,
-                    Bytes::Train(_) | Bytes::Shared(_) => {
+                    Bytes::Train(_) => {
                         let mut block = kept.expect("taken above");
                         block.copy_from_slice(body);
                         block
@@ -455,14 +450,11 @@ impl Endpoint {
                 let (what, place) = (What::Messages { skip, count }, self.events.len());
                 self.scratch.deliveries.push(Delivery { common: *common, what, body, place });
             }
-            Bytes::Block(block) => self.deliver_body(common, skip, count, Body::Block(block)),
-            Bytes::Shared(block) => self.deliver_body(common, skip, count, Body::Shared(block)),
+            Bytes::Block(block) => {
+                self.undelivered += 1;
+                self.events.push_back(common.messages(skip, count, Body::Block(block)));
+            }
         }
-    }
-
-    fn deliver_body(&mut self, common: &Common, skip: u32, count: u32, body: Body) {
-        self.undelivered += 1;
-        self.events.push_back(common.messages(skip, count, body));
     }
 
     /// Gives up what is missing for too long, in lossy streams and in messages that are not sent
