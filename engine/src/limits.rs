@@ -126,7 +126,8 @@ pub const TRANSACTION_RANGES_MAX: usize = 32;
 pub const PACKETS_BEFORE_BUSY: u64 = 64;
 /// Ranges of missing segments of one message in one control body; one byte counts them.
 pub const MISSING_RANGES_MAX: usize = 63;
-/// Messages or transactions in one control body of which something is said to be missing.
+/// Messages in segments, and as many transactions of which nothing came, of which one control body
+/// says what is missing.
 pub const MISSING_MESSAGES_MAX: usize = 8;
 /// Blocks of one control body that are looked at (PROTOCOL 2.17): packet ranges, refusals, reports
 /// both ways, credit, grants, what is missing, marks and ping are fewer than 70.

@@ -116,7 +116,7 @@ impl Endpoint {
                     return Err(DropReason::TransactionViolation);
                 }
                 Block::Issued(end) => association.peer_issued = association.peer_issued.max(end),
-                Block::MissingSegments(_) if incomplete == MISSING_MESSAGES_MAX => {
+                Block::MissingSegments(_) if incomplete == 2 * MISSING_MESSAGES_MAX => {
                     return Err(DropReason::BodyMalformed);
                 }
                 Block::MissingSegments(missing) => {

@@ -42,7 +42,7 @@ fn control_body_of_more_blocks_than_an_honest_one_is_malformed() {
 #[test]
 fn control_body_that_tells_of_more_messages_than_an_honest_one_is_malformed() {
     let (mut pair, peer) = Pair::connected();
-    for (count, dropped) in [(MISSING_MESSAGES_MAX, 0), (MISSING_MESSAGES_MAX + 1, 1)] {
+    for (count, dropped) in [(2 * MISSING_MESSAGES_MAX, 0), (2 * MISSING_MESSAGES_MAX + 1, 1)] {
         pair.send_control(peer, |writer| {
             for transaction in 0..count as u64 {
                 assert!(writer.missing_segments(Initiator::Receiver, transaction, (9, 0), []));

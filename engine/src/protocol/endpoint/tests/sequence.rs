@@ -46,6 +46,26 @@ fn reliable_streams_come_in_order_without_a_gap_whatever_is_lost() {
     }
 }
 
+// PROTOCOL 2.25 and 6.27
+#[test]
+fn report_of_as_much_as_can_be_missing_is_understood() {
+    let (mut pair, peer) = Pair::with(|config| config.bundle = false, |_| {}).connect();
+    let burst = pair.sent + 1..pair.sent + 80;
+    pair.loses = Box::new(move |number| burst.contains(&number) && number % 2 == 0);
+    for number in 0..40 {
+        let options = SendOptions::new(ServiceKind::Sequence)
+            .stream(StreamKind::ReliableOnRequest, number % 20);
+        let message = vec![number; if number < 20 { 2_000 } else { 10 }];
+        pair.sides[0].endpoint.send(pair.now, peer, &options, (&message).into()).unwrap();
+    }
+    pair.drive_for(Duration::from_secs(5));
+    for side in &pair.sides {
+        assert_eq!(side.endpoint.counters().drops.get(DropReason::BodyMalformed), 0);
+    }
+    assert_eq!(pair.sides[1].messages.len(), 40);
+    assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 40);
+}
+
 // PROTOCOL 6.25
 #[test]
 fn what_waits_for_its_turn_stays_within_the_grant_in_segments_too() {
