@@ -9,7 +9,7 @@ use crate::protocol::drop_reason::DropReason;
 use crate::protocol::transaction::{
     Acceptance, AssemblyKey, Early, Features, Piece, Place, Progress, Stream, features_in,
 };
-use crate::protocol::wire::{BodyKind, Flags, Packet, ServiceKind, bundle::Bundle};
+use crate::protocol::wire::{BodyKind, Flags, Packet, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
 
 /// What all messages of a packet have in common.
@@ -214,39 +214,52 @@ impl Endpoint {
             self.collect_outcomes(peer_slot);
             return Ok(());
         }
-        let mut run = 0;
-        for index in 0..=common.count {
-            let is_new = index < common.count && {
-                let transaction = common.first + u64::from(index);
-                self.association(peer_slot).outbox.on_reply(transaction)
-            };
-            if is_new {
-                run += 1;
-                continue;
+        let mut at = 0;
+        match bytes {
+            Bytes::Train(train) => {
+                while let Some(run) = self.next_run(peer_slot, &common, &mut at) {
+                    let train = Bytes::Train(train.clone());
+                    self.deliver(&common, run.start, run.end - run.start, train);
+                }
             }
-            if run > 0 {
-                let bytes = self.share(&bytes);
-                self.deliver(&common, index - run, run, bytes);
-                run = 0;
-            }
-            if index < common.count {
-                self.drop_packet(DropReason::DuplicateTransaction);
+            Bytes::Block(block) => {
+                let (mut rest, mut passed) = (&block[..], 0);
+                while let Some(run) = self.next_run(peer_slot, &common, &mut at) {
+                    rest = bundle::split(rest, run.start - passed).1;
+                    let (part, after) = bundle::split(rest, run.end - run.start);
+                    (rest, passed) = (after, run.end);
+                    self.deliver_part(&common, &run, part);
+                }
             }
         }
         self.collect_outcomes(peer_slot);
         Ok(())
     }
 
-    /// The same bytes once more: those of a bundle that came in segments are copied.
-    fn share(&self, bytes: &Bytes) -> Bytes {
-        match bytes {
-            Bytes::Train(train) => Bytes::Train(train.clone()),
-            Bytes::Block(block) => {
-                let mut copy = self.blocks.take(block.len());
-                copy.copy_from_slice(block);
-                Bytes::Block(copy)
+    /// The next run of replies of a packet that are new, from `at` on, which moves behind it.
+    fn next_run(&mut self, peer_slot: u32, common: &Common, at: &mut u32) -> Option<Range<u32>> {
+        let mut start = None;
+        while *at < common.count {
+            let transaction = common.first + u64::from(*at);
+            let is_new = self.association(peer_slot).outbox.on_reply(transaction);
+            if is_new {
+                start.get_or_insert(*at);
+            } else if start.is_some() {
+                break; // Looked at again: it is as old then.
+            } else {
+                self.drop_packet(DropReason::DuplicateTransaction);
             }
+            *at += 1;
         }
+        start.map(|start| start..*at)
+    }
+
+    /// Hands over a part of a bundle that came in segments, in memory of its own.
+    fn deliver_part(&mut self, common: &Common, run: &Range<u32>, part: &[u8]) {
+        let mut copy = self.blocks.take(part.len());
+        copy.copy_from_slice(part);
+        let first = common.first + u64::from(run.start);
+        self.deliver(&Common { first, ..*common }, 0, run.end - run.start, Bytes::Block(copy));
     }
 
     /// Takes messages of an ordered stream: they are handed over when their turn has come.
@@ -482,7 +495,7 @@ pub(super) fn abandoned(peer: PeerId, key: AssemblyKey) -> Event {
 /// How many messages a whole body has.
 fn message_count(kind: BodyKind, body: &[u8]) -> Result<u32, DropReason> {
     match kind {
-        BodyKind::Bundle => Ok(Bundle::parse(body)?.count()),
+        BodyKind::Bundle => Ok(bundle::Bundle::parse(body)?.count()),
         _ => Ok(1),
     }
 }

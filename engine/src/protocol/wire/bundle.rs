@@ -73,6 +73,18 @@ impl<'a> Bundle<'a> {
     }
 }
 
+/// The first `count` messages of a bundle, which has as many, and the others.
+///
+/// # Panics
+/// If it has not.
+pub fn split(body: &[u8], count: u32) -> (&[u8], &[u8]) {
+    let mut rest = body;
+    for _ in 0..count {
+        rest = take(rest).expect("it has as many").1;
+    }
+    body.split_at(body.len() - rest.len())
+}
+
 /// The first message and what follows it.
 #[inline]
 fn take(body: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -98,6 +110,9 @@ mod tests {
         let bundle = Bundle::parse(&body[..end]).unwrap();
         assert_eq!(bundle.count(), 3);
         assert_eq!(bundle.iter().collect::<Vec<_>>(), [&b"ab"[..], b"", &[7; 64]]);
+        let (part, rest) = split(&body[..end], 2);
+        assert_eq!((part, rest), (&[2, b'a', b'b', 0][..], &body[4..end]));
+        assert_eq!(split(part, 0), (&[][..], part));
     }
 
     // PROTOCOL 2.16

@@ -256,6 +256,55 @@ fn replies_of_a_bundle_that_was_cut_anew_come_though_the_first_is_no_longer_awai
     assert_eq!(pair.sides[0].endpoint.memory(peer).unwrap().incomplete_replies, 0);
 }
 
+// PROTOCOL 6.16
+#[test]
+fn bundle_of_replies_in_segments_is_not_copied_for_each_run_of_new_ones() {
+    const REQUESTS: u8 = 200;
+    let auto = |config: &mut EndpointConfig| config.mtu = Mtu::Auto;
+    let mut pair = Pair::with(auto, auto);
+    pair.longest = 30_000;
+    let (mut pair, peer) = pair.connect();
+    for _ in 0..20 {
+        pair.send(peer, ServiceKind::Request, &bytes(200_000));
+        pair.drive();
+    }
+    pair.sides[0].replies.clear();
+    let asked = (0..REQUESTS).map(|number| {
+        let question = vec![number; 100];
+        (pair.send(peer, ServiceKind::Request, &question), question)
+    });
+    let asked: Vec<_> = asked.collect();
+    pair.drive_for(ONE_WAY + Duration::from_micros(10));
+    // The path carries less: the bundle is cut. Every second reply was taken before.
+    pair.longest = 1_300;
+    pair.link.clear();
+    let slot = peer.slot;
+    let known = pair.sides[0].endpoint.peers.find_mut(slot).unwrap().association.as_mut().unwrap();
+    for (transaction, _) in asked.iter().skip(1).step_by(2) {
+        assert!(known.outbox.on_reply(*transaction));
+    }
+    // Until the bundle is complete, and its replies wait to be handed over.
+    let mut most = 0;
+    let end = pair.now + Duration::from_secs(10);
+    while pair.now < end && pair.sides[0].replies.is_empty() {
+        pair.now = pair.now + Duration::from_micros(100);
+        while pair.link.front().is_some_and(|entry| entry.1 || entry.0 <= pair.now) {
+            let (_, to_second, ecn, bytes) = pair.link.pop_front().unwrap();
+            let (to, from) = if to_second { (1, 0) } else { (0, 1) };
+            let from = pair.sides[from].address;
+            pair.sides[to].receive(pair.now, from, ecn, &bytes);
+            most = most.max(pair.sides[0].endpoint.blocks.used());
+        }
+        pair.turn();
+    }
+    // A bundle of 28 replies, and no more than that again for its 14 runs.
+    assert!((2_000..8_000).contains(&most), "{most} bytes");
+    pair.drive();
+    pair.sides[0].replies.sort();
+    let others: Vec<_> = asked.into_iter().step_by(2).collect();
+    assert_eq!(pair.sides[0].replies, others);
+}
+
 // PROTOCOL 6.19
 #[test]
 fn incomplete_reply_is_forgotten_with_its_request() {
