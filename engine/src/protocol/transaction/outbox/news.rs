@@ -328,9 +328,17 @@ impl Outbox {
             if at < end && self.awaits_reply(at) {
                 return true;
             }
-            at += 1;
+            at = self.after_unit_without_reply(at);
         }
         false
+    }
+
+    /// The next transaction, or the first behind those of a unit of a level without replies: of the
+    /// others of such a unit none is awaited either.
+    fn after_unit_without_reply(&self, transaction: u64) -> u64 {
+        let unit = self.own.get(self.own.first_after(transaction));
+        let others = unit.filter(|unit| !unit.features.reply).map(|unit| unit.transactions().end);
+        others.map_or(transaction + 1, |end| end.max(transaction + 1))
     }
 
     /// The reply to our `transaction` arrived. `true`: it is the first, deliver it.

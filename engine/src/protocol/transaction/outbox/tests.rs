@@ -186,6 +186,23 @@ fn copies_that_are_due_wake_nobody_who_cannot_send_what_is_ready() {
 }
 
 #[test]
+fn replies_are_awaited_behind_messages_that_have_none() {
+    let mut fixture = Fixture::new(true);
+    for service in [ServiceKind::ExactlyOnce, ServiceKind::Request, ServiceKind::AtMostOnce] {
+        (0..3).for_each(|_| assert!(fixture.push(service, b"m").is_ok()));
+        fixture.send(NOW).unwrap();
+    }
+    fixture.outbox.on_done(1..2).unwrap();
+    for request in 3..=6 {
+        for (start, end) in (0..9).flat_map(|start| (start..12).map(move |end| (start, end))) {
+            let expected = start < end.min(6) && request.max(start) < end.min(6);
+            assert_eq!(fixture.outbox.awaits_replies(start..end), expected, "{start}..{end}");
+        }
+        assert_eq!(fixture.outbox.on_reply(request), request < 6);
+    }
+}
+
+#[test]
 fn request_ends_with_its_first_reply_and_no_sooner() {
     // PROTOCOL 6.6 and 6.11
     let mut fixture = Fixture::new(true);
