@@ -7,7 +7,7 @@ use raet::durable::{
     DedupKey, DurableReceiver, DurableSender, Ended, FileOutbox, Outbox, OutboxOptions, RecordNews,
     Survives,
 };
-use raet::{Config, Identity, PublicKey, QueueNode, Receipt, Trust, TrustPolicy};
+use raet::{Config, Identity, PublicKey, QueueNode, Receipt, Remote, Trust, TrustPolicy};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -73,6 +73,11 @@ impl Sink {
         Self { node, receiver: DurableReceiver::default(), taken: Vec::new() }
     }
 
+    fn connect_from(&self, node: &QueueNode) -> Remote {
+        let here = self.node.node();
+        node.connect(here.address(), *here.key()).expect("it listens")
+    }
+
     fn turn(&mut self) {
         while let Some(incoming) = self.node.receive() {
             if let Some(received) = self.receiver.handle(&incoming) {
@@ -82,6 +87,13 @@ impl Sink {
             }
         }
     }
+}
+
+/// A sender to `sink` without a session, and its node.
+fn detached(folder: &Path, sink: &Sink) -> (QueueNode, DurableSender<FileOutbox>) {
+    let node = QueueNode::start(config(1), 64).expect("loopback works");
+    let sender = DurableSender::new(outbox(folder), *sink.node.node().key());
+    (node, sender)
 }
 
 /// Turns both until `is_done`.
@@ -124,15 +136,13 @@ fn record_is_over_when_it_was_committed_and_not_before() {
 fn records_accepted_without_a_session_wait_for_one() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let mut sink = Sink::start();
-    let node = QueueNode::start(config(1), 64).expect("loopback works");
-    let key = *sink.node.node().key();
-    let mut sender = DurableSender::new(outbox(folder.path()), key);
+    let (node, mut sender) = detached(folder.path(), &sink);
     for number in 0..3_u64 {
         sender.accept(&number.to_le_bytes()).expect("there is room");
         assert_eq!(sender.pump(&node).expect("the disk works"), 0);
     }
     assert!(!sender.is_attached());
-    sender.attach(node.connect(sink.node.node().address(), key).expect("it listens"));
+    sender.attach(sink.connect_from(&node));
     let mut source = Source::new(node, sender);
     until(&mut source, &mut sink, |_, sink| sink.taken.len() == 3);
 }
@@ -141,9 +151,7 @@ fn records_accepted_without_a_session_wait_for_one() {
 fn record_that_is_abandoned_before_it_was_sent_never_is() {
     let folder = tempfile::tempdir().expect("a folder for the test");
     let mut sink = Sink::start();
-    let node = QueueNode::start(config(1), 64).expect("loopback works");
-    let key = *sink.node.node().key();
-    let mut sender = DurableSender::new(outbox(folder.path()), key);
+    let (node, mut sender) = detached(folder.path(), &sink);
     for number in 0..3_u64 {
         sender.accept(&number.to_le_bytes()).expect("there is room");
     }
@@ -151,7 +159,7 @@ fn record_that_is_abandoned_before_it_was_sent_never_is() {
     for record in [0, 1] {
         assert!(sender.abandon(record).expect("the disk works"));
     }
-    sender.attach(node.connect(sink.node.node().address(), key).expect("it listens"));
+    sender.attach(sink.connect_from(&node));
     let mut source = Source::new(node, sender);
     until(&mut source, &mut sink, |_, sink| sink.taken.len() == 1);
     assert_eq!(sink.taken[0].1, 2_u64.to_le_bytes());
