@@ -129,6 +129,8 @@ pub const MISSING_RANGES_MAX: usize = 63;
 /// Messages in segments, and as many transactions of which nothing came, of which one control body
 /// says what is missing.
 pub const MISSING_MESSAGES_MAX: usize = 8;
+/// Lists of transactions that one control body reports as done or accepted, of ours and of replies.
+pub const TRANSACTION_LISTS_MAX: usize = 3;
 /// Blocks of one control body that are looked at (PROTOCOL 2.17): packet ranges, refusals, reports
 /// both ways, credit, grants, what is missing, marks and ping are fewer than 70.
 pub const CONTROL_BLOCKS_MAX: usize = 96;

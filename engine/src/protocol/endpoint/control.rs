@@ -7,8 +7,8 @@ use super::message::abandoned;
 use super::{Association, CloseReason, Content, Endpoint, Live, PeerId, Scratch};
 use crate::buffer::{Lease, Transmit};
 use crate::limits::{
-    ACK_CONFIRM_RANGES, ACK_RANGES_MAX, CONTROL_BLOCKS_MAX, HEADROOM, MISSING_MESSAGES_MAX,
-    TRANSACTION_RANGES_MAX,
+    ACK_CONFIRM_RANGES, ACK_RANGES_MAX, CONTROL_BLOCKS_MAX, GRANTS_MAX, HEADROOM,
+    MISSING_MESSAGES_MAX, TRANSACTION_LISTS_MAX, TRANSACTION_RANGES_MAX,
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::recovery::SentKind;
@@ -65,7 +65,8 @@ impl Endpoint {
         let mut asks = false;
         let mut challenge = None;
         // A report with every list full may go on in the next one.
-        let (mut refused, mut is_full, mut incomplete) = (0, false, 0);
+        let (mut refused, mut is_full) = (0, false);
+        let (mut lists, mut grants, mut incomplete) = (0, 0, 0);
         let mut marks = None;
         for (place, block) in Blocks::new(body).enumerate() {
             if place >= CONTROL_BLOCKS_MAX {
@@ -87,7 +88,12 @@ impl Endpoint {
                     self.counters.packets_lost += outcome.packets_lost;
                 }
                 Block::TransactionRanges(ranges) => {
-                    refused += usize::from(matches!(ranges.status, TransactionStatus::Refused(_)));
+                    let is_refusal = matches!(ranges.status, TransactionStatus::Refused(_));
+                    refused += usize::from(is_refusal);
+                    lists += usize::from(!is_refusal);
+                    if lists > TRANSACTION_LISTS_MAX || refused > TRANSACTION_RANGES_MAX {
+                        return Err(DropReason::BodyMalformed);
+                    }
                     is_full |= refused.max(ranges.iter().count()) >= TRANSACTION_RANGES_MAX;
                     let seen = report(association, &ranges);
                     self.violation(now, slot, seen)?;
@@ -107,7 +113,9 @@ impl Endpoint {
                         self.events.push_back(event);
                     }
                 }
+                Block::Grant(_) if grants == GRANTS_MAX => return Err(DropReason::BodyMalformed),
                 Block::Grant(grant) => {
+                    grants += 1;
                     let end = u32::try_from(grant.end).unwrap_or(u32::MAX);
                     let direction = direction(grant.initiator);
                     association.outbox.on_grant(direction, grant.transaction, end);

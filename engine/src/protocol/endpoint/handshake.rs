@@ -322,7 +322,7 @@ impl Endpoint {
                 && (role == Role::Initiator) != own_is_smaller;
             if keeps_former {
                 self.peers.find_mut(peer_slot).expect("found above").current = Some(former);
-                return;
+                return self.forget_spare(peer_slot, [slot, former]);
             }
             self.requeue_all(peer_slot);
         }
@@ -346,6 +346,15 @@ impl Endpoint {
         self.abandon_handshake(peer_slot);
         self.mark_ready(peer_slot);
         self.rearm(now, peer_slot);
+    }
+
+    /// Forgets the confirmed sessions with a peer but two: who opens one after the other that
+    /// does not become the one that carries messages has no more of them.
+    fn forget_spare(&mut self, peer_slot: u32, kept: [u32; 2]) {
+        let kept = kept.map(|slot| self.lives.find(slot).map(|live| live.session.id()));
+        self.forget_lives(peer_slot, |live| {
+            live.session.is_confirmed() && !kept.contains(&Some(live.session.id()))
+        });
     }
 
     fn add_peer(&mut self, now: Instant, key: PublicKey, address: SocketAddr) -> Option<u32> {

@@ -1,24 +1,32 @@
 //! Peers that break the protocol, or are turned away: what they leave behind.
 
 use super::*;
-use crate::limits::{CONTROL_BLOCKS_MAX, MISSING_MESSAGES_MAX};
+use crate::limits::{
+    CONTROL_BLOCKS_MAX, GRANTS_MAX, MISSING_MESSAGES_MAX, TRANSACTION_LISTS_MAX,
+    TRANSACTION_RANGES_MAX,
+};
 use crate::protocol::wire::ServiceKind;
-use crate::protocol::wire::control::{Initiator, Writer};
+use crate::protocol::wire::control::{Grant, Initiator, TransactionStatus, Writer};
 
 impl Pair {
     /// The first side sends the second a control packet that no honest one would.
     fn send_control(&mut self, peer: PeerId, fill: impl FnOnce(&mut Writer<'_>)) {
-        let endpoint = &mut self.sides[0].endpoint;
-        let slot = endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+        let live = self.sides[0].endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+        self.send_in(0, live, fill);
+    }
+
+    /// A side sends the other one a control packet in this session.
+    fn send_in(&mut self, from: usize, live: u32, fill: impl FnOnce(&mut Writer<'_>)) {
+        let endpoint = &mut self.sides[from].endpoint;
         let mut buffer = vec![0; 2_000];
         let mut writer = Writer::new(&mut buffer[500..1_500]);
         fill(&mut writer);
         let end = 500 + writer.finish();
         let outgoing = Outgoing::control(PacketKind::Ack);
-        let live = endpoint.lives.find_mut(slot).unwrap();
+        let live = endpoint.lives.find_mut(live).unwrap();
         let (_, packet) = live.session.seal_around(&mut buffer, 500..end, outgoing);
-        let (now, from) = (self.now, self.sides[0].address);
-        self.sides[1].receive(now, from, Ecn::NotEct, &buffer[packet]);
+        let (now, address) = (self.now, self.sides[from].address);
+        self.sides[1 - from].receive(now, address, Ecn::NotEct, &buffer[packet]);
     }
 }
 
@@ -50,6 +58,58 @@ fn control_body_that_tells_of_more_messages_than_an_honest_one_is_malformed() {
         });
         let drops = &pair.sides[1].endpoint.counters().drops;
         assert_eq!(drops.get(DropReason::BodyMalformed), dropped);
+    }
+}
+
+// PROTOCOL 2.17 and 2.20
+#[test]
+fn control_body_that_reports_or_grants_more_than_an_honest_one_is_malformed() {
+    let (mut pair, peer) = Pair::connected();
+    let (lists, refusals, grants) = (TRANSACTION_LISTS_MAX, TRANSACTION_RANGES_MAX, GRANTS_MAX);
+    let mut dropped = 0;
+    for beyond in [None, Some(0), Some(1), Some(2)] {
+        let more = |place| usize::from(beyond == Some(place));
+        pair.send_control(peer, |writer| {
+            let none = || [0_u64..=0].into_iter();
+            for _ in 0..lists + more(0) {
+                let done = TransactionStatus::Done;
+                assert!(writer.transaction_ranges(Initiator::Sender, done, none()));
+            }
+            for _ in 0..refusals + more(1) {
+                let refused = TransactionStatus::Refused(7);
+                assert!(writer.transaction_ranges(Initiator::Sender, refused, none()));
+            }
+            for transaction in 0..(grants + more(2)) as u64 {
+                let initiator = Initiator::Receiver;
+                assert!(writer.grant(Grant { initiator, transaction, end: 1 }));
+            }
+        });
+        dropped += u64::from(beyond.is_some());
+        let drops = &pair.sides[1].endpoint.counters().drops;
+        assert_eq!(drops.get(DropReason::BodyMalformed), dropped, "{beyond:?}");
+    }
+}
+
+// PROTOCOL 7.6
+#[test]
+fn peer_has_no_more_sessions_however_many_it_opens() {
+    for dialer in [0, 1] {
+        let mut pair = Pair::new();
+        pair.name_of_other(dialer);
+        pair.drive();
+        for _ in 0..20 {
+            let (now, other) = (pair.now, &mut pair.sides[1 - dialer].endpoint);
+            let slot = *other.by_key.values().next().expect("there is one peer");
+            other.start_handshake(now, slot);
+            pair.drive();
+            let other = &pair.sides[1 - dialer].endpoint;
+            let lives: Vec<u32> = other.lives.iter().map(|(live, _)| live).collect();
+            for live in lives {
+                pair.send_in(1 - dialer, live, |writer| assert!(writer.ping()));
+            }
+            let sessions = pair.sides[dialer].endpoint.session_count();
+            assert!(sessions <= 3, "{sessions} sessions");
+        }
     }
 }
 

@@ -287,7 +287,7 @@ fn bundle_of_replies_in_segments_is_not_copied_for_each_run_of_new_ones() {
     let mut most = 0;
     let end = pair.now + Duration::from_secs(10);
     while pair.now < end && pair.sides[0].replies.is_empty() {
-        pair.now = pair.now + Duration::from_micros(100);
+        pair.now += Duration::from_micros(100);
         while pair.link.front().is_some_and(|entry| entry.1 || entry.0 <= pair.now) {
             let (_, to_second, ecn, bytes) = pair.link.pop_front().unwrap();
             let (to, from) = if to_second { (1, 0) } else { (0, 1) };
