@@ -85,12 +85,19 @@ impl Escrow {
     pub fn judge(&mut self, order: u64, len: usize) -> Place {
         let index = Stream::index_of(order);
         let is_too_long = self.held + cost(len) > self.budget;
-        let state = self.state(Stream::of_order(order));
+        let stream = Stream::of_order(order);
+        let state = self.state(stream);
+        // A lossy stream's sender may have given up any number of messages in a row.
+        let is_too_far = if stream.is_lossy() {
+            state.early.len() as u64 >= ESCROW_MESSAGES_MAX
+        } else {
+            index >= state.next + ESCROW_MESSAGES_MAX
+        };
         if index < state.next {
             Place::Passed
         } else if index == state.next {
             Place::Turn
-        } else if is_too_long || index >= state.next + ESCROW_MESSAGES_MAX {
+        } else if is_too_long || is_too_far {
             Place::TooFar
         } else {
             Place::Early
@@ -274,6 +281,23 @@ mod tests {
             }
         }
         assert_eq!(escrow.held(), 7 * cost(0));
+    }
+
+    #[test]
+    fn lossy_stream_goes_on_however_many_its_sender_gave_up() {
+        // PROTOCOL 6.25, 6.26
+        let mut escrow = Escrow::new(u64::MAX);
+        let far = 10 * ESCROW_MESSAGES_MAX;
+        for index in far..far + ESCROW_MESSAGES_MAX {
+            assert!(arrive(&mut escrow, NOW, LOSSY, index).is_empty());
+        }
+        let beyond = far + ESCROW_MESSAGES_MAX;
+        assert_eq!(escrow.judge(LOSSY.order(beyond), 1), Place::TooFar, "as many as may wait do");
+        let later = NOW + ESCROW_PATIENCE;
+        assert_eq!(escrow.poll_gap(later), Some((LOSSY, 0..far)));
+        let waited = std::iter::from_fn(|| escrow.next_early(later, LOSSY));
+        assert!(waited.map(|(_, early)| early.transaction).eq(far..beyond));
+        assert_eq!(arrive(&mut escrow, later, LOSSY, beyond), [beyond]);
     }
 
     proptest! {
