@@ -83,6 +83,8 @@ pub struct Unit {
     pub(super) starts_in_segments: bool,
     /// Whether its outbox looks after the time it waits for grants.
     pub(super) awaits_grant: bool,
+    /// Whether all of it left before it was cut anew.
+    left_before_cut: bool,
     /// The body, if it travels in segments; there is no buffer then.
     pub(super) segmented: Option<Box<Segmented>>,
 }
@@ -107,6 +109,7 @@ impl Unit {
             lease: Some(lease),
             starts_in_segments: false,
             awaits_grant: false,
+            left_before_cut: false,
             segmented: None,
         }
     }
@@ -137,6 +140,7 @@ impl Unit {
             lease: None,
             starts_in_segments: true,
             awaits_grant: false,
+            left_before_cut: false,
             segmented: Some(Box::new(segmented)),
         }
     }
@@ -237,7 +241,8 @@ impl Unit {
 
     /// Whether all of it left at least once: the peer can know all of its messages.
     pub(super) fn has_left(&self) -> bool {
-        self.tries > 0 && self.segmented.as_ref().is_none_or(|message| message.has_left_once())
+        let all_left = self.segmented.as_ref().is_none_or(|message| message.has_left_once());
+        self.left_before_cut || self.tries > 0 && all_left
     }
 
     /// Whether a repeated message has copies left, of `copies`, after the one that just left.
@@ -313,7 +318,9 @@ impl Unit {
                 self.lease.as_ref().expect("a unit that leaves has its bytes")[range].into()
             }
         };
-        self.segmented = Some(Box::new(Segmented::new(body, room)?));
+        let segmented = Segmented::new(body, room)?;
+        self.left_before_cut = self.has_left();
+        self.segmented = Some(Box::new(segmented));
         Some(self.lease.take().is_some())
     }
 

@@ -3,7 +3,7 @@
 
 use raet::protocol::endpoint::{Event, Messages, Segment};
 use raet::time::{Duration, Instant};
-use raet::{Outcome, PeerId, SendError, Service, SessionChange};
+use raet::{CloseReason, Outcome, PeerId, SendError, Service, SessionChange};
 
 use super::{Node, Owed, Process, Sabotage, Uncommitted};
 use crate::auditor::{Auditor, Handled};
@@ -79,6 +79,10 @@ impl Node {
         change: &SessionChange,
         auditor: &mut Auditor,
     ) {
+        if *change == SessionChange::Closed(CloseReason::Violation) {
+            // Who is honest reports nothing that did not arrive, and is never taken for one who does.
+            auditor.blame("I20", format!("node {} took an honest peer for a liar", self.index));
+        }
         if let SessionChange::Closed(_) | SessionChange::Lost(_) = change {
             self.ended.extend(process.known.get(&peer));
         }

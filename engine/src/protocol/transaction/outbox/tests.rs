@@ -382,6 +382,39 @@ fn news_of_segments_says_nothing_of_those_that_took_their_place() {
 }
 
 #[test]
+fn report_on_a_message_that_was_cut_anew_and_left_before_is_honest() {
+    // PROTOCOL 6.6, 6.17
+    for is_done in [true, false] {
+        for len in [500, 5_000] {
+            let mut fixture = Fixture::new(true);
+            fixture.push(ServiceKind::ExactlyOnce, &vec![7; len]).unwrap();
+            let id = if len < ROOM {
+                fixture.send(NOW).unwrap().0
+            } else {
+                fixture.send_segments();
+                fixture.outbox.find_transaction(Direction::Own, 0).unwrap()
+            };
+            fixture.outbox.refit(id, ROOM / 4);
+            assert_eq!(fixture.outbox.next(NOW, Priority::Bulk), Some(id));
+            fixture.outbox.on_segment_sent(NOW, id, 0, ROUND_TRIP);
+            if is_done {
+                assert_eq!(fixture.outbox.on_done(0..1), Ok(()));
+                assert_eq!(fixture.outcomes(), [(0, 1, Outcome::Delivered)]);
+            } else {
+                assert_eq!(fixture.outbox.on_accepted(0..1), Ok(()));
+                assert_eq!(fixture.outbox.next(NOW, Priority::Bulk), None);
+            }
+        }
+    }
+    let mut fixture = Fixture::new(true);
+    fixture.push(ServiceKind::ExactlyOnce, &vec![7; 5_000]).unwrap();
+    let id = fixture.outbox.next(NOW, Priority::Bulk).unwrap();
+    fixture.outbox.on_segment_sent(NOW, id, 0, ROUND_TRIP);
+    fixture.outbox.refit(id, ROOM / 2);
+    assert_eq!(fixture.outbox.on_done(0..1), Err(DropReason::AckInvalid), "some of it never left");
+}
+
+#[test]
 fn one_peer_leaves_buffers_to_the_others() {
     let (mut fixture, mut other) = (Fixture::new(false), Fixture::new(false));
     fixture.pool = Pool::new(40, ROOM).unwrap();
