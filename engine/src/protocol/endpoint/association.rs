@@ -20,7 +20,8 @@ pub(super) struct Association {
     pub(super) assemblies: Assemblies,
     /// Ordered streams of the peer.
     pub(super) escrow: Escrow,
-    /// One past the highest transaction that the peer says it used.
+    /// One past the highest transaction that the peer is known to have used, by its word or by a
+    /// message that is sent again on request.
     pub(super) peer_issued: u64,
     /// What we granted the peer, in bytes unresolved at once.
     pub(super) receive_bytes: u64,

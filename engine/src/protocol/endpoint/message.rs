@@ -7,7 +7,7 @@ use crate::buffer::{Block, Lease};
 use crate::limits::REFUSED_EXPIRED;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::transaction::{
-    Acceptance, AssemblyKey, Early, Features, Piece, Place, Progress, Stream, features_in,
+    Acceptance, AssemblyKey, Early, Features, Piece, Place, Progress, Retry, Stream, features_in,
 };
 use crate::protocol::wire::{BodyKind, Flags, Packet, ServiceKind, bundle};
 use crate::time::{Duration, Instant};
@@ -286,6 +286,10 @@ impl Endpoint {
         }
         let association = self.association(peer_slot);
         match association.inbox.accept(common.row, common.first, common.count) {
+            Acceptance::Deliver if common.row.retry == Retry::Requested => {
+                let end = common.transactions().end;
+                association.peer_issued = association.peer_issued.max(end);
+            }
             Acceptance::Deliver => {}
             Acceptance::Duplicate => {
                 self.drop_packet(DropReason::DuplicateTransaction);

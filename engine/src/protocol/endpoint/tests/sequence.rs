@@ -219,6 +219,24 @@ fn stream_on_request_is_not_sent_again_before_it_is_asked_for() {
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 1);
 }
 
+// PROTOCOL 6.27
+#[test]
+fn stream_on_request_is_repaired_while_its_messages_go_on() {
+    for kind in [StreamKind::ReliableOnRequest, StreamKind::LossyOnRequest] {
+        let (mut pair, peer) = Pair::connected();
+        let start = pair.sent;
+        pair.loses = Box::new(move |number| number == start + 201);
+        // Something is in flight at each moment.
+        for _ in 0..500 {
+            send(&mut pair, peer, kind, 0).unwrap();
+            pair.drive_for(Duration::from_micros(10));
+        }
+        let places = delivered(&pair, Stream { kind, number: 0 });
+        assert!(places.len() > 450, "{kind:?}: {}", places.len());
+        assert_eq!(pair.sides[1].gaps, [], "{kind:?}");
+    }
+}
+
 // PROTOCOL 6.24
 #[test]
 fn streams_of_all_kinds_live_side_by_side() {
