@@ -260,7 +260,7 @@ fn least_urgent(now: Instant, live: &Live) -> Option<Priority> {
 /// What packet of a unit leaves next: which segment of how many, its head, the length of its body.
 /// `None`: the path carries less than when the unit was cut, and it waits for another turn.
 fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32), Outgoing, usize)> {
-    let is_last = !outbox.has_backlog();
+    let is_last = !outbox.has_more_than(id);
     let room = live.session.body_room();
     let unit = outbox.unit(id).expect("the outbox names units it has");
     let segment = unit.packet_due()?;

@@ -563,9 +563,25 @@ impl Outbox {
             || self.open.iter().flatten().any(|(_, opened)| *opened + self.config.linger <= now)
     }
 
-    /// Whether more than one packet's worth waits: the packet at hand is not the burst's last.
+    /// Whether something waits to leave.
     pub fn has_backlog(&self) -> bool {
         !self.schedule.is_empty()
+    }
+
+    /// Whether the packet that [`Outbox::next`] named, of unit `id`, is not the last of its burst.
+    pub fn has_more_than(&self, id: UnitId) -> bool {
+        if self.schedule.is_empty() {
+            return false;
+        }
+        let unit = match id.direction {
+            Direction::Own => self.own.get(id.index),
+            Direction::Reply => self.replies.get(id.index),
+        };
+        let in_segments = unit.and_then(|unit| unit.segmented.as_ref());
+        // It waits as long as one of its segments does; a whole message that leaves does no more.
+        let is_last = in_segments
+            .is_some_and(|message| self.schedule.has_only(id) && !message.has_more_due());
+        !is_last
     }
 
     /// When [`Outbox::next`] will find a wait that is over, or, if it finds nothing now, a copy or a

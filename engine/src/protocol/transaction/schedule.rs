@@ -132,6 +132,12 @@ impl Schedule {
         self.classes[priority as usize].is_empty()
     }
 
+    /// Whether nothing but this one unit, which waits once, may wait.
+    pub(super) fn has_only(&self, id: UnitId) -> bool {
+        let mut waiting = self.classes.iter().flat_map(|class| class.again.iter().chain(&class.fresh));
+        waiting.next() == Some(&id) && waiting.next().is_none()
+    }
+
     /// Whether nothing waits at all.
     pub(super) fn is_empty(&self) -> bool {
         self.classes.iter().all(Class::is_empty)

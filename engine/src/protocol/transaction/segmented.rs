@@ -100,6 +100,17 @@ impl Segmented {
         (self.next < self.granted).then_some(self.next)
     }
 
+    /// Whether a segment may leave after the one that leaves next.
+    pub(super) fn has_more_due(&self) -> bool {
+        let is_lost = |&segment: &u32| {
+            let state = self.states[segment as usize];
+            state != HEARD && state & LOST != 0
+        };
+        let lost = self.lost.iter().copied().filter(is_lost);
+        let fresh = (self.next..self.granted).filter(|&next| self.states[next as usize] != HEARD);
+        lost.chain(fresh).nth(1).is_some()
+    }
+
     /// Length of the body of a packet with a segment.
     pub(super) fn body_len(&self, segment: u32) -> usize {
         varint::len(self.message.len() as u64) + self.part(segment).len()
@@ -277,6 +288,7 @@ mod tests {
         let mut segmented = Segmented::new(message(5_000), 1_000).unwrap();
         for segment in 0..3 {
             assert_eq!(segmented.due(), Some(segment));
+            assert!(segmented.has_more_due());
             assert_eq!(segmented.on_sent(segment), 1);
         }
         assert_eq!(segmented.on_lost(0, 1, 8), AfterLoss::Again);
@@ -288,6 +300,9 @@ mod tests {
         assert_eq!(segmented.on_lost(1, 1, 8), AfterLoss::Nothing);
         assert_eq!(segmented.on_lost(1, 2, 2), AfterLoss::Exhausted);
         assert_eq!(segmented.due(), Some(3));
+        assert!(segmented.has_more_due());
+        segmented.on_sent(3);
+        assert!(!segmented.has_more_due(), "the last one leaves next");
     }
 
     #[test]

@@ -43,6 +43,29 @@ fn message_of_every_level_travels_in_segments_and_ends_as_a_small_one_does() {
     }
 }
 
+// PROTOCOL 6.12 and 6.15
+#[test]
+fn packets_say_whether_more_of_their_burst_and_of_their_message_follow() {
+    let (mut pair, peer) = Pair::with(|config| config.bundle = false, |_| {}).connect();
+    let mut flags = |messages: &[usize]| {
+        for &len in messages {
+            pair.send(peer, ServiceKind::ExactlyOnce, &bytes(len));
+        }
+        pair.turn();
+        let heads = pair.link.drain(..).filter_map(|(_, to_second, _, datagram)| {
+            let head = crate::protocol::wire::split(&datagram).unwrap().head;
+            let (burst, pending) = (Flags::BURST, Flags::PENDING);
+            let flags = (head.flags.contains(burst), head.flags.contains(pending));
+            (to_second && head.packet == PacketKind::Message).then_some(flags)
+        });
+        heads.collect::<Vec<_>>()
+    };
+    assert_eq!(flags(&[10]), [(false, false)]);
+    assert_eq!(flags(&[10, 10]), [(true, false), (false, false)]);
+    assert_eq!(flags(&[3_000]), [(true, true), (true, true), (false, false)]);
+    assert_eq!(flags(&[2_000, 10]), [(true, true), (true, false), (false, false)]);
+}
+
 #[test]
 fn message_in_segments_leaves_although_small_ones_behind_it_took_every_buffer() {
     let few = |config: &mut EndpointConfig| {
