@@ -64,9 +64,9 @@ impl Endpoint {
             return 0;
         };
         association.outbox.flush();
-        let outstanding = association.outbox.outstanding();
+        let unresolved = association.outbox.unresolved();
         self.mark_ready(to.slot);
-        outstanding
+        unresolved
     }
 
     /// Closes the session with a peer as soon as every send has its outcome and every reply was

@@ -706,9 +706,21 @@ impl Outbox {
         self.next_transaction
     }
 
-    /// Transactions outstanding.
+    /// Transactions from the first without an outcome on.
     pub fn outstanding(&self) -> u64 {
         self.next_transaction - self.resolved.low()
+    }
+
+    /// Transactions without an outcome.
+    pub fn unresolved(&self) -> u64 {
+        let (resolved, end) = (&self.resolved, self.next_transaction);
+        let (mut at, mut count) = (resolved.next_clear(resolved.low(), end), 0);
+        while at < end {
+            let run_end = resolved.next_set(at, end);
+            count += run_end - at;
+            at = resolved.next_clear(run_end, end);
+        }
+        count
     }
 
     /// Bytes that the peer grants: of messages without an outcome, and as many of replies.

@@ -134,7 +134,8 @@ impl Schedule {
 
     /// Whether nothing but this one unit, which waits once, may wait.
     pub(super) fn has_only(&self, id: UnitId) -> bool {
-        let mut waiting = self.classes.iter().flat_map(|class| class.again.iter().chain(&class.fresh));
+        let mut waiting =
+            self.classes.iter().flat_map(|class| class.again.iter().chain(&class.fresh));
         waiting.next() == Some(&id) && waiting.next().is_none()
     }
 

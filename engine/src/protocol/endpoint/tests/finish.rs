@@ -142,6 +142,24 @@ fn flush_sends_what_lingers() {
 }
 
 #[test]
+fn flush_counts_what_has_no_outcome_and_nothing_between() {
+    let (mut pair, to) = Pair::with(|config| config.bundle = false, |_| {}).connect();
+    let first = pair.sent + 1;
+    pair.loses = Box::new(move |number| number == first);
+    for _ in 0..10 {
+        pair.send(to, ServiceKind::ExactlyOnce, b"m");
+    }
+    pair.turn();
+    pair.now += pair.one_way.saturating_mul(2);
+    pair.turn();
+    pair.now += pair.one_way.saturating_mul(2);
+    pair.turn();
+    let delivered = pair.sides[0].outcome_count(Outcome::Delivered);
+    assert!((1..10).contains(&delivered), "{delivered}");
+    assert_eq!(pair.sides[0].endpoint.flush(to), 10 - delivered);
+}
+
+#[test]
 fn reply_that_nobody_waits_for_is_taken_and_dropped_by_the_peer() {
     let (mut pair, peer) = Pair::connected();
     let transaction = pair.send(peer, ServiceKind::ExactlyOnce, b"no request");
