@@ -5,8 +5,9 @@ use std::io;
 
 use super::message::OutboxId;
 
-/// Records that outlive the process, numbered from 0 in the order in which they were appended. A
-/// record is *safe* once [`Outbox::sync`] returned after it, and only then may it be sent.
+/// Records that outlive the process, numbered from 0 in the order in which they were appended. An
+/// outbox may leave numbers out, which count as done, and uses none for two records. A record is
+/// *safe* once [`Outbox::sync`] returned after it, and only then may it be sent.
 pub trait Outbox {
     /// Drawn when the outbox was made; the same after every restart.
     fn id(&self) -> OutboxId;

@@ -27,9 +27,13 @@ pub(super) trait Disk {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// So do the names.
     fn sync_names(&self) -> io::Result<()>;
+    /// What tells this boot of the machine from others, if the system says it.
+    fn boot(&self) -> Option<Vec<u8>>;
 }
 
 const LOCK: &str = "lock";
+/// 36 characters, drawn by the kernel when it starts.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A folder of the system, locked against other processes until this is dropped.
 #[derive(Debug)]
@@ -99,5 +103,9 @@ impl Disk for LockedFolder {
 
     fn sync_names(&self) -> io::Result<()> {
         self.folder.sync()
+    }
+
+    fn boot(&self) -> Option<Vec<u8>> {
+        fs::read(BOOT).ok().filter(|id| !id.is_empty() && id.len() <= 64)
     }
 }

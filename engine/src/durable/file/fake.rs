@@ -20,6 +20,8 @@ struct World {
     names: BTreeMap<String, usize>,
     flushed_names: BTreeMap<String, usize>,
     steps: u64,
+    /// Losses of power so far.
+    boot: u64,
     /// The step that does not end.
     stops_at: Option<u64>,
 }
@@ -33,6 +35,8 @@ pub(super) enum Left {
     Zeros,
     /// The first half.
     Half,
+    /// The right length, with zeros up to the middle.
+    Hole,
 }
 
 /// Handles share one disk.
@@ -51,6 +55,7 @@ impl FakeDisk {
                 Left::All => {}
                 Left::Nothing => file.content = file.flushed.clone(),
                 Left::Zeros => file.content[flushed.min(flushed + new)..][new / 2..].fill(0),
+                Left::Hole => file.content[flushed.min(flushed + new)..][..new / 2].fill(0),
                 Left::Half => file.content.truncate(flushed + new / 2),
             }
             file.flushed = file.content.clone();
@@ -60,6 +65,7 @@ impl FakeDisk {
         }
         world.flushed_names = world.names.clone();
         world.stops_at = None;
+        world.boot += 1;
         Self(Rc::new(RefCell::new(world)))
     }
 
@@ -188,5 +194,9 @@ impl Disk for FakeDisk {
         let mut world = self.0.borrow_mut();
         world.flushed_names = world.names.clone();
         Ok(())
+    }
+
+    fn boot(&self) -> Option<Vec<u8>> {
+        Some(self.0.borrow().boot.to_le_bytes().to_vec())
     }
 }

@@ -5,11 +5,13 @@
 //! frame    length 4, number 8, checksum of the body 4, checksum of this head 4, body
 //! body     entries: 1, length 4, the record | 2, the number of a record that is done 8
 //!          | 3, the number of a record that is here now 8, length 4, the record
+//!          | 4, the number that the next record has 8
 //! ```
 //!
 //! Numbers are little-endian, checksums CRC-32C; that of a frame's head covers the outbox's id as
 //! well, so that a copy of another outbox inside a record is no frame of this one. A batch is
-//! flushed before the next frame is written, so only the last frame can be torn.
+//! flushed before the next frame is written, so only the last frame can be torn; in an outbox that
+//! does not flush, a segment is flushed before the next begins, so only the last segment can be.
 
 use crate::durable::message::OutboxId;
 use crate::protocol::wire::varint;
@@ -26,6 +28,9 @@ pub(super) const DONE_ENTRY_LEN: usize = 1 + 8;
 /// Bytes of an entry for a record that was moved, besides the record.
 pub(super) const MOVED_ENTRY_LEN: usize = 1 + 8 + 4;
 
+/// Bytes of an entry for the number that the next record has.
+const SKIP_ENTRY_LEN: usize = 1 + 8;
+
 /// Largest number that the head of a segment may have: half of what a varint on the wire holds, so
 /// that counting on from there over all that a segment can hold needs no checks.
 const NUMBER_MAX: u64 = varint::MAX / 2;
@@ -33,6 +38,7 @@ const NUMBER_MAX: u64 = varint::MAX / 2;
 const RECORD: u8 = 1;
 const DONE: u8 = 2;
 const MOVED: u8 = 3;
+const SKIP: u8 = 4;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +125,8 @@ pub(super) enum Entry {
         start: usize,
         len: usize,
     },
+    /// The next record has this number: those in between may have been used, and are lost.
+    Skip(u64),
 }
 
 /// Appends a record to a body.
@@ -144,6 +152,12 @@ pub(super) fn push_moved(body: &mut Vec<u8>, record: u64, bytes: &[u8]) {
     body.extend_from_slice(bytes);
 }
 
+/// Appends the number that the next record has to a body.
+pub(super) fn push_skip(body: &mut Vec<u8>, next: u64) {
+    body.push(SKIP);
+    body.extend_from_slice(&next.to_le_bytes());
+}
+
 /// Calls `visit` with each entry of a body. `None`: it holds something else.
 pub(super) fn for_each_entry(body: &[u8], mut visit: impl FnMut(Entry)) -> Option<()> {
     let mut at = 0;
@@ -167,6 +181,10 @@ pub(super) fn for_each_entry(body: &[u8], mut visit: impl FnMut(Entry)) -> Optio
                 body.get(start..start + len)?;
                 visit(Entry::Moved { record, start, len });
                 at = start + len;
+            }
+            SKIP => {
+                visit(Entry::Skip(read_u64(rest)?));
+                at += SKIP_ENTRY_LEN;
             }
             _ => return None,
         }

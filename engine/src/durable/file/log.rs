@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use super::boot;
 use super::disk::Disk;
 use super::frame::{
     DONE_ENTRY_LEN, Entry, FRAME_HEAD_LEN, MOVED_ENTRY_LEN, RECORD_ENTRY_LEN, SEGMENT_HEAD_LEN,
     SegmentHead, for_each_entry, frame_head, has_frame, push_done, push_moved, push_record,
-    read_frame,
+    push_skip, read_frame,
 };
 use super::{OutboxOptions, Survives};
 use crate::durable::message::OutboxId;
@@ -17,6 +18,12 @@ use crate::node::files::{FileProblem, cannot};
 
 /// Room kept for each record that is not done: its news may be a frame of its own.
 const DONE_ROOM: u64 = (FRAME_HEAD_LEN + DONE_ENTRY_LEN) as u64;
+/// Records that a batch may have before it is written unasked.
+const BATCH_RECORDS_MAX: u64 = OUTBOX_RECORDS_MAX as u64 / 64;
+/// Records with which the next segment begins, or a batch later.
+const SEGMENT_RECORDS: u64 = OUTBOX_RECORDS_MAX as u64 / 16;
+/// Records that a segment may have.
+const SEGMENT_RECORDS_MAX: u64 = SEGMENT_RECORDS + BATCH_RECORDS_MAX;
 /// What a file has at its end until it has its name.
 const DRAFT: &str = ".new";
 const SUFFIX: &str = ".segment";
@@ -26,6 +33,17 @@ const SUFFIX: &str = ".segment";
 pub(super) enum Problem {
     Corrupt { file: String, offset: u64, what: &'static str },
     File(String, FileProblem),
+}
+
+/// How much of a segment's end may be missing.
+#[derive(Clone, Copy, Debug)]
+enum Tail {
+    /// Nothing: it is not the last one.
+    Whole,
+    /// Its last frame: all before it were flushed, or the system kept running.
+    Torn,
+    /// Any of its frames: none was flushed when the machine restarted.
+    Unflushed,
 }
 
 /// A segment file.
@@ -120,13 +138,21 @@ impl<D: Disk> Log<D> {
             batch_moved: Vec::new(),
             is_failed: false,
         };
+        let folder = |problem| Problem::File(String::new(), problem);
         let numbers = log.find_segments()?;
+        let has_restarted = boot::has_restarted(&log.disk).map_err(folder)?;
         let last = numbers.last().copied();
         for number in numbers {
-            log.recover(number, Some(number) == last)?;
+            let tail = match Some(number) == last {
+                true if has_restarted => Tail::Unflushed,
+                true => Tail::Torn,
+                false => Tail::Whole,
+            };
+            log.recover(number, tail)?;
         }
-        log.settle_recovered()
-            .map_err(|(action, cause)| Problem::File(String::new(), cannot(action)(cause)))?;
+        log.settle_recovered(has_restarted)
+            .map_err(|(action, cause)| folder(cannot(action)(cause)))?;
+        boot::note(&log.disk, options.survives).map_err(folder)?;
         Ok(log)
     }
 
@@ -148,8 +174,8 @@ impl<D: Disk> Log<D> {
         Ok(numbers)
     }
 
-    /// Reads a segment into the index. Only the last one may end in a torn frame.
-    fn recover(&mut self, number: u64, is_last: bool) -> Result<(), Problem> {
+    /// Reads a segment into the index.
+    fn recover(&mut self, number: u64, tail: Tail) -> Result<(), Problem> {
         let name = segment_name(number);
         let corrupt = |offset: usize, what| Problem::Corrupt {
             file: segment_name(number),
@@ -192,7 +218,12 @@ impl<D: Disk> Log<D> {
         let mut at = SEGMENT_HEAD_LEN;
         while at < bytes.len() {
             let Some((frame, body)) = read_frame(self.id, &bytes[at..]) else {
-                if !is_last || has_frame(self.id, &bytes[at..]) {
+                let may_be_torn = match tail {
+                    Tail::Whole => false,
+                    Tail::Torn => !has_frame(self.id, &bytes[at..]),
+                    Tail::Unflushed => true,
+                };
+                if !may_be_torn {
                     return Err(corrupt(at, "a frame does not match its checksum"));
                 }
                 let segment = self.segments.back_mut().expect("pushed above");
@@ -250,8 +281,21 @@ impl<D: Disk> Log<D> {
                     self.note_moved(record, slot);
                 }
             }
+            Entry::Skip(next) => {
+                is_sound &= (self.end..=self.end + SEGMENT_RECORDS_MAX).contains(&next);
+                if is_sound {
+                    self.skip(next);
+                }
+            }
         })?;
         is_sound.then_some(())
+    }
+
+    /// The next record has the number `next`; those before it count as done.
+    fn skip(&mut self, next: u64) {
+        let slot = Slot { offset: 0, len: 0, state: SlotState::Done };
+        self.slots.extend((self.end..next).map(|_| slot));
+        self.end = next;
     }
 
     /// A record that is not done is there.
@@ -304,15 +348,23 @@ impl<D: Disk> Log<D> {
         &mut self.segments[place]
     }
 
-    /// What was read may not be on the disk yet: a process ends without flushing.
-    fn settle_recovered(&mut self) -> Result<(), (&'static str, io::Error)> {
-        match self.segments.back() {
-            Some(last) => {
-                self.disk.sync(&last.file).map_err(|cause| ("flush it", cause))?;
-                self.disk.sync_names().map_err(|cause| ("flush its folder", cause))?;
-            }
-            None => self.begin_segment()?,
+    /// What was read may not be on the disk yet: a process ends without flushing. After a restart of
+    /// the machine, numbers that may have been used are not used again: whoever knows one of them
+    /// would take the new record for the old one.
+    fn settle_recovered(&mut self, has_restarted: bool) -> Result<(), (&'static str, io::Error)> {
+        let Some(last) = self.segments.back() else { return self.begin_segment() };
+        self.disk.sync(&last.file).map_err(|cause| ("flush it", cause))?;
+        // Where the last segment begins is known for sure: its head was flushed.
+        if has_restarted && last.first_record + SEGMENT_RECORDS_MAX > self.end {
+            self.begin_segment()?;
+            let next = self.end + SEGMENT_RECORDS_MAX;
+            push_skip(&mut self.batch, next);
+            self.write_batch()?;
+            self.skip(next);
+            let last = self.segments.back().expect("begun above");
+            self.disk.sync(&last.file).map_err(|cause| ("flush it", cause))?;
         }
+        self.disk.sync_names().map_err(|cause| ("flush its folder", cause))?;
         self.advance();
         Ok(())
     }
@@ -358,7 +410,8 @@ impl<D: Disk> Log<D> {
         if !self.has_room(len) {
             return Err(OutboxError::Full);
         }
-        if self.batch.len() + record.len() > OUTBOX_BATCH_LEN_MAX {
+        let batched = self.first + self.slots.len() as u64 - self.end;
+        if self.batch.len() + record.len() > OUTBOX_BATCH_LEN_MAX || batched >= BATCH_RECORDS_MAX {
             self.sync()?;
         }
         push_record(&mut self.batch, record);
@@ -451,7 +504,7 @@ impl<D: Disk> Log<D> {
     fn write_batch(&mut self) -> Result<(), (&'static str, io::Error)> {
         let last = self.segments.back().expect("there is always one");
         let records = self.end - last.first_record;
-        if last.len >= self.options.bytes_max / 16 || records >= OUTBOX_RECORDS_MAX as u64 / 16 {
+        if last.len >= self.options.bytes_max / 16 || records >= SEGMENT_RECORDS {
             self.begin_segment()?;
         }
         let segment = self.segments.back_mut().expect("there is always one");
@@ -544,8 +597,14 @@ impl<D: Disk> Log<D> {
         all.filter(|(_, slot)| slot.state == SlotState::Safe).collect()
     }
 
-    /// Begins a segment, which has its name only when its head is on the disk.
+    /// Begins a segment, which has its name only when its head is on the disk, and the segment before
+    /// it: only the last one may hold what is not flushed.
     fn begin_segment(&mut self) -> Result<(), (&'static str, io::Error)> {
+        if let Some(last) = self.segments.back()
+            && self.options.survives == Survives::ProcessEnd
+        {
+            self.disk.sync(&last.file).map_err(|cause| ("flush it", cause))?;
+        }
         let number = self.segments.back().map_or(0, |last| last.number + 1);
         let head = SegmentHead {
             outbox: self.id,

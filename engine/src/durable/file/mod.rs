@@ -12,7 +12,12 @@
 //! one follows was flushed once, and a segment that is missing was there: then the outbox refuses
 //! to start, and says where, rather than forget records that it promised to keep. (Damage to the
 //! last frame, after it was flushed, cannot be told from a torn one.)
+//!
+//! An outbox that need not survive a loss of power does not flush its frames. After a restart of
+//! the machine (`boot`) the last segment is believed up to the first frame that is damaged, and
+//! numbers that may have been in the rest are not used again.
 
+mod boot;
 mod disk;
 #[cfg(test)]
 mod fake;
@@ -36,7 +41,15 @@ use crate::node::files::{FileError, FileKind};
 pub enum Survives {
     /// A loss of power: each batch is flushed to the disk.
     PowerLoss,
-    /// The end of the process, however sudden: batches are written and not flushed.
+    /// The end of the process, however sudden: batches are written and not flushed, but for a
+    /// segment, a sixteenth of the outbox, when it is full.
+    ///
+    /// A loss of power then takes safe records of the last segment with it: those that were not
+    /// delivered never are. It takes no more than that: when the outbox is opened in another boot of
+    /// the machine, it leaves out all the numbers that the lost records may have had, so that no new
+    /// record comes under a key that the receiver knows; and those of which it forgot that they are
+    /// done are sent again under the keys they had, with no further effect. Records that were moved
+    /// may be lost as well, whatever their age.
     ProcessEnd,
 }
 

@@ -16,6 +16,8 @@ use crate::node::files::FileProblem;
 const SMALL: OutboxOptions = OutboxOptions { bytes_max: 64 << 10, survives: Survives::PowerLoss };
 const ID: OutboxId = OutboxId([9; 16]);
 
+const LEFT: [Left; 5] = [Left::All, Left::Nothing, Left::Zeros, Left::Half, Left::Hole];
+
 fn open(disk: &FakeDisk) -> Result<Log<FakeDisk>, Problem> {
     Log::open(disk.clone(), ID, SMALL)
 }
@@ -119,7 +121,7 @@ fn crash_everywhere(live: Life, steps: u64) {
             Ok(mut log) => live(&mut log, &mut promised).is_ok(),
             Err(_) => false,
         };
-        for left in [Left::All, Left::Nothing, Left::Zeros, Left::Half] {
+        for left in LEFT {
             for keeps_names in [true, false] {
                 let disk = disk.after_crash(left, keeps_names);
                 let mut log = open(&disk).unwrap_or_else(|problem| {
@@ -141,6 +143,80 @@ fn crash_everywhere(live: Life, steps: u64) {
         stopped += 1;
     }
     assert!(stopped > steps, "there were {stopped} steps");
+}
+
+const UNFLUSHED: OutboxOptions = OutboxOptions { survives: Survives::ProcessEnd, ..SMALL };
+
+fn open_unflushed(disk: &FakeDisk) -> Log<FakeDisk> {
+    Log::open(disk.clone(), ID, UNFLUSHED).unwrap_or_else(|problem| panic!("{problem:?}"))
+}
+
+/// Lives without flushing, and losses of power at any step: safe records may be gone, but their
+/// numbers are never used again, and what is left is what was appended.
+#[test]
+fn loss_of_power_does_not_give_away_a_number_twice() {
+    for live in [live as Life, live_beside_old_ones] {
+        let mut step = 0;
+        loop {
+            let disk = FakeDisk::default();
+            disk.stop_at(step);
+            let mut promised = Promised::default();
+            let opened = Log::open(disk.clone(), ID, UNFLUSHED);
+            let lived = opened.is_ok_and(|mut log| live(&mut log, &mut promised).is_ok());
+            for left in LEFT {
+                check_after_loss(&disk.after_crash(left, true), &promised);
+            }
+            check_after_loss(&disk.after_crash(Left::Nothing, false), &promised);
+            if lived {
+                break;
+            }
+            step += 1;
+        }
+        assert!(step > 40, "there were {step} steps");
+    }
+}
+
+fn check_after_loss(disk: &FakeDisk, promised: &Promised) {
+    let mut log = open_unflushed(disk);
+    assert!(log.end() >= promised.end, "{} was used before: {}", log.end(), promised.end);
+    for (number, content) in unfinished(&log) {
+        let len = promised.lens[usize::try_from(number).expect("few")];
+        assert_eq!(content, record(number, len), "{number}");
+    }
+    let kept = unfinished(&log);
+    let number = log.append(b"afterwards").expect("there is room");
+    log.sync().expect("the disk works again");
+    drop(log);
+    // The process ends, then the power goes, and goes once more before anything is written.
+    let log = open_unflushed(disk);
+    assert_eq!(read(&log, number), Some(b"afterwards".to_vec()));
+    assert_eq!(log.end(), number + 1, "the machine did not restart");
+    drop(log);
+    let disk = disk.after_crash(Left::Nothing, true);
+    let log = open_unflushed(&disk);
+    assert!(log.end() > number && kept.iter().all(|(at, _)| read(&log, *at).is_some()));
+    let end = log.end();
+    drop(log);
+    let log = open_unflushed(&disk.after_crash(Left::Nothing, true));
+    assert_eq!(log.end(), end, "no number was used in between");
+}
+
+#[test]
+fn what_was_not_flushed_is_once_the_outbox_is_opened_for_a_loss_of_power() {
+    let disk = FakeDisk::default();
+    let mut log = open_unflushed(&disk);
+    let all: Vec<_> = (0..12).map(|number| (number, record(number, 2_000))).collect();
+    for (_, content) in &all {
+        log.append(content).expect("there is room");
+        log.sync().expect("it works");
+    }
+    assert!(disk.file_names().len() > 3, "{:?}", disk.file_names());
+    drop(log);
+    drop(open(&disk).expect("nothing is wrong"));
+    assert!(!disk.file_names().contains(&"boot".to_owned()), "{:?}", disk.file_names());
+    let disk = disk.after_crash(Left::Nothing, false);
+    let log = open(&disk).expect("nothing is lost");
+    assert_eq!((log.end(), unfinished(&log)), (12, all), "and no number was left out");
 }
 
 /// Its first and third records are never done, however much comes after them.
