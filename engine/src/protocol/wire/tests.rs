@@ -102,8 +102,16 @@ fn parts_follow_each_other_and_fill_the_datagram_exactly() {
     assert_eq!(agreed(&bytes), Err(LengthMismatch));
     bytes.truncate(bytes.len() - 2);
     assert_eq!(agreed(&bytes), Err(LengthMismatch));
-    // A sum that leaves 32 bits is a mismatch like any other.
-    assert_eq!(members(r#""nk":1,"nl":"1c","bk":2,"bl":"ffffffff""#), Err(LengthMismatch));
+    // A length or a sum that leaves 16 or 32 bits is a mismatch like any other, also where what is
+    // left of it fits: here nothing, as in the datagram.
+    for lengths in [
+        r#""bk":2,"bl":"10000""#,
+        r#""nk":1,"nl":"1c","bk":2,"bl":"ffe4""#,
+        r#""nk":1,"nl":"1c","bk":2,"bl":"ffffffe4""#,
+        r#""nk":1,"nl":"1c","bk":2,"bl":"ffffffff""#,
+    ] {
+        assert_eq!(members(lengths), Err(LengthMismatch), "{lengths}");
+    }
 }
 
 // PROTOCOL 2.2
