@@ -177,6 +177,13 @@ pub(crate) fn longest(workloads: &[Workload]) -> usize {
 /// # Errors
 /// What cannot be sent.
 pub(crate) fn workloads(options: &RunOptions) -> Result<Vec<Workload>, Trouble> {
+    if options.engine.segments && options.connect.is_some() {
+        return Err(Trouble::Arguments(
+            "--segments says how a responder takes messages, and that of --connect runs elsewhere; \
+             give it to `raet-loadgen serve` there, and leave it out here"
+                .to_owned(),
+        ));
+    }
     let workloads = match &options.mix {
         Some(path) => mix::read(path, options).map_err(Trouble::Arguments)?,
         None => vec![alone(options).map_err(Trouble::Arguments)?],

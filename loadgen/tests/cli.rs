@@ -494,6 +494,8 @@ fn refusal(output: &Output, code: i32) -> String {
 fn nonsense_is_refused_before_anything_starts() {
     const PORT_ZERO: &str = "--connect 127.0.0.1:0 --peer-key \
          0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
+    const ELSEWHERE: &str = "--segments --connect 127.0.0.1:9 --peer-key \
+         0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
     for (line, word) in [
         ("--rate 0", "at least 1"),
         ("--size 70000000", "smaller"),
@@ -515,6 +517,7 @@ fn nonsense_is_refused_before_anything_starts() {
         ("compare-io --plot x.svg", "--json"),
         ("--bind 192.0.2.1:0 --mode plain", "plain"),
         (PORT_ZERO, "port 0"),
+        (ELSEWHERE, "serve"),
     ] {
         let sentence = refusal(&run(line), 2);
         assert!(sentence.contains(word), "{line}: {sentence}");
