@@ -195,6 +195,16 @@ impl Plan {
         }
     }
 
+    /// Its troubles in a few lines.
+    pub(crate) fn summary(&self) -> String {
+        let Self { mode, worst, span, troubles, .. } = self;
+        let kind = if self.is_liveness { "liveness" } else { "swarm" };
+        format!(
+            "  a world of {kind}: {} nodes, {mode:?}, troubled for {span}\n  {troubles:?}\n  {worst:?}",
+            self.nodes.len(),
+        )
+    }
+
     /// The same nodes and the same work in the worst of worlds.
     fn at_its_worst(self) -> Self {
         let Troubles { work, .. } = self.troubles;

@@ -15,7 +15,7 @@ use raet::{FullReason, Overflow, Priority, SendError, SendOptions, Service};
 use crate::auditor::Auditor;
 use crate::node::{Node, Sabotage};
 use crate::plan::{ASSOCIATION_TIMEOUT_MAX, Edge, Edition, Plan, SERVICES, log_uniform, pick};
-use crate::trace::Trace;
+use crate::trace::{Telling, Trace};
 
 /// How long nobody reaches anybody at most, in a world of the second kind.
 const BLACK_OUT_MAX: Duration = Duration::from_secs(120);
@@ -78,7 +78,7 @@ pub(crate) fn run(
     seed: u64,
     edition: Edition,
     sabotage: Option<Sabotage>,
-    is_told: bool,
+    telling: Telling,
 ) -> Verdict {
     let mut plan = Plan::drawn(seed, edition);
     if let Some(sabotage) = sabotage {
@@ -91,8 +91,10 @@ pub(crate) fn run(
             node.cancellations = 30;
         }
     }
-    if is_told {
-        println!("{plan:#?}");
+    match telling {
+        Telling::All => println!("{plan:#?}"),
+        Telling::End => println!("{}", plan.summary()),
+        Telling::Nothing => {}
     }
     let mut random = Random::new(seed ^ 0x0077_6f72_6c64);
     let network = SimNetwork::new(seed, plan.weather(&mut random));
@@ -101,7 +103,7 @@ pub(crate) fn run(
     let mut world = World {
         nodes: Node::all(seed, &plan, sabotage),
         auditor: Auditor::new(plan.mode, plan.refusals, plan.outcast, tries, plan.reply_len_max),
-        trace: Trace::new(is_told),
+        trace: Trace::new(telling),
         network,
         plan,
         random,
