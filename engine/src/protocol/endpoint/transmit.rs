@@ -260,7 +260,7 @@ fn least_urgent(now: Instant, live: &Live) -> Option<Priority> {
 /// What packet of a unit leaves next: which segment of how many, its head, the length of its body.
 /// `None`: the path carries less than when the unit was cut, and it waits for another turn.
 fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32), Outgoing, usize)> {
-    let is_last = !outbox.has_more_than(id);
+    let has_backlog = outbox.has_backlog();
     let room = live.session.body_room();
     let unit = outbox.unit(id).expect("the outbox names units it has");
     let segment = unit.packet_due()?;
@@ -272,13 +272,10 @@ fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32),
     if id.direction == Direction::Reply {
         flags = flags.with(Flags::CORRESPONDER);
     }
-    if !is_last {
-        flags = flags.with(Flags::BURST);
-    }
     if segment.0 + 1 < segment.1 {
         flags = flags.with(Flags::PENDING);
     }
-    let outgoing = Outgoing {
+    let mut outgoing = Outgoing {
         packet: PacketKind::Message,
         service: unit.service(),
         transaction: unit.first(),
@@ -287,7 +284,13 @@ fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32),
         body: unit.body_kind(),
         flags,
     };
-    Some((segment, outgoing, unit.packet_body_len(segment.0)))
+    let body_len = unit.packet_body_len(segment.0);
+    // A message in segments waits as long as one of them does.
+    let may_end_burst = unit.has_one_segment_due();
+    if has_backlog && !(may_end_burst && outbox.waiting() == 1) {
+        outgoing.flags = outgoing.flags.with(Flags::BURST);
+    }
+    Some((segment, outgoing, body_len))
 }
 
 /// What a packet of a unit is to the packet plane. Without numbers on the wire only reports

@@ -568,20 +568,9 @@ impl Outbox {
         !self.schedule.is_empty()
     }
 
-    /// Whether the packet that [`Outbox::next`] named, of unit `id`, is not the last of its burst.
-    pub fn has_more_than(&self, id: UnitId) -> bool {
-        if self.schedule.is_empty() {
-            return false;
-        }
-        let unit = match id.direction {
-            Direction::Own => self.own.get(id.index),
-            Direction::Reply => self.replies.get(id.index),
-        };
-        let in_segments = unit.and_then(|unit| unit.segmented.as_ref());
-        // It waits as long as one of its segments does; a whole message that leaves does no more.
-        let is_last = in_segments
-            .is_some_and(|message| self.schedule.has_only(id) && !message.has_more_due());
-        !is_last
+    /// How many units wait to leave: a message in segments as long as one of them does.
+    pub fn waiting(&self) -> usize {
+        self.schedule.len()
     }
 
     /// When [`Outbox::next`] will find a wait that is over, or, if it finds nothing now, a copy or a

@@ -132,11 +132,9 @@ impl Schedule {
         self.classes[priority as usize].is_empty()
     }
 
-    /// Whether nothing but this one unit, which waits once, may wait.
-    pub(super) fn has_only(&self, id: UnitId) -> bool {
-        let mut waiting =
-            self.classes.iter().flat_map(|class| class.again.iter().chain(&class.fresh));
-        waiting.next() == Some(&id) && waiting.next().is_none()
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.classes.iter().map(|class| class.again.len() + class.fresh.len()).sum()
     }
 
     /// Whether nothing waits at all.

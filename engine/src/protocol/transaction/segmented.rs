@@ -100,15 +100,9 @@ impl Segmented {
         (self.next < self.granted).then_some(self.next)
     }
 
-    /// Whether a segment may leave after the one that leaves next.
+    /// Whether a segment may leave after the one that leaves next, or could before it arrived.
     pub(super) fn has_more_due(&self) -> bool {
-        let is_lost = |&segment: &u32| {
-            let state = self.states[segment as usize];
-            state != HEARD && state & LOST != 0
-        };
-        let lost = self.lost.iter().copied().filter(is_lost);
-        let fresh = (self.next..self.granted).filter(|&next| self.states[next as usize] != HEARD);
-        lost.chain(fresh).nth(1).is_some()
+        self.lost.len() as u64 + u64::from(self.granted - self.next) > 1
     }
 
     /// Length of the body of a packet with a segment.

@@ -269,6 +269,11 @@ impl Unit {
         }
     }
 
+    /// Whether it is in segments, and no other may leave after the one that is due.
+    pub fn has_one_segment_due(&self) -> bool {
+        self.segmented.as_ref().is_some_and(|message| !message.has_more_due())
+    }
+
     /// In how many packets it travels.
     pub(super) fn segments(&self) -> u32 {
         self.segmented.as_ref().map_or(1, |message| message.count())
