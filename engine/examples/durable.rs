@@ -310,10 +310,8 @@ fn check(folder: &Path, from: &Path) -> Outcome<()> {
         return Err(format!("{next} numbers arrived, {accepted} were accepted").into());
     }
     let keys = read.open_table(KEYS)?.iter()?.count();
-    println!(
-        "{accepted} numbers from {} lives, each exactly once; {keys} keys are kept",
-        lives.len()
-    );
+    let lives = lives.len();
+    println!("{accepted} numbers, each exactly once; sender processes: {lives}; keys kept: {keys}");
     Ok(())
 }
 
@@ -325,7 +323,7 @@ fn demonstrate() -> Outcome<()> {
     let start = |words: &[&str]| Command::new(&program).args(words).stdout(Stdio::null()).spawn();
     let [source_name, sink_name] = [&source, &sink].map(|path| path.to_string_lossy());
     let mut receiver = start(&["receive", &sink_name])?;
-    let mut sender = start(&["send", &source_name, &sink_name, "20000"])?;
+    let mut sender = start(&["send", &source_name, &sink_name, "4000"])?;
     thread::sleep(Duration::from_millis(300));
     receiver.kill()?; // SIGKILL: it has no time to say goodbye.
     receiver.wait()?;
