@@ -29,6 +29,7 @@ mod pacer;
 mod received;
 mod rtt;
 mod sent;
+mod use_of_window;
 
 pub use congestion::CongestionConfig;
 pub use mtu::{DatagramLen, MtuProbe};
@@ -51,6 +52,7 @@ use frequency::Frequency;
 use numbers::PacketNumbers;
 use pacer::Pacer;
 use sent::{Sent, SentRing};
+use use_of_window::UseOfWindow;
 
 /// Sent packets behind a missing one that make it lost, on a path that does not reorder
 /// (RFC 9002 6.1.1).
@@ -758,34 +760,6 @@ struct Settled {
     restored: u64,
     /// The farthest that a spurious one was behind the largest acknowledged.
     distance: u64,
-}
-
-/// How much was in flight at most in this round trip and the one before: a window that is not
-/// filled says nothing for a larger one (RFC 9002 7.8).
-#[derive(Debug, Default)]
-struct UseOfWindow {
-    peak: u64,
-    peak_before: u64,
-    /// The round trip ends when this number is acknowledged.
-    round_end: u64,
-}
-
-impl UseOfWindow {
-    fn on_sent(&mut self, in_flight: u64) {
-        self.peak = self.peak.max(in_flight);
-    }
-
-    fn on_ack(&mut self, largest: u64, next: u64, in_flight: u64) {
-        if largest >= self.round_end {
-            self.round_end = next;
-            self.peak_before = self.peak;
-            self.peak = in_flight;
-        }
-    }
-
-    fn peak(&self) -> u64 {
-        self.peak.max(self.peak_before)
-    }
 }
 
 /// Packets lost one after the other with none acknowledged between them.
