@@ -93,7 +93,8 @@ pub struct Config {
     /// [`ConnectError::TooManyPeers`]: crate::ConnectError::TooManyPeers
     pub peers_max: usize,
     /// Transactions that may be outstanding with one peer, each way; a power of two from 64 to
-    /// 65 536.
+    /// 65 536. They are counted from the oldest without an outcome: beside a long message that takes
+    /// its time, no more than this many others are sent, however fast they end.
     pub transactions: u32,
     /// Bytes that a peer may have outstanding towards this node; no message may be longer. From
     /// 1200 to 2^40.

@@ -71,7 +71,9 @@ impl Endpoint {
 
     /// Closes the session with a peer as soon as every send has its outcome and every reply was
     /// acknowledged, or at `deadline`: what has none then ends as not sent or indeterminate, told
-    /// before the end of the session. Until then nothing new is taken.
+    /// before the end of the session. Until then nothing new is taken. What the application keeps
+    /// itself is not waited for (PROTOCOL 6.35): requests that it has not answered yet, and messages
+    /// that it has not committed.
     pub fn drain(&mut self, now: Instant, id: PeerId, deadline: Instant) {
         self.flush(id);
         let Some(peer) = self.find_peer(id) else { return };

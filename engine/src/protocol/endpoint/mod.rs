@@ -422,9 +422,14 @@ impl Endpoint {
         let is_lost = peer.current.is_none();
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, options, message, room);
-        self.counters.messages_accepted += u64::from(sent.is_ok());
-        let may_drop = options.heeded().overflow != Overflow::Wait;
-        self.counters.messages_dropped += u64::from(sent.is_err() && may_drop);
+        match sent {
+            Ok(_) => self.counters.messages_accepted += 1,
+            Err(PushError::TooLarge { .. }) => {}
+            Err(_) => {
+                let is_dropped = options.heeded().overflow != Overflow::Wait;
+                self.counters.messages_dropped += u64::from(is_dropped);
+            }
+        }
         let mut asks = association.outbox.should_tell_low_water(association.low_water_told);
         if matches!(sent, Err(PushError::NoTransaction)) && !asks {
             // Nothing under way will be answered with credit: ask, once in a probe time-out.

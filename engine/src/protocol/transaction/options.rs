@@ -100,9 +100,9 @@ pub enum Overflow {
     Wait,
     /// It is refused as full and counted as dropped: it will not be offered again.
     DropNewest,
-    /// The oldest of their kind that have not left end as not sent, a packet's worth at a time,
-    /// from when half of the window is in use. Only what still finds no room is refused and
-    /// counted.
+    /// The oldest that were sent likewise and have not left end as not sent, a packet's worth at a
+    /// time, from when half of the window is in use. Only what still finds no room is refused and
+    /// counted (PROTOCOL 6.33).
     DropOldest,
 }
 

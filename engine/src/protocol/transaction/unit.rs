@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::options::{Priority, SendOptions, Stream};
+use super::options::{Overflow, Priority, SendOptions, Stream};
 use super::segmented::Segmented;
 use super::service::{Features, Retry, features_in};
 use crate::buffer::Lease;
@@ -63,6 +63,8 @@ pub struct Unit {
     pub(super) features: Features,
     pub(super) service: ServiceKind,
     pub(super) priority: Priority,
+    /// Whether newer messages may push it out.
+    gives_way: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) first: u64,
     /// Order index of the first message, in a sequence.
@@ -96,6 +98,7 @@ impl Unit {
             features: features_in(options.service, options.stream),
             service: options.service,
             priority: options.priority,
+            gives_way: options.overflow == Overflow::DropOldest,
             deadline: options.deadline,
             first,
             order,
@@ -127,6 +130,7 @@ impl Unit {
             features: features_in(options.service, options.stream),
             service: options.service,
             priority: options.priority,
+            gives_way: options.overflow == Overflow::DropOldest,
             deadline: options.deadline,
             first,
             order,
@@ -154,6 +158,7 @@ impl Unit {
         };
         self.service == options.service
             && self.priority == options.priority
+            && self.gives_way == (options.overflow == Overflow::DropOldest)
             && self.deadline == options.deadline
             && self.transactions().end == transaction
             && next_order == order
@@ -208,6 +213,11 @@ impl Unit {
     /// Whether it may not end before it was delivered, or its stream would have a gap.
     pub(super) fn is_gapless(&self) -> bool {
         self.features.order && !Stream::of_order(self.order).is_lossy()
+    }
+
+    /// Whether a newer message may have it end: it was sent so, and has not left (PROTOCOL 6.33).
+    pub(super) fn may_be_pushed_out(&self) -> bool {
+        self.gives_way && self.tries == 0 && self.state != State::Finished
     }
 
     /// Until when it waits for a grant without which its next segment does not leave. `None`: it

@@ -92,6 +92,20 @@ fn drained_session_closes_at_its_deadline_and_says_what_is_open() {
 }
 
 #[test]
+fn drained_session_does_not_wait_for_what_its_application_keeps() {
+    // PROTOCOL 6.35
+    let (mut pair, to) = Pair::connected();
+    pair.sides[1].replies_at_once = false;
+    pair.send(to, ServiceKind::Request, b"do it");
+    pair.drive_for(Duration::from_millis(5));
+    let (peer, ..) = pair.sides[1].messages[0].clone();
+    let now = pair.now;
+    pair.sides[1].endpoint.drain(now, peer, now + Duration::from_secs(60));
+    pair.drive_for(Duration::from_millis(50));
+    assert_eq!(pair.sides[1].changes.last(), Some(&SessionChange::Closed(CloseReason::ByUs)));
+}
+
+#[test]
 fn endpoint_that_drains_takes_no_new_sessions() {
     let (mut pair, _) = Pair::connected();
     let now = pair.now;

@@ -130,6 +130,10 @@ fn longest_message_is_what_the_peer_reserves() {
     let message = bytes((1 << 20) + 1);
     let beyond = endpoint.send(now, peer, &options, (&message).into());
     assert_eq!(beyond, Err(SendError::TooLarge { max: 1 << 20 }));
+    let newest = SendOptions::new(ServiceKind::Maybe).overflow(Overflow::DropNewest);
+    let beyond = endpoint.send(now, peer, &newest, (&message).into());
+    assert_eq!(beyond, Err(SendError::TooLarge { max: 1 << 20 }));
+    assert_eq!(endpoint.counters().messages_dropped, 0, "it was not for want of room");
     endpoint.send(now, peer, &options, (&message[1..]).into()).unwrap();
     let second = endpoint.send(now, peer, &options, (&message[1..]).into());
     assert_eq!(second, Err(SendError::Full(FullReason::Bytes)));

@@ -623,6 +623,21 @@ fn newer_messages_push_out_the_oldest_that_have_not_left() {
 }
 
 #[test]
+fn newer_messages_push_out_none_that_waits() {
+    // PROTOCOL 6.33
+    let mut fixture = Fixture::new(true);
+    let wait = SendOptions::new(ServiceKind::Maybe);
+    for round in 0..33 {
+        let options = if round % 2 == 0 { wait } else { wait.overflow(Overflow::DropOldest) };
+        let Fixture { outbox, pool, .. } = &mut fixture;
+        outbox.push(NOW, pool, &options, b"m".into(), ROOM).unwrap();
+    }
+    let Fixture { outbox, pool, .. } = &mut fixture;
+    outbox.push(NOW, pool, &wait.overflow(Overflow::DropOldest), b"m".into(), ROOM).unwrap();
+    assert_eq!(fixture.outcomes(), [(1, 1, Outcome::NotSent)]);
+}
+
+#[test]
 fn cancelled_request_ends_though_others_of_its_bundle_ended_before_it_was_heard() {
     // PROTOCOL 6.32
     let mut fixture = Fixture::new(true);

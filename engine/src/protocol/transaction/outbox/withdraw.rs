@@ -2,7 +2,7 @@
 
 use super::super::options::{Overflow, SendOptions};
 use super::super::service::Outcome;
-use super::super::unit::{Direction, State, UnitId};
+use super::super::unit::{Direction, State, Unit, UnitId};
 use super::{Outbox, Resolved};
 use crate::time::Instant;
 
@@ -103,8 +103,8 @@ impl Outbox {
     }
 
     /// Makes room for a message that may push out older ones (PROTOCOL 6.33): as long as less than
-    /// half of the window is left or there is no buffer, the oldest of their kind that has not left
-    /// ends.
+    /// half of the window is left or there is no buffer, the oldest that was sent likewise and has not
+    /// left ends.
     pub(super) fn make_room(&mut self, options: &SendOptions, has_buffer: bool) {
         if options.overflow != Overflow::DropOldest {
             return;
@@ -113,13 +113,8 @@ impl Outbox {
         if has_buffer && left >= u64::from(self.config.window) / 2 {
             return;
         }
-        let waits = |index: &u64| {
-            let unit = self.own.get(*index);
-            unit.is_some_and(|unit| {
-                !unit.features.ack && unit.tries == 0 && unit.state != State::Finished
-            })
-        };
-        if let Some(index) = self.own.indices().find(waits) {
+        let gives_way = |index: &u64| self.own.get(*index).is_some_and(Unit::may_be_pushed_out);
+        if let Some(index) = self.own.indices().find(gives_way) {
             self.give_up(UnitId { direction: Direction::Own, index });
         }
     }
