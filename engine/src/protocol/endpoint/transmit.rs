@@ -260,7 +260,7 @@ fn least_urgent(now: Instant, live: &Live) -> Option<Priority> {
 /// What packet of a unit leaves next: which segment of how many, its head, the length of its body.
 /// `None`: the path carries less than when the unit was cut, and it waits for another turn.
 fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32), Outgoing, usize)> {
-    let has_backlog = outbox.has_backlog();
+    let waiting = outbox.waiting();
     let room = live.session.body_room();
     let unit = outbox.unit(id).expect("the outbox names units it has");
     let segment = unit.packet_due()?;
@@ -286,8 +286,7 @@ fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32),
     };
     let body_len = unit.packet_body_len(segment.0);
     // A message in segments waits as long as one of them does.
-    let may_end_burst = unit.has_one_segment_due();
-    if has_backlog && !(may_end_burst && outbox.waiting() == 1) {
+    if waiting > usize::from(unit.has_one_segment_due()) {
         outgoing.flags = outgoing.flags.with(Flags::BURST);
     }
     Some((segment, outgoing, body_len))

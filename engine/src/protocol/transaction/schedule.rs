@@ -15,6 +15,8 @@ use crate::limits::{OUTBOX_QUEUES_START, PRIORITY_WEIGHTS};
 #[derive(Debug)]
 pub(super) struct Schedule {
     classes: [Class; Priority::ALL.len()],
+    /// Entries of all queues: asked for with each packet.
+    len: usize,
 }
 
 /// Has a queue take the memory that it mostly needs when its first entry comes.
@@ -49,7 +51,7 @@ impl Schedule {
     /// Nothing waits, and no memory is taken: an association may never send.
     pub(super) fn new() -> Self {
         let class = || Class { again: VecDeque::new(), fresh: VecDeque::new(), share: 0 };
-        Self { classes: [class(), class(), class()] }
+        Self { classes: [class(), class(), class()], len: 0 }
     }
 
     /// A new unit waits.
@@ -59,16 +61,19 @@ impl Schedule {
         // What leaves may be lost, and a loss is no time to ask for memory.
         take_first_memory(&mut class.again);
         class.fresh.push_back(id);
+        self.len += 1;
     }
 
     /// A unit waits to be sent again.
     pub(super) fn push_again(&mut self, priority: Priority, id: UnitId) {
         self.classes[priority as usize].again.push_back(id);
+        self.len += 1;
     }
 
     /// Returns the unit that [`Schedule::pop`] took away last and for which its class was charged.
     pub(super) fn put_back(&mut self, priority: Priority, id: UnitId) {
         self.classes[priority as usize].again.push_front(id);
+        self.len += 1;
         self.refund(priority);
     }
 
@@ -103,9 +108,8 @@ impl Schedule {
     /// Takes away what [`Schedule::first`] names.
     pub(super) fn pop(&mut self, priority: Priority) {
         let class = &mut self.classes[priority as usize];
-        if class.again.pop_front().is_none() {
-            class.fresh.pop_front();
-        }
+        let taken = class.again.pop_front().or_else(|| class.fresh.pop_front());
+        self.len -= usize::from(taken.is_some());
     }
 
     /// Lets the first unit of a class stand behind the others of its class.
@@ -134,12 +138,12 @@ impl Schedule {
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.classes.iter().map(|class| class.again.len() + class.fresh.len()).sum()
+        self.len
     }
 
     /// Whether nothing waits at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.classes.iter().all(Class::is_empty)
+        self.len == 0
     }
 
     pub(super) fn clear(&mut self) {
@@ -147,6 +151,7 @@ impl Schedule {
             class.again.clear();
             class.fresh.clear();
         }
+        self.len = 0;
     }
 }
 
