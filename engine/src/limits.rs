@@ -194,6 +194,11 @@ pub const TRIES_MAX: u8 = 64;
 pub const URGENT_RESERVE_PACKETS: u64 = 4;
 /// The part of the window that they may be of: windows below as many packets keep nothing back.
 pub const URGENT_RESERVE_SHARE: u64 = 16;
+/// How long after an urgent message bulk yields: an application that sends one a second still has
+/// each of them meet a short queue.
+pub const YIELD_FOR: Duration = Duration::from_secs(1);
+/// Bytes that bulk which yields keeps in a path's queue (Vegas, Brakmo and Peterson 1995).
+pub const YIELD_QUEUE_LEN: u64 = 16 << 10;
 /// Packets of each priority in one round of a sender, the most urgent first.
 pub const PRIORITY_WEIGHTS: [u32; 3] = [16, 4, 1];
 /// Bytes of a message in segments that leave before its receiver granted any (Homa's unscheduled

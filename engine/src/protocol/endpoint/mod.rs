@@ -59,8 +59,8 @@ use crate::protocol::session::{
     Trust,
 };
 use crate::protocol::transaction::{
-    AssemblyKey, MessageBytes, Outbound, Outbox, Outcome, Overflow, PushError, RefuseReason,
-    Resolved, SendOptions, UnitId,
+    AssemblyKey, MessageBytes, Outbound, Outbox, Outcome, Overflow, Priority, PushError,
+    RefuseReason, Resolved, SendOptions, UnitId,
 };
 use crate::protocol::wire::{HeadReader, bundle};
 use crate::time::Instant;
@@ -423,7 +423,13 @@ impl Endpoint {
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
         let sent = association.outbox.push(now, &self.pool, options, message, room);
         match sent {
-            Ok(_) => self.counters.messages_accepted += 1,
+            Ok(_) => {
+                self.counters.messages_accepted += 1;
+                let live = peer.current.filter(|_| options.priority == Priority::Urgent);
+                if let Some(live) = live.and_then(|live| self.lives.find_mut(live)) {
+                    live.session.recovery.on_urgent(now);
+                }
+            }
             Err(PushError::TooLarge { .. }) => {}
             Err(_) => {
                 let is_dropped = options.heeded().overflow != Overflow::Wait;

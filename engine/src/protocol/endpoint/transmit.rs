@@ -181,7 +181,7 @@ impl Endpoint {
             if train.as_ref().is_some_and(Train::is_full) {
                 break;
             }
-            let Some(least) = least_urgent(now, live) else { break };
+            let Some(least) = least_urgent(now, live, outbox) else { break };
             let Some(id) = outbox.next(now, least) else { break };
             let Some((segment, outgoing, body_len)) = describe(live, outbox, id) else {
                 continue;
@@ -248,11 +248,13 @@ impl Endpoint {
 }
 
 /// The least urgent messages that may leave now; `None`: the window has no room.
-fn least_urgent(now: Instant, live: &Live) -> Option<Priority> {
+fn least_urgent(now: Instant, live: &Live, outbox: &Outbox) -> Option<Priority> {
     let recovery = &live.session.recovery;
     let datagram_len = recovery.datagram_len() as u64;
     if live.probes > 0 || recovery.window_available(now) >= datagram_len {
-        return Some(Priority::Bulk);
+        // What else waits fills the path with or without the part that is due to bulk.
+        let yields = recovery.bulk_yields(0) && live.probes == 0 && outbox.has_only_bulk();
+        return Some(if yields { Priority::Normal } else { Priority::Bulk });
     }
     (recovery.urgent_available() >= datagram_len).then_some(Priority::Urgent)
 }
@@ -285,8 +287,10 @@ fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32),
         flags,
     };
     let body_len = unit.packet_body_len(segment.0);
-    // A message in segments waits as long as one of them does.
-    if waiting > usize::from(unit.has_one_segment_due()) {
+    // A message in segments waits as long as one of them does. Bulk that yields waits for what this
+    // packet's acknowledgement tells.
+    let others = waiting > usize::from(unit.has_one_segment_due());
+    if others && !live.session.recovery.bulk_yields(body_len as u64) {
         outgoing.flags = outgoing.flags.with(Flags::BURST);
     }
     Some((segment, outgoing, body_len))

@@ -568,6 +568,11 @@ impl Outbox {
         !self.schedule.is_empty()
     }
 
+    /// Whether nothing more urgent than bulk waits to leave.
+    pub fn has_only_bulk(&self) -> bool {
+        [Priority::Urgent, Priority::Normal].iter().all(|class| self.schedule.is_idle(*class))
+    }
+
     /// How many units wait to leave: a message in segments as long as one of them does.
     pub fn waiting(&self) -> usize {
         self.schedule.len()

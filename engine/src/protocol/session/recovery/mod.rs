@@ -30,6 +30,7 @@ mod received;
 mod rtt;
 mod sent;
 mod use_of_window;
+mod yielding;
 
 pub use congestion::CongestionConfig;
 pub use mtu::{DatagramLen, MtuProbe};
@@ -53,6 +54,7 @@ use numbers::PacketNumbers;
 use pacer::Pacer;
 use sent::{Sent, SentRing};
 use use_of_window::UseOfWindow;
+use yielding::{RoundTrip, Yielding};
 
 /// Sent packets behind a missing one that make it lost, on a path that does not reorder
 /// (RFC 9002 6.1.1).
@@ -111,6 +113,7 @@ pub struct Recovery<C> {
     /// When the last eliciting packet was sent, or a probe was asked for.
     timer_base: Instant,
     use_of_window: UseOfWindow,
+    yielding: Yielding,
     /// When the oldest packet that is late becomes lost.
     loss_time: Option<Instant>,
     /// Probe time-outs in a row without an acknowledgement.
@@ -220,6 +223,7 @@ impl<C: Copy> Recovery<C> {
             path_start: 0,
             timer_base: Instant::ZERO,
             use_of_window: UseOfWindow::default(),
+            yielding: Yielding::NOT,
             loss_time: None,
             backoff: 0,
             backoff_max: spread(PROBE_TIMEOUT_MAX, random_seed),
@@ -342,12 +346,15 @@ impl<C: Copy> Recovery<C> {
         let packets_lost = self.detect_lost(now, lost);
         // Everything acknowledged here was sent before a cut that was made just now.
         let grows = self.events == events && self.waits_for_window();
-        self.use_of_window.on_ack(largest, self.sent.end(), self.sent.bytes_in_flight());
+        let (next, in_flight) = (self.sent.end(), self.sent.bytes_in_flight());
+        if self.use_of_window.on_ack(largest, next, in_flight) && self.yielding.is_active() {
+            self.yielding.on_round_trip(now, self.last_round_trip());
+        }
         self.congestion.on_ack(AckSample {
             now,
             bytes: if grows { settled.growth_bytes } else { 0 },
             largest,
-            next: self.sent.end(),
+            next,
             rtt: settled.rtt,
             smoothed: self.rtt.smoothed(),
         });
@@ -408,6 +415,7 @@ impl<C: Copy> Recovery<C> {
         self.pacer = started_pacer(self.config.congestion, datagram_len);
         self.rtt = Rtt::new(self.config.initial_rtt);
         self.use_of_window = UseOfWindow::default();
+        self.yielding = Yielding::NOT;
         self.ecn.on_path_changed();
         self.event = None;
     }
@@ -441,6 +449,16 @@ impl<C: Copy> Recovery<C> {
     /// others leave of the window, and does not wait for its turn in the pacing (PROTOCOL 6.20).
     pub fn urgent_available(&self) -> u64 {
         self.window_left()
+    }
+
+    /// An urgent message is sent: bulk yields to it and to those that follow (PROTOCOL 6.20).
+    pub fn on_urgent(&mut self, now: Instant) {
+        self.yielding.on_urgent(now, self.last_round_trip());
+    }
+
+    /// Whether bulk yields once `leaving` more bytes are in flight.
+    pub fn bulk_yields(&self, leaving: u64) -> bool {
+        self.yielding.is_full(self.sent.bytes_in_flight() + leaving)
     }
 
     /// When [`Recovery::window_available`] will have grown, if it is pacing that holds it down;
@@ -697,6 +715,12 @@ impl<C: Copy> Recovery<C> {
     /// Whether the window, not the application, bounds what is sent in these round trips.
     fn waits_for_window(&self) -> bool {
         self.use_of_window.peak() * 2 >= self.congestion.window()
+    }
+
+    /// What the last two round trips tell of the path.
+    fn last_round_trip(&self) -> RoundTrip {
+        let (in_flight, rtt) = (self.use_of_window.peak(), &self.rtt);
+        RoundTrip { in_flight, took: rtt.latest(), shortest: rtt.min() }
     }
 
     fn window_left(&self) -> u64 {

@@ -17,13 +17,15 @@ impl UseOfWindow {
     }
 
     /// `largest` is acknowledged, `next` the number of the next packet, and so many bytes remain in
-    /// flight.
-    pub(super) fn on_ack(&mut self, largest: u64, next: u64, in_flight: u64) {
-        if largest >= self.round_end {
+    /// flight. Says whether a round trip ended with it.
+    pub(super) fn on_ack(&mut self, largest: u64, next: u64, in_flight: u64) -> bool {
+        let is_over = largest >= self.round_end;
+        if is_over {
             self.round_end = next;
             self.peak_before = self.peak;
             self.peak = in_flight;
         }
+        is_over
     }
 
     /// Bytes in flight at most.
