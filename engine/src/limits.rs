@@ -199,6 +199,8 @@ pub const URGENT_RESERVE_SHARE: u64 = 16;
 pub const YIELD_FOR: Duration = Duration::from_secs(1);
 /// Bytes that bulk which yields keeps in a path's queue (Vegas, Brakmo and Peterson 1995).
 pub const YIELD_QUEUE_LEN: u64 = 16 << 10;
+/// How long the shortest round trip of a path stands while bulk yields: as long as with BBR.
+pub const YIELD_PATH_MEMORY: Duration = Duration::from_secs(10);
 /// Packets of each priority in one round of a sender, the most urgent first.
 pub const PRIORITY_WEIGHTS: [u32; 3] = [16, 4, 1];
 /// Bytes of a message in segments that leave before its receiver granted any (Homa's unscheduled

@@ -37,6 +37,7 @@ fuzz_target!(|data: &[u8]| {
             6 => world.expire(a % 3),
             7 => world.recovery.on_authenticated(world.now),
             8 if a == 0 => world.recovery.on_path_changed(),
+            8 if a == 1 => world.recovery.on_urgent(world.now),
             8 => world.forget(a),
             _ => {
                 if world.lie(a, b) {

@@ -253,7 +253,7 @@ fn least_urgent(now: Instant, live: &Live, outbox: &Outbox) -> Option<Priority> 
     let datagram_len = recovery.datagram_len() as u64;
     if live.probes > 0 || recovery.window_available(now) >= datagram_len {
         // What else waits fills the path with or without the part that is due to bulk.
-        let yields = recovery.bulk_yields(0) && live.probes == 0 && outbox.has_only_bulk();
+        let yields = recovery.bulk_waits(0) && live.probes == 0 && outbox.has_only_bulk();
         return Some(if yields { Priority::Normal } else { Priority::Bulk });
     }
     (recovery.urgent_available() >= datagram_len).then_some(Priority::Urgent)
@@ -290,7 +290,10 @@ fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32),
     // A message in segments waits as long as one of them does. Bulk that yields waits for what this
     // packet's acknowledgement tells.
     let others = waiting > usize::from(unit.has_one_segment_due());
-    if others && !live.session.recovery.bulk_yields(body_len as u64) {
+    let recovery = &live.session.recovery;
+    let waits =
+        unit.priority() == Priority::Bulk && recovery.bulk_waits(recovery.datagram_len() as u64);
+    if others && !waits {
         outgoing.flags = outgoing.flags.with(Flags::BURST);
     }
     Some((segment, outgoing, body_len))

@@ -29,6 +29,7 @@ mod pacer;
 mod received;
 mod rtt;
 mod sent;
+mod statistics;
 mod use_of_window;
 mod yielding;
 
@@ -37,6 +38,7 @@ pub use mtu::{DatagramLen, MtuProbe};
 pub use received::ReceivedPackets;
 pub use rtt::Rtt;
 pub use sent::SentKind;
+pub use statistics::RecoveryStatistics;
 
 use crate::buffer::Ecn;
 use crate::limits::{
@@ -54,7 +56,7 @@ use numbers::PacketNumbers;
 use pacer::Pacer;
 use sent::{Sent, SentRing};
 use use_of_window::UseOfWindow;
-use yielding::{RoundTrip, Yielding};
+use yielding::Yielding;
 
 /// Sent packets behind a missing one that make it lost, on a path that does not reorder
 /// (RFC 9002 6.1.1).
@@ -170,35 +172,6 @@ pub enum TimeoutOutcome {
     /// Send this many packets as [`SentKind::Probe`] whether the window has room or not: new data
     /// if there is any, else what [`Recovery::oldest_in_flight`] says, else a ping.
     Probe(u8),
-}
-
-/// Counters and gauges of a packet plane.
-#[derive(Clone, Copy, Debug)]
-pub struct RecoveryStatistics {
-    /// Packets sent, acknowledgements included.
-    pub packets_sent: u64,
-    /// Packets taken for lost.
-    pub packets_lost: u64,
-    /// Of those, the ones that were acknowledged after all.
-    pub packets_spurious: u64,
-    /// Times that losses or marks cut the window.
-    pub cuts: u32,
-    /// Whether packets leave marked ECT(0) and CE is heard.
-    pub is_ecn_capable: bool,
-    /// The congestion window in bytes.
-    pub window: u64,
-    /// UDP payload bytes in flight.
-    pub bytes_in_flight: u64,
-    /// Smoothed round trip.
-    pub rtt_smoothed: Duration,
-    /// Smallest round trip.
-    pub rtt_min: Duration,
-    /// Sent packets that loss detection waits for behind a missing one.
-    pub packet_threshold: u64,
-    /// Probe time-outs in a row.
-    pub backoff: u32,
-    /// UDP payload bytes that the path is known to carry.
-    pub datagram_len: usize,
 }
 
 impl<C: Copy> Recovery<C> {
@@ -336,6 +309,9 @@ impl<C: Copy> Recovery<C> {
         self.largest_acked = Some(self.largest_acked.map_or(largest, |known| known.max(largest)));
         if let Some(sample) = settled.rtt {
             self.rtt.on_sample(now, sample, delay.min(self.config.ack_delay_max));
+            if self.yielding.is_active() {
+                self.yielding.on_sample(sample);
+            }
         }
         let undone = self.judge_spurious(now, &settled);
         let events = self.events;
@@ -348,7 +324,10 @@ impl<C: Copy> Recovery<C> {
         let grows = self.events == events && self.waits_for_window();
         let (next, in_flight) = (self.sent.end(), self.sent.bytes_in_flight());
         if self.use_of_window.on_ack(largest, next, in_flight) && self.yielding.is_active() {
-            self.yielding.on_round_trip(now, self.last_round_trip());
+            let (peak, known) = (self.use_of_window.peak(), self.rtt.min());
+            if let Some(min) = self.yielding.on_round_trip(now, peak, known) {
+                self.rtt.renew_min(min);
+            }
         }
         self.congestion.on_ack(AckSample {
             now,
@@ -451,14 +430,20 @@ impl<C: Copy> Recovery<C> {
         self.window_left()
     }
 
-    /// An urgent message is sent: bulk yields to it and to those that follow (PROTOCOL 6.20).
+    /// An urgent message is sent: bulk yields to it and to those that follow (PROTOCOL 6.20), unless
+    /// an operator set aside what it may use.
     pub fn on_urgent(&mut self, now: Instant) {
-        self.yielding.on_urgent(now, self.last_round_trip());
+        if matches!(self.config.congestion, CongestionConfig::FixedRate { .. }) {
+            return;
+        }
+        let (peak, rtt) = (self.use_of_window.peak(), &self.rtt);
+        self.yielding.on_urgent(now, yielding::held(peak, rtt.latest(), rtt.min()));
     }
 
-    /// Whether bulk yields once `leaving` more bytes are in flight.
-    pub fn bulk_yields(&self, leaving: u64) -> bool {
-        self.yielding.is_full(self.sent.bytes_in_flight() + leaving)
+    /// Whether bulk waits once `leaving` more bytes are in flight: it yields, and that much is
+    /// enough. With nothing in flight it never does.
+    pub fn bulk_waits(&self, leaving: u64) -> bool {
+        self.sent.bytes_in_flight() + leaving >= self.yielding.limit()
     }
 
     /// When [`Recovery::window_available`] will have grown, if it is pacing that holds it down;
@@ -513,14 +498,15 @@ impl<C: Copy> Recovery<C> {
 
     /// How often the peer should acknowledge (PROTOCOL 5.31).
     pub fn ack_frequency(&self) -> AckFrequency {
-        let window_packets = self.congestion.window() / self.datagram_len() as u64;
+        let window = self.congestion.window().min(self.yielding.limit());
+        let window_packets = window / self.datagram_len() as u64;
         let delays = (self.config.granularity, self.config.ack_delay_max);
-        frequency::wanted(window_packets, self.waits_for_window(), self.rtt.smoothed(), delays)
+        frequency::wanted(window_packets, self.waits_for_acks(), self.rtt.smoothed(), delays)
     }
 
     /// Whether to tell that in a packet of its own (PROTOCOL 5.32).
     pub fn should_tell_ack_frequency(&self, now: Instant) -> bool {
-        self.waits_for_window()
+        self.waits_for_acks()
             && self.frequency.should_tell(now, self.ack_frequency(), self.rtt.smoothed())
     }
 
@@ -717,10 +703,9 @@ impl<C: Copy> Recovery<C> {
         self.use_of_window.peak() * 2 >= self.congestion.window()
     }
 
-    /// What the last two round trips tell of the path.
-    fn last_round_trip(&self) -> RoundTrip {
-        let (in_flight, rtt) = (self.use_of_window.peak(), &self.rtt);
-        RoundTrip { in_flight, took: rtt.latest(), shortest: rtt.min() }
+    /// Whether what is sent waits for acknowledgements.
+    fn waits_for_acks(&self) -> bool {
+        self.waits_for_window() || self.yielding.is_active()
     }
 
     fn window_left(&self) -> u64 {

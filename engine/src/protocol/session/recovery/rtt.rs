@@ -64,6 +64,11 @@ impl Rtt {
         self.min = Duration::MAX;
     }
 
+    /// The path's delay is known anew, from when little was in flight (RFC 9002 5.2).
+    pub(super) fn renew_min(&mut self, min: Duration) {
+        self.min = min;
+    }
+
     /// The last sample, unadjusted.
     pub fn latest(&self) -> Duration {
         self.latest

@@ -687,3 +687,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bulk_yields_on_the_path_that_was_measured_and_not_on_the_next_one() {
+    // PROTOCOL 6.20
+    let mut fixture = Fixture::measured();
+    assert!(!fixture.recovery.bulk_waits(u64::MAX / 2));
+    fixture.recovery.on_urgent(at(0));
+    assert!(fixture.recovery.bulk_waits(crate::limits::YIELD_QUEUE_LEN));
+    assert!(!fixture.recovery.bulk_waits(0), "with nothing in flight it never waits");
+    fixture.recovery.on_path_changed();
+    assert!(!fixture.recovery.bulk_waits(u64::MAX / 2));
+}
+
+#[test]
+fn bulk_whose_rate_is_fixed_does_not_yield() {
+    // PROTOCOL 5.24
+    let congestion = CongestionConfig::FixedRate { bytes_per_second: 1 << 20 };
+    let mut fixture = Fixture::with(RecoveryConfig { congestion, ..config() });
+    fixture.recovery.on_urgent(at(0));
+    assert!(!fixture.recovery.bulk_waits(u64::MAX / 2));
+}

@@ -618,8 +618,11 @@ fn newer_messages_push_out_the_oldest_that_have_not_left() {
     for _ in 41..64 {
         push(&mut fixture, &wait).unwrap();
     }
-    assert_eq!(push(&mut fixture, &wait), Err(PushError::NoTransaction));
-    assert_eq!(fixture.outcomes(), []);
+    // And none for which there is no number yet.
+    for options in [&wait, &options] {
+        assert_eq!(push(&mut fixture, options), Err(PushError::NoTransaction));
+        assert_eq!(fixture.outcomes(), []);
+    }
 }
 
 #[test]

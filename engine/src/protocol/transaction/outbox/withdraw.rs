@@ -2,7 +2,7 @@
 
 use super::super::options::{Overflow, SendOptions};
 use super::super::service::Outcome;
-use super::super::unit::{Direction, State, Unit, UnitId};
+use super::super::unit::{Direction, State, UnitId};
 use super::{Outbox, Resolved};
 use crate::time::Instant;
 
@@ -113,7 +113,12 @@ impl Outbox {
         if has_buffer && left >= u64::from(self.config.window) / 2 {
             return;
         }
-        let gives_way = |index: &u64| self.own.get(*index).is_some_and(Unit::may_be_pushed_out);
+        // Without a number left, only the end of what is before all others brings one.
+        let below = if left > 0 { u64::MAX } else { self.resolved.low() + 1 };
+        let gives_way = |index: &u64| {
+            let unit = self.own.get(*index);
+            unit.is_some_and(|unit| unit.may_be_pushed_out() && unit.first < below)
+        };
         if let Some(index) = self.own.indices().find(gives_way) {
             self.give_up(UnitId { direction: Direction::Own, index });
         }
