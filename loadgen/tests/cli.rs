@@ -279,6 +279,10 @@ fn long_messages_of_a_stream_arrive_in_order_on_both_drivers() {
             0,
         );
         assert_whole(&report, 24);
+        let driver = &report["nodes"][0]["driver"];
+        if io == "auto" && driver != "uring" {
+            eprintln!("SKIPPED: uring, for this machine has only {driver}");
+        }
         let order = &report["kinds"][0]["order"];
         assert_eq!((&order["out_of_order"], &order["gaps_told"]), (&0.into(), &0.into()));
     }

@@ -7,7 +7,9 @@ use crate::protocol::wire::ServiceKind;
 use crate::time::Instant;
 
 /// How soon a message leaves when several wait for the same peer. Classes share the path by
-/// weight, 16 packets to 4 to 1, so that none starves (PROTOCOL 6.20).
+/// weight, 16 packets to 4 to 1, so that none starves. For a second after an urgent message, bulk
+/// that alone waits fills the path no further than it must, so that the next one meets no queue:
+/// it may then have half of its rate (PROTOCOL 6.20).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Priority {
     /// Small and awaited: may also use the part of the window that is kept for it.
@@ -15,7 +17,7 @@ pub enum Priority {
     /// What most messages are.
     #[default]
     Normal,
-    /// Large and patient.
+    /// Large and patient: yields to what is urgent.
     Bulk,
 }
 
