@@ -177,11 +177,12 @@ impl Endpoint {
             return None;
         }
         let mut train: Option<Train> = None;
+        let mut room = Room::of(now, live);
         for _ in 0..TRAIN_SEGMENTS_MAX {
             if train.as_ref().is_some_and(Train::is_full) {
                 break;
             }
-            let Some(least) = least_urgent(now, live, outbox) else { break };
+            let Some(least) = room.least_urgent(live, outbox) else { break };
             let Some(id) = outbox.next(now, least) else { break };
             let Some((segment, outgoing, body_len)) = describe(live, outbox, id) else {
                 continue;
@@ -209,6 +210,9 @@ impl Endpoint {
             });
             let mark = on_sent(now, live, number, plan.packet_len, kind, content);
             debug_assert_eq!(mark, ecn, "the mark was known before");
+            if kind != SentKind::AckOnly {
+                room.take(plan.packet_len as u64);
+            }
             live.probes = live.probes.saturating_sub(1);
             counters.packets_sent += 1;
             counters.retransmissions += u64::from(tries > 1);
@@ -247,16 +251,39 @@ impl Endpoint {
     }
 }
 
-/// The least urgent messages that may leave now; `None`: the window has no room.
-fn least_urgent(now: Instant, live: &Live, outbox: &Outbox) -> Option<Priority> {
-    let recovery = &live.session.recovery;
-    let datagram_len = recovery.datagram_len() as u64;
-    if live.probes > 0 || recovery.window_available(now) >= datagram_len {
-        // What else waits fills the path with or without the part that is due to bulk.
-        let yields = recovery.bulk_waits(0) && live.probes == 0 && outbox.has_only_bulk();
-        return Some(if yields { Priority::Normal } else { Priority::Bulk });
+/// Bytes that the window and the pacing have room for, worked out once a train.
+struct Room {
+    all: u64,
+    urgent: u64,
+    datagram_len: u64,
+}
+
+impl Room {
+    fn of(now: Instant, live: &Live) -> Self {
+        let recovery = &live.session.recovery;
+        Self {
+            all: recovery.train_available(now),
+            urgent: recovery.urgent_available(),
+            datagram_len: recovery.datagram_len() as u64,
+        }
     }
-    (recovery.urgent_available() >= datagram_len).then_some(Priority::Urgent)
+
+    /// A packet of so many bytes leaves.
+    fn take(&mut self, bytes: u64) {
+        self.all = self.all.saturating_sub(bytes);
+        self.urgent = self.urgent.saturating_sub(bytes);
+    }
+
+    /// The least urgent messages that may leave now; `None`: there is no room.
+    fn least_urgent(&self, live: &Live, outbox: &Outbox) -> Option<Priority> {
+        if live.probes > 0 || self.all >= self.datagram_len {
+            // What else waits fills the path with or without the part that is due to bulk.
+            let waits = live.session.recovery.bulk_waits(0);
+            let yields = waits && live.probes == 0 && outbox.has_only_bulk();
+            return Some(if yields { Priority::Normal } else { Priority::Bulk });
+        }
+        (self.urgent >= self.datagram_len).then_some(Priority::Urgent)
+    }
 }
 
 /// What packet of a unit leaves next: which segment of how many, its head, the length of its body.

@@ -424,6 +424,12 @@ impl<C: Copy> Recovery<C> {
         self.pacer.available(now, self.unreserved())
     }
 
+    /// What [`Recovery::window_available`] would say for each packet of a train, without asking
+    /// again: a packet may go as long as a datagram is left of this.
+    pub fn train_available(&self, now: Instant) -> u64 {
+        self.pacer.train_available(now, self.unreserved(), self.datagram_len() as u64)
+    }
+
     /// As [`Recovery::window_available`], for a packet that is small and awaited: it may use what
     /// others leave of the window, and does not wait for its turn in the pacing (PROTOCOL 6.20).
     pub fn urgent_available(&self) -> u64 {

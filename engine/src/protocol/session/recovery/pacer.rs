@@ -78,6 +78,14 @@ impl Pacer {
         if tokens < wanted.min(self.quantum) { 0 } else { tokens.min(wanted) }
     }
 
+    /// Bytes that may go now in packets of up to `packet` bytes, of `wanted`: as long as more than
+    /// one packet of this is left, [`Pacer::available`] would let the next one go.
+    pub(super) fn train_available(&self, now: Instant, wanted: u64, packet: u64) -> u64 {
+        let Some(rate) = self.rate else { return wanted };
+        let tokens = self.tokens_at(now, rate).0;
+        if tokens >= wanted { wanted } else { (tokens + packet).saturating_sub(self.quantum) }
+    }
+
     /// When [`Pacer::available`] stops answering zero, if it does now and `wanted` is not zero.
     pub(super) fn next_release(&self, now: Instant, wanted: u64) -> Option<Instant> {
         let rate = self.rate?;
@@ -233,6 +241,29 @@ mod tests {
             // A refill rounds to the nanosecond, which is one in two hundred of the shortest turn.
             let rounding = ideal / 200 + NANOS_PER_SECOND / rate + 1;
             prop_assert!(now.as_nanos() <= ideal + turn + rounding);
+        }
+    }
+
+    proptest! {
+        // PROTOCOL 5.20
+        #[test]
+        fn train_has_the_packets_that_would_leave_one_by_one(
+            rate in 1_000_u64..1 << 34, wanted in 0_u64..1 << 20, spent in 0_u64..200,
+        ) {
+            let mut pacer = Pacer::new();
+            pacer.on_rate(at(0), rate, DATAGRAM);
+            while pacer.available(at(0), PLENTY) > 0 {
+                pacer.on_sent(at(0), DATAGRAM);
+            }
+            let now = at(spent);
+            let train = pacer.train_available(now, wanted, DATAGRAM) / DATAGRAM;
+            let (mut left, mut packets) = (wanted, 0);
+            while pacer.available(now, left) >= DATAGRAM {
+                pacer.on_sent(now, DATAGRAM);
+                left -= DATAGRAM;
+                packets += 1;
+            }
+            prop_assert_eq!(train, packets);
         }
     }
 }
