@@ -6,7 +6,7 @@ use crate::buffer::{Ecn, Transmit};
 use crate::limits::{GRANULARITY, TRAIN_SEGMENTS_MAX};
 use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
 use crate::protocol::session::{KeyHealth, Mode, Outgoing};
-use crate::protocol::transaction::{Direction, Outbox, Priority, Unit, UnitId};
+use crate::protocol::transaction::{Direction, Outbox, Priority, UnitId};
 use crate::protocol::wire::control::Writer;
 use crate::protocol::wire::{Flags, PacketKind};
 use crate::time::Instant;
@@ -187,7 +187,7 @@ impl Endpoint {
             let Some((segment, outgoing, body_len)) = describe(live, outbox, id) else {
                 continue;
             };
-            let kind = sent_kind(live, outbox.unit(id)?);
+            let kind = sent_kind(live, outbox, id);
             let plan = live.session.plan(body_len, outgoing);
             let ecn = live.session.recovery.next_mark(kind);
             if train.as_ref().is_some_and(|train| !train.takes(plan.packet_len, ecn)) {
@@ -328,11 +328,13 @@ fn describe(live: &Live, outbox: &mut Outbox, id: UnitId) -> Option<((u32, u32),
 
 /// What a packet of a unit is to the packet plane. Without numbers on the wire only reports
 /// acknowledge: what gets none is not tracked.
-fn sent_kind(live: &Live, unit: &Unit) -> SentKind {
-    match (live.session.mode() == Mode::Plain && !unit.is_acknowledged(), live.probes) {
-        (true, _) => SentKind::AckOnly,
-        (false, 0) => SentKind::Data,
-        (false, _) => SentKind::Probe,
+fn sent_kind(live: &Live, outbox: &mut Outbox, id: UnitId) -> SentKind {
+    let is_tracked = live.session.mode() != Mode::Plain
+        || outbox.unit(id).is_some_and(|unit| unit.is_acknowledged());
+    match (is_tracked, live.probes) {
+        (false, _) => SentKind::AckOnly,
+        (true, 0) => SentKind::Data,
+        (true, _) => SentKind::Probe,
     }
 }
 
@@ -345,8 +347,8 @@ fn note_unit_sent(
     (segment, segments): (u32, u32),
     number: u64,
 ) -> u8 {
-    let unit = outbox.unit(id).expect("it was just sent");
     if live.session.mode() == Mode::Plain {
+        let unit = outbox.unit(id).expect("it was just sent");
         let before = match segments {
             1 => unit.packet_number(),
             _ if unit.is_acknowledged() => unit.note_segment_packet(segment, number),

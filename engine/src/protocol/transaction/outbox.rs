@@ -609,7 +609,11 @@ impl Outbox {
         unit.sent_at = now;
         unit.packet_number = Some(number);
         let tries = unit.tries;
-        self.on_left(now, id, round_trip);
+        if unit.features.retry.waits_for_news() {
+            unit.state = State::InFlight;
+        } else {
+            self.on_left(now, id, round_trip);
+        }
         tries
     }
 

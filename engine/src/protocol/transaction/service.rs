@@ -19,6 +19,13 @@ pub enum Retry {
     Requested,
 }
 
+impl Retry {
+    /// Whether nothing is to be done for a message that left until something is heard of it.
+    pub(super) const fn waits_for_news(self) -> bool {
+        matches!(self, Self::Finite | Self::Forever | Self::Requested)
+    }
+}
+
 /// What a service level consists of. Machines read these; none matches on the level.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Features {

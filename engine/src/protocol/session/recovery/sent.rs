@@ -105,13 +105,12 @@ impl<C: Copy> SentRing<C> {
             self.take_memory(self.capacity);
         }
         self.grow_for(number);
-        for passed in self.end..=number {
+        for passed in self.end..number {
             self.given_up.clear(passed);
-            if passed != number {
-                let index = self.index(passed);
-                self.slots[index] = Sent::vacant();
-            }
+            let index = self.index(passed);
+            self.slots[index] = Sent::vacant();
         }
+        self.given_up.clear(number);
         self.end = number + 1;
         if sent.kind == SentKind::AckOnly {
             if idle {
