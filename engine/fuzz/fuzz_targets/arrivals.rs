@@ -202,7 +202,7 @@ fn escrow(script: &[u8]) {
             }
             continue;
         }
-        let cost = |len: usize| len + EARLY_PIECE_OVERHEAD;
+        let cost = |len: usize| (len + EARLY_PIECE_OVERHEAD).min(BUDGET as usize);
         let held: usize =
             twin.iter().flat_map(|(_, early)| early.values()).map(|len| cost(*len)).sum();
         let (next, early) = &mut twin[number];

@@ -132,6 +132,8 @@ const FAULTS_WORST: Faults = Faults {
 
 /// One world in so many is of the second kind.
 const LIVENESS_EVERY: u64 = 10;
+/// A world that lasts so long has troubles that last long.
+const LONG: Duration = Duration::from_secs(60);
 /// One in so many has more nodes than usual.
 const CROWD_EVERY: u64 = 64;
 
@@ -341,8 +343,13 @@ impl Plan {
             true => self.worst,
             false => Faults::drawn(random.next_u64(), &self.worst),
         };
-        // Now and then the path carries less than it did.
-        let mtu = if random.below(6) == 0 { DATAGRAM_LEN_BASE } else { drawn.mtu };
+        // Now and then the path carries less than it did. Not for long where an operator said that it
+        // carries more: what he fixed leaves in vain, once in a probe time-out.
+        let is_fixed =
+            |node: &NodePlan| matches!(node.mtu, Mtu::Fixed(len) if len > DATAGRAM_LEN_BASE);
+        let may_shrink = self.span < LONG || !self.nodes.iter().any(is_fixed);
+        let shrinks = random.below(6) == 0 && may_shrink;
+        let mtu = if shrinks { DATAGRAM_LEN_BASE } else { drawn.mtu };
         // A path that is bad for marks is so now and then, too: each route has its own.
         let is_other = self.is_liveness && drawn.marks != Marks::Kept && random.below(2) == 0;
         let marks = if is_other { Marks::Kept } else { drawn.marks };

@@ -50,9 +50,12 @@ struct State {
     waits_since: Option<Instant>,
 }
 
-/// What messages of `len` bytes take of the memory that was reserved, while they wait.
-const fn cost(len: usize) -> u64 {
-    (len + EARLY_PIECE_OVERHEAD) as u64
+/// What messages of `len` bytes take of a memory of `budget` bytes, while they wait. As many as may
+/// be sent at all may also wait, if nothing else does: a lossy stream that cannot keep what comes
+/// after a gap would never go on.
+fn cost(len: usize, budget: u64) -> u64 {
+    let len = len as u64;
+    (len + EARLY_PIECE_OVERHEAD as u64).min(budget.max(len))
 }
 
 /// Every ordered stream of one direction of an association.
@@ -84,7 +87,7 @@ impl Escrow {
     /// Judges messages from order index `order` that would take `len` bytes while they wait.
     pub fn judge(&mut self, order: u64, len: usize) -> Place {
         let index = Stream::index_of(order);
-        let is_too_long = self.held + cost(len) > self.budget;
+        let is_too_long = self.held + cost(len, self.budget) > self.budget;
         let stream = Stream::of_order(order);
         let state = self.state(stream);
         // A lossy stream's sender may have given up any number of messages in a row.
@@ -119,11 +122,11 @@ impl Escrow {
     /// Keeps messages that came early.
     pub fn keep(&mut self, now: Instant, order: u64, messages: Early) {
         let stream = Stream::of_order(order);
-        self.held += cost(messages.body.len());
+        self.held += cost(messages.body.len(), self.budget);
         let state = self.state(stream);
         let before = state.early.insert(Stream::index_of(order), messages);
         state.waits_since.get_or_insert(now);
-        self.held -= before.map_or(0, |before| cost(before.body.len()));
+        self.held -= before.map_or(0, |before| cost(before.body.len(), self.budget));
         if stream.is_lossy() && !self.waiting.contains(&stream) {
             self.waiting.push(stream);
         }
@@ -139,7 +142,7 @@ impl Escrow {
             if state.early.is_empty() {
                 state.waits_since = None;
             }
-            self.held -= cost(messages.body.len());
+            self.held -= cost(messages.body.len(), self.budget);
             // What lies below the turn overlapped others: no honest sender's messages do.
             if is_its_turn {
                 let order = stream.order(index);
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn lossy_stream_goes_on_after_its_patience_and_tells_the_gap() {
         // PROTOCOL 6.26
-        let mut escrow = Escrow::new(100 * cost(1));
+        let mut escrow = Escrow::new(100 * cost(1, u64::MAX));
         assert_eq!(arrive(&mut escrow, NOW, LOSSY, 0), [0]);
         assert!(arrive(&mut escrow, NOW, LOSSY, 3).is_empty());
         assert!(arrive(&mut escrow, NOW, RELIABLE, 3).is_empty());
@@ -250,7 +253,7 @@ mod tests {
     #[test]
     fn messages_that_overlap_leave_no_gap_to_wait_for() {
         // PROTOCOL 6.26
-        let mut escrow = Escrow::new(100 * cost(1));
+        let mut escrow = Escrow::new(100 * cost(1, u64::MAX));
         for (index, count) in [(5, 1), (3, 4)] {
             let body = Blocks::new(usize::MAX).take(1);
             let early = Early { transaction: index, count, kind: BodyKind::Bundle, body };
@@ -266,11 +269,11 @@ mod tests {
     #[test]
     fn escrow_is_bounded() {
         // PROTOCOL 6.25
-        let mut escrow = Escrow::new(cost(100));
+        let mut escrow = Escrow::new(cost(100, u64::MAX));
         assert_eq!(escrow.judge(RELIABLE.order(ESCROW_MESSAGES_MAX - 1), 9), Place::Early);
         assert_eq!(escrow.judge(RELIABLE.order(ESCROW_MESSAGES_MAX), 9), Place::TooFar);
-        assert_eq!(escrow.judge(RELIABLE.order(1), 101), Place::TooFar);
-        assert_eq!(escrow.judge(RELIABLE.order(0), 101), Place::Turn);
+        assert_eq!(escrow.judge(RELIABLE.order(1), 229), Place::TooFar);
+        assert_eq!(escrow.judge(RELIABLE.order(0), 229), Place::Turn);
         // The smallest costs more than its bytes.
         let mut escrow = Escrow::new(1_000);
         for index in 1..1_000 {
@@ -280,7 +283,23 @@ mod tests {
                 escrow.keep(NOW, RELIABLE.order(index), early);
             }
         }
-        assert_eq!(escrow.held(), 7 * cost(0));
+        assert_eq!(escrow.held(), 7 * cost(0, u64::MAX));
+    }
+
+    #[test]
+    fn lossy_stream_goes_on_with_a_message_that_takes_all_memory() {
+        // PROTOCOL 6.25, 6.26
+        let mut escrow = Escrow::new(2_000);
+        let body = Blocks::new(usize::MAX).take(2_000);
+        assert_eq!(escrow.judge(LOSSY.order(1), 2_001), Place::TooFar);
+        assert_eq!(escrow.judge(LOSSY.order(1), 2_000), Place::Early);
+        let early = Early { transaction: 1, count: 1, kind: BodyKind::Raw, body };
+        escrow.keep(NOW, LOSSY.order(1), early);
+        assert_eq!((escrow.held(), escrow.judge(LOSSY.order(2), 0)), (2_000, Place::TooFar));
+        let later = NOW + ESCROW_PATIENCE;
+        assert_eq!(escrow.poll_gap(later), Some((LOSSY, 0..1)));
+        assert!(escrow.next_early(later, LOSSY).is_some());
+        assert_eq!(escrow.held(), 0);
     }
 
     #[test]
@@ -306,7 +325,7 @@ mod tests {
         fn reliable_streams_deliver_each_message_once_in_order_whatever_the_order_of_arrival(
             arrivals in prop::collection::vec((0u8..3, 0u64..20), 0..200),
         ) {
-            let mut escrow = Escrow::new(100 * cost(1));
+            let mut escrow = Escrow::new(100 * cost(1, u64::MAX));
             let mut seen = std::collections::BTreeSet::new();
             let mut delivered = vec![Vec::new(); 3];
             for (number, index) in arrivals {
