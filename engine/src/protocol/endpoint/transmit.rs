@@ -177,6 +177,9 @@ impl Endpoint {
             return None;
         }
         let mut train: Option<Train> = None;
+        if outbox.has_ready(now) {
+            live.session.recovery.restart_if_idle(now);
+        }
         let mut room = Room::of(now, live);
         for _ in 0..TRAIN_SEGMENTS_MAX {
             if train.as_ref().is_some_and(Train::is_full) {

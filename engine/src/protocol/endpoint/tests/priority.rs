@@ -58,8 +58,8 @@ fn send_long(pair: &mut Pair, to: PeerId, service: ServiceKind, priority: Priori
     pair.sides[0].endpoint.send(now, to, &options, vec![7; len].as_slice().into()).unwrap();
 }
 
-/// Two nodes 2 ms apart, both with these changes; an urgent message each millisecond for a while
-/// makes bulk yield, until `ends` says so. Returns how long that took, 10 s at most.
+/// An urgent message each millisecond makes bulk yield, until `ends` says so. Returns how long that
+/// took, 10 s at most.
 fn while_urgent(pair: &mut Pair, peer: PeerId, ends: impl Fn(&Side) -> bool) -> Duration {
     let start = pair.now;
     while !ends(&pair.sides[0]) && pair.now.saturating_since(start) < Duration::from_secs(10) {

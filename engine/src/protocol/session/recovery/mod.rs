@@ -247,11 +247,7 @@ impl<C: Copy> Recovery<C> {
             self.sent.record(packet_number, Sent::new(now, bytes, kind, None));
             return mark;
         }
-        if !self.sent.any_in_flight()
-            && now.saturating_since(self.timer_base) > IDLE_RESTART.max(self.probe_timeout())
-        {
-            self.congestion.on_idle();
-        }
+        self.restart_if_idle(now);
         self.make_room(now, packet_number);
         self.timer_base = now;
         self.pacer.on_sent(now, u64::from(bytes));
@@ -260,6 +256,16 @@ impl<C: Copy> Recovery<C> {
         self.sent.record(packet_number, sent);
         self.use_of_window.on_sent(self.sent.bytes_in_flight());
         mark
+    }
+
+    /// Forgets a window that is no evidence any more (PROTOCOL 5.21). To be called before a train is
+    /// measured for the window; single packets see to it themselves.
+    pub fn restart_if_idle(&mut self, now: Instant) {
+        if !self.sent.any_in_flight()
+            && now.saturating_since(self.timer_base) > IDLE_RESTART.max(self.probe_timeout())
+        {
+            self.congestion.on_idle();
+        }
     }
 
     /// Takes the packet ranges of an acknowledgement, the largest first, how long the peer held it
@@ -709,9 +715,9 @@ impl<C: Copy> Recovery<C> {
         self.use_of_window.peak() * 2 >= self.congestion.window()
     }
 
-    /// Whether what is sent waits for acknowledgements.
+    /// Whether what is sent waits for acknowledgements: for the window, or as bulk that yields.
     fn waits_for_acks(&self) -> bool {
-        self.waits_for_window() || self.yielding.is_active()
+        self.use_of_window.peak() * 2 >= self.congestion.window().min(self.yielding.limit())
     }
 
     fn window_left(&self) -> u64 {

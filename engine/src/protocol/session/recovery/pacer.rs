@@ -78,8 +78,8 @@ impl Pacer {
         if tokens < wanted.min(self.quantum) { 0 } else { tokens.min(wanted) }
     }
 
-    /// Bytes that may go now in packets of up to `packet` bytes, of `wanted`: as long as more than
-    /// one packet of this is left, [`Pacer::available`] would let the next one go.
+    /// A count from which the bytes of each packet that goes now are taken: as long as `packet`, the
+    /// longest one, is left of it, [`Pacer::available`] would let the next one go, of `wanted`.
     pub(super) fn train_available(&self, now: Instant, wanted: u64, packet: u64) -> u64 {
         let Some(rate) = self.rate else { return wanted };
         let tokens = self.tokens_at(now, rate).0;

@@ -537,8 +537,15 @@ fn window_of_an_idle_session_starts_anew() {
     fixture.send(at(1_100));
     assert!(fixture.window() > 60_000, "900 ms of silence are none");
     fixture.ack(at(1_140), &[one(fixture.recovery.lowest_unacked())]);
-    fixture.send(at(2_200));
+    let (before, idle) = (at(2_200), at(4_000));
+    fixture.send(before);
     assert_eq!(fixture.window(), 12_000);
+    // A train is measured for the window before its first packet is sent.
+    let sent = fixture.burst(before, 9);
+    fixture.ack(at(2_240), &[sent[0] - 1..=sent[8]]);
+    assert!(fixture.window() > 12_000);
+    fixture.recovery.restart_if_idle(idle);
+    assert!(fixture.recovery.train_available(idle) <= 12_000);
 }
 
 // PROTOCOL 5.15, 5.22

@@ -29,6 +29,8 @@ pub(super) struct Yielding {
     /// The shortest one since the path was emptied, and until when it is looked for.
     shortest: Duration,
     renewed_at: Instant,
+    /// Whether the round trip that ends next began before bulk yielded.
+    began_before: bool,
 }
 
 impl Yielding {
@@ -39,6 +41,7 @@ impl Yielding {
         shortest_now: Duration::MAX,
         shortest: Duration::MAX,
         renewed_at: Instant::ZERO,
+        began_before: false,
     };
 
     /// Whether bulk yields.
@@ -56,6 +59,7 @@ impl Yielding {
         self.until = now + YIELD_FOR;
         if !self.is_active() {
             self.empty(now, held);
+            self.began_before = true;
         }
     }
 
@@ -79,6 +83,10 @@ impl Yielding {
             return None;
         }
         let took = core::mem::replace(&mut self.shortest_now, Duration::MAX);
+        if core::mem::take(&mut self.began_before) {
+            self.shortest = Duration::MAX; // Of packets that met the queue of before.
+            return None;
+        }
         if took == Duration::MAX {
             return None;
         }
@@ -144,8 +152,8 @@ mod tests {
             let took = self.shortest.max(Duration::from_nanos(in_flight * 10));
             self.now += took;
             self.yielding.on_urgent(self.now, 0);
-            self.yielding.on_sample(took + Duration::from_millis(7));
             self.yielding.on_sample(took);
+            self.yielding.on_sample(took + Duration::from_millis(7));
             let renewed = self.yielding.on_round_trip(self.now, in_flight, self.known);
             self.known = renewed.unwrap_or(self.known);
         }

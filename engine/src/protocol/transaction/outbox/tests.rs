@@ -626,6 +626,22 @@ fn newer_messages_push_out_the_oldest_that_have_not_left() {
 }
 
 #[test]
+fn newer_messages_push_out_none_where_the_peer_has_to_grant_more() {
+    // PROTOCOL 6.33
+    let mut fixture = Fixture::new(false);
+    let config = OutboxConfig { window: 64, tries: 3, linger: Duration::ZERO, bundle: false };
+    fixture.outbox = Outbox::new(config, 8, 10_000);
+    let options = SendOptions::new(ServiceKind::Maybe).overflow(Overflow::DropOldest);
+    let mut taken = 0;
+    for _ in 0..100 {
+        let Fixture { outbox, pool, .. } = &mut fixture;
+        taken += u64::from(outbox.push(NOW, pool, &options, b"m".into(), ROOM).is_ok());
+    }
+    let ended: u32 = fixture.outcomes().iter().map(|outcome| outcome.1).sum();
+    assert_eq!((taken, ended), (8, 7), "each that was taken ended at most one");
+}
+
+#[test]
 fn newer_messages_push_out_none_that_waits() {
     // PROTOCOL 6.33
     let mut fixture = Fixture::new(true);

@@ -113,8 +113,13 @@ impl Outbox {
         if has_buffer && left >= u64::from(self.config.window) / 2 {
             return;
         }
-        // Without a number left, only the end of what is before all others brings one.
-        let below = if left > 0 { u64::MAX } else { self.resolved.low() + 1 };
+        // Without a number left, only the end of what is before all others brings one, and none does
+        // where the peer has to grant it.
+        let below = match left {
+            0 if self.next_transaction >= self.credit => return,
+            0 => self.resolved.low() + 1,
+            _ => u64::MAX,
+        };
         let gives_way = |index: &u64| {
             let unit = self.own.get(*index);
             unit.is_some_and(|unit| unit.may_be_pushed_out() && unit.first < below)
