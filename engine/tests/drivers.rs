@@ -302,8 +302,9 @@ fn sleeping_wait_returns_at_its_deadline(bench: &Bench) {
         let deadline = node.driver.now() + Duration::from_millis(millis);
         let now = node.driver.wait(Some(deadline)).unwrap();
         assert!(now >= deadline, "woke {} too early", deadline.saturating_since(now));
+        // How late is the scheduler's affair; an hour would be ours.
         let late = now.saturating_since(deadline);
-        assert!(late < Duration::from_millis(500), "woke {late} too late");
+        assert!(late < Duration::from_secs(60), "woke {late} too late");
     }
 }
 
@@ -369,18 +370,25 @@ fn datagram_longer_than_the_buffer_is_counted_and_not_delivered(bench: &Bench) {
     assert_eq!(two.counters().receive_errors, 1);
 }
 
+/// How often this thread has given up its processor to wait for something.
+fn times_slept() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("Linux has it");
+    let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    switches.expect("since 2.6").trim().parse().expect("a number")
+}
+
 fn polling_an_idle_socket_finds_nothing_and_does_not_sleep(bench: &Bench) {
     let mut node = bench.node();
     for _ in 0..10 {
         node.poll();
     }
-    let (start, calls) = (node.driver.now(), node.counters().system_calls);
+    let (sleeps, calls) = (times_slept(), node.counters().system_calls);
     for _ in 0..1000 {
         node.poll();
         assert!(node.driver.receive().is_none());
     }
-    let took = node.driver.now().saturating_since(start);
-    assert!(took < Duration::from_millis(500), "1000 polls took {took}");
+    let slept = times_slept() - sleeps;
+    assert!(slept < 500, "1000 polls slept {slept} times");
     let expected = if bench.choice == IoChoice::Uring { 0 } else { 1000 };
     assert_eq!(node.counters().system_calls - calls, expected);
 }
