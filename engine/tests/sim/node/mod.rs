@@ -444,19 +444,7 @@ impl Node {
         let now = process.driver.wait(None).expect("the simulated driver does not fail");
         let now = self.local(now);
         trace.note("turn", now, self.index, &[]);
-        let mut is_busy = false;
-        for _ in 0..RECEIVE_BATCH {
-            let Some(received) = process.driver.receive() else { break };
-            trace.bytes("in", now, self.index, &received.lease);
-            for datagram in received.lease.chunks(received.segment_len.max(1)) {
-                let is_altered =
-                    self.sabotage == Some(Sabotage::OpensAltered) && self.random.below(8) == 0;
-                let is_genuine = auditor.is_genuine(datagram) && !is_altered;
-                process.ledger.on_received(received.from, datagram, is_genuine);
-            }
-            process.endpoint.handle_datagram(now, received);
-            is_busy = true;
-        }
+        let mut is_busy = self.receive(now, &mut process, auditor, trace);
         let lost_before = process.endpoint.counters().packets_lost;
         process.endpoint.handle_timeout(now);
         // Each of a burst is lost at a time of its own, and some of that shows nowhere else.
@@ -504,6 +492,34 @@ impl Node {
         process.unbuffered = process.driver.counters().receive_errors;
         self.wake_at = self.next_wake(now, &process, goes_on);
         self.process = Some(process);
+    }
+
+    /// Hands over what has arrived. Returns whether something has.
+    fn receive(
+        &mut self,
+        now: Instant,
+        process: &mut Process,
+        auditor: &Auditor,
+        trace: &mut Trace,
+    ) -> bool {
+        for count in 0..RECEIVE_BATCH {
+            let Some(received) = process.driver.receive() else { return count > 0 };
+            trace.bytes("in", now, self.index, &received.lease);
+            for datagram in received.lease.chunks(received.segment_len.max(1)) {
+                let is_altered =
+                    self.sabotage == Some(Sabotage::OpensAltered) && self.random.below(8) == 0;
+                let is_genuine = auditor.is_genuine(datagram) && !is_altered;
+                process.ledger.on_received(received.from, datagram, is_genuine);
+            }
+            let (from, moved) = (received.from, process.endpoint.counters().sessions_moved);
+            process.endpoint.handle_datagram(now, received);
+            // The application is told of the session that it sends in. Where two of them crossed, the
+            // other one moves as well, and answers to where it is.
+            if process.endpoint.counters().sessions_moved > moved {
+                process.ledger.on_proven(from);
+            }
+        }
+        true
     }
 
     /// What the wire shows of a datagram has to be in order.
