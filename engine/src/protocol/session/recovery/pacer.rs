@@ -27,8 +27,8 @@ const _: () = assert!(RATE_MAX.checked_mul(BUCKET_MAX.as_nanos()).is_some());
 
 /// The bucket. Unset until a rate is known: before the first round trip the initial window is the
 /// only bound, as RFC 9002 7.7 allows.
-#[derive(Debug)]
-pub(super) struct Pacer {
+#[derive(Debug, Default)]
+pub struct Pacer {
     rate: Option<u64>,
     tokens: u64,
     capacity: u64,
@@ -39,15 +39,18 @@ pub(super) struct Pacer {
 
 impl Pacer {
     /// A pacer that holds nothing up.
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         Self { rate: None, tokens: 0, capacity: 0, quantum: 0, counted: Instant::ZERO }
     }
 
     /// Sets the rate in bytes a second, from `now` on.
-    pub(super) fn on_rate(&mut self, now: Instant, rate: u64, datagram_len: u64) {
+    pub fn on_rate(&mut self, now: Instant, rate: u64, datagram_len: u64) {
         let rate = rate.clamp(1, RATE_MAX);
-        if self.rate.is_some() {
+        if let Some(before) = self.rate {
             self.refill(now);
+            // The part of a byte that is left over was earned at the rate before.
+            let part = now.saturating_since(self.counted).as_nanos() * before;
+            self.counted = now - Duration::from_nanos(part / rate);
         }
         let burst = amount(rate, BUCKET_MAX).min(BURST_PACKETS * datagram_len);
         let floor = QUANTUM_PACKETS_MIN * datagram_len;
@@ -64,7 +67,7 @@ impl Pacer {
     }
 
     /// Takes `bytes` out. A probe may take more than there is: the bucket is then empty.
-    pub(super) fn on_sent(&mut self, now: Instant, bytes: u64) {
+    pub fn on_sent(&mut self, now: Instant, bytes: u64) {
         if self.rate.is_some() {
             self.refill(now);
             self.tokens = self.tokens.saturating_sub(bytes);
@@ -72,7 +75,7 @@ impl Pacer {
     }
 
     /// Bytes that may go now, of `wanted`: none until a quantum, or all that is wanted, is there.
-    pub(super) fn available(&self, now: Instant, wanted: u64) -> u64 {
+    pub fn available(&self, now: Instant, wanted: u64) -> u64 {
         let Some(rate) = self.rate else { return wanted };
         let tokens = self.tokens_at(now, rate).0;
         if tokens < wanted.min(self.quantum) { 0 } else { tokens.min(wanted) }
@@ -80,14 +83,14 @@ impl Pacer {
 
     /// A count from which the bytes of each packet that goes now are taken: as long as `packet`, the
     /// longest one, is left of it, [`Pacer::available`] would let the next one go, of `wanted`.
-    pub(super) fn train_available(&self, now: Instant, wanted: u64, packet: u64) -> u64 {
+    pub fn train_available(&self, now: Instant, wanted: u64, packet: u64) -> u64 {
         let Some(rate) = self.rate else { return wanted };
         let tokens = self.tokens_at(now, rate).0;
         if tokens >= wanted { wanted } else { (tokens + packet).saturating_sub(self.quantum) }
     }
 
     /// When [`Pacer::available`] stops answering zero, if it does now and `wanted` is not zero.
-    pub(super) fn next_release(&self, now: Instant, wanted: u64) -> Option<Instant> {
+    pub fn next_release(&self, now: Instant, wanted: u64) -> Option<Instant> {
         let rate = self.rate?;
         let missing = wanted.min(self.quantum).checked_sub(self.tokens)?;
         // A quantum is at most 64 KiB or two datagrams: the product stays within 64 bits.
