@@ -588,7 +588,8 @@ impl Outbox {
         [more, grant, self.deadline].into_iter().flatten().min()
     }
 
-    /// Returns the unit that [`Outbox::next`] named last: it does not leave yet, and is named next.
+    /// Returns the unit that [`Outbox::next`] named last: it does not leave yet, and is the next one of its
+    /// class.
     pub fn put_back(&mut self, id: UnitId) {
         let Some(unit) = self.unit(id) else { return };
         let priority = unit.priority;

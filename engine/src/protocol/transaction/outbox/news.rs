@@ -236,10 +236,10 @@ impl Outbox {
             }
             match unit.state {
                 State::InFlight | State::Ready if unit.has_left() => {}
-                State::InFlight | State::Ready => return Err(DropReason::AckInvalid),
+                State::InFlight | State::Ready | State::Open => return Err(DropReason::AckInvalid),
                 State::Heard if unit.features.reply => {}
                 State::Heard => self.unreported -= 1,
-                State::Accepted | State::Finished | State::Open => continue,
+                State::Accepted | State::Finished => continue,
             }
             unit.state = State::Accepted;
             let is_freed = unit.release();

@@ -223,6 +223,7 @@ fn report_on_what_was_never_sent_is_a_violation() {
     let mut fixture = Fixture::new(true);
     fixture.push(ServiceKind::ExactlyOnce, b"m").unwrap();
     assert_eq!(fixture.outbox.on_done(0..1), Err(DropReason::AckInvalid));
+    assert_eq!(fixture.outbox.on_accepted(0..1), Err(DropReason::AckInvalid));
     assert_eq!(fixture.outbox.on_done(0..2), Err(DropReason::AckInvalid));
     assert_eq!(fixture.outbox.on_refused(7..8, 1), Err(DropReason::AckInvalid));
     assert_eq!(fixture.outcomes(), []);
