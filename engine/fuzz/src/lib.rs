@@ -1,6 +1,8 @@
-//! What several targets share: both sides of a handshake, the same every time.
+//! What several targets share: both sides of a handshake, the same every time, all service levels,
+//! and how sets are told as ranges.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use raet::protocol::drop_reason::DropReason;
@@ -8,9 +10,21 @@ use raet::protocol::session::{
     BootId, Established, Initiator, InitiatorConfig, PeerText, Progress, Random, Responder,
     ResponderConfig,
 };
-use raet::protocol::wire::{PacketKind, split};
+use raet::protocol::wire::{PacketKind, ServiceKind, split};
 use raet::time::Instant;
 use raet::{Identity, Trust, TrustPolicy};
+
+/// All service levels.
+pub const LEVELS: [ServiceKind; 8] = [
+    ServiceKind::Maybe,
+    ServiceKind::Repeat,
+    ServiceKind::RepeatDedup,
+    ServiceKind::MoreOrLessOnce,
+    ServiceKind::AtMostOnce,
+    ServiceKind::ExactlyOnce,
+    ServiceKind::Sequence,
+    ServiceKind::Request,
+];
 
 /// When all of it happens.
 pub const NOW: Instant = Instant::from_nanos(1_000_000_000_000);
@@ -110,4 +124,16 @@ impl Pair {
             }
         }
     }
+}
+
+/// Numbers that follow each other, as ranges.
+pub fn runs(numbers: impl Iterator<Item = u64>) -> impl Iterator<Item = Range<u64>> {
+    let mut runs: Vec<Range<u64>> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some(last) if last.end == number => last.end += 1,
+            _ => runs.push(number..number + 1),
+        }
+    }
+    runs.into_iter()
 }

@@ -35,6 +35,7 @@ mod yielding;
 
 pub use congestion::CongestionConfig;
 pub use mtu::{DatagramLen, MtuProbe};
+pub use pacer::Pacer;
 pub use received::ReceivedPackets;
 pub use rtt::Rtt;
 pub use sent::SentKind;
@@ -53,7 +54,6 @@ use core::ops::RangeInclusive;
 use ecn::EcnPath;
 use frequency::Frequency;
 use numbers::PacketNumbers;
-use pacer::Pacer;
 use sent::{Sent, SentRing};
 use use_of_window::UseOfWindow;
 use yielding::Yielding;

@@ -31,7 +31,7 @@ impl Rtt {
 
     /// A handshake took `round_trip`, which stands for a path without a sample if it is longer than
     /// what was assumed (PROTOCOL 5.9).
-    pub(super) fn on_handshake(&mut self, round_trip: Duration) {
+    pub fn on_handshake(&mut self, round_trip: Duration) {
         if self.first_sample.is_none() && round_trip > self.smoothed {
             *self = Self::new(round_trip);
         }
@@ -40,7 +40,7 @@ impl Rtt {
     /// Takes a sample: the time from sending the largest newly acknowledged packet to its
     /// acknowledgement, and the part of it that the peer says it waited, already limited to what
     /// the peer promised to wait at most (PROTOCOL 5.8; RFC 9002 5.3).
-    pub(super) fn on_sample(&mut self, now: Instant, sample: Duration, ack_delay: Duration) {
+    pub fn on_sample(&mut self, now: Instant, sample: Duration, ack_delay: Duration) {
         self.latest = sample;
         if self.first_sample.is_none() {
             self.first_sample = Some(now);
@@ -60,12 +60,12 @@ impl Rtt {
 
     /// Forgets the minimum: after persistent congestion the path may be another one, and the next
     /// sample starts the minimum anew (RFC 9002 5.2).
-    pub(super) fn forget_min(&mut self) {
+    pub fn forget_min(&mut self) {
         self.min = Duration::MAX;
     }
 
     /// The path's delay is known anew, from when little was in flight (RFC 9002 5.2).
-    pub(super) fn renew_min(&mut self, min: Duration) {
+    pub fn renew_min(&mut self, min: Duration) {
         self.min = min;
     }
 
