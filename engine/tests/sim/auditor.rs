@@ -394,7 +394,8 @@ impl Auditor {
         }
     }
 
-    fn reply_len(&self, letter: usize) -> usize {
+    /// How long the reply to a letter is.
+    pub(crate) fn reply_len(&self, letter: usize) -> usize {
         let len = mix(REPLY | letter as u64) % (self.reply_len_max + 1);
         usize::try_from(len).expect("as small as its bound")
     }

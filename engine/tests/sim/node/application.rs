@@ -335,6 +335,8 @@ impl Node {
             }
         }
         let mut mixed = self.sabotage == Some(Sabotage::MixesReplies);
+        // The shortest that was not taken of each peer's: nothing longer is now.
+        let mut not_taken: Vec<(PeerId, usize)> = Vec::new();
         for owed in &mut process.replies {
             if owed.due > now {
                 continue;
@@ -345,10 +347,22 @@ impl Node {
                 owed.due = Instant::ZERO;
                 continue;
             }
+            let len = auditor.reply_len(letter);
+            let shortest = not_taken.iter_mut().find(|entry| entry.0 == owed.peer);
+            if shortest.as_ref().is_some_and(|entry| entry.1 <= len) {
+                owed.due = next_retry(now);
+                continue;
+            }
             let bytes = auditor.reply(letter);
             match process.endpoint.reply(now, owed.peer, owed.transaction, (&bytes).into()) {
                 Ok(()) | Err(SendError::NotConnected) => owed.due = Instant::ZERO,
-                Err(SendError::Full(_)) => owed.due = next_retry(now),
+                Err(SendError::Full(_)) => {
+                    owed.due = next_retry(now);
+                    match shortest {
+                        Some(entry) => entry.1 = len,
+                        None => not_taken.push((owed.peer, len)),
+                    }
+                }
                 Err(error) => auditor.blame("I16", format!("a reply was not taken: {error}")),
             }
             is_busy = true;
