@@ -1,6 +1,6 @@
 //! One suite over both kernel drivers on loopback. What the host cannot do is skipped aloud.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 
 use raet::buffer::{Ecn, Lease, Pool, Received, Transmit};
@@ -53,6 +53,13 @@ fn run(choice: IoChoice, test: fn(&Bench)) {
     test(&bench);
 }
 
+/// A free port of a loopback address of this process: at 127.0.0.1 arrives what another test still
+/// sends to a port that its peer has left.
+fn own_loopback() -> SocketAddr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    (Ipv4Addr::new(127, 64 | high, middle, low), 0).into()
+}
+
 /// A driver with pools of its own.
 struct Node {
     driver: Box<dyn Driver>,
@@ -67,7 +74,7 @@ impl Bench {
     }
 
     fn node_with(&self, adapt: impl FnOnce(&mut IoConfig), receive: Pool) -> Node {
-        let mut config = IoConfig::new("127.0.0.1:0".parse().unwrap());
+        let mut config = IoConfig::new(own_loopback());
         config.choice = self.choice;
         adapt(&mut config);
         let (driver, address): (Box<dyn Driver>, _) =
@@ -179,16 +186,16 @@ fn empty_datagram_is_delivered_as_one(bench: &Bench) {
 
 // PROTOCOL 5.25 and 5.26: what the kernel is told to mark, and what it tells.
 fn marks_arrive_as_they_were_sent_alone_and_in_trains(bench: &Bench) {
-    let mut binds = vec!["127.0.0.1:0"];
+    let mut binds = vec![own_loopback()];
     if std::net::UdpSocket::bind("[::1]:0").is_ok() {
-        binds.push("[::1]:0");
+        binds.push("[::1]:0".parse().unwrap());
     } else {
         eprintln!("SKIPPED IPv6: this host has no IPv6 loopback");
     }
     for bind in binds {
         let node = || {
             let pool = Pool::new(64, RECEIVE_BUFFER_LEN).unwrap();
-            bench.node_with(|config| config.bind = bind.parse().unwrap(), pool)
+            bench.node_with(|config| config.bind = bind, pool)
         };
         let (mut one, mut two) = (node(), node());
         for count in [1, 7] {
