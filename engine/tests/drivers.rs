@@ -309,7 +309,7 @@ fn sleeping_wait_returns_at_its_deadline(bench: &Bench) {
         let deadline = node.driver.now() + Duration::from_millis(millis);
         let now = node.driver.wait(Some(deadline)).unwrap();
         assert!(now >= deadline, "woke {} too early", deadline.saturating_since(now));
-        // How late is the scheduler's affair; an hour would be ours.
+        // How late is the scheduler's affair; a minute would be ours.
         let late = now.saturating_since(deadline);
         assert!(late < Duration::from_secs(60), "woke {late} too late");
     }

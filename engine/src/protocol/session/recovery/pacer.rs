@@ -40,7 +40,7 @@ pub struct Pacer {
 impl Pacer {
     /// A pacer that holds nothing up.
     pub fn new() -> Self {
-        Self { rate: None, tokens: 0, capacity: 0, quantum: 0, counted: Instant::ZERO }
+        Self::default()
     }
 
     /// Sets the rate in bytes a second, from `now` on.
@@ -167,6 +167,20 @@ mod tests {
         assert_eq!(pacer.next_release(at(1_000), PLENTY), None);
         assert_eq!(pacer.available(at(100), 1_200), 1_200, "a smaller wish waits less");
         assert_eq!(pacer.available(at(50), 1_200), 0);
+    }
+
+    // PROTOCOL 5.20
+    #[test]
+    fn what_a_rate_left_of_a_byte_is_no_more_and_no_less_at_the_next() {
+        for (rate, later, bytes) in [(RATE_MAX, 1_900, 1), (1_000, 2_000, 2)] {
+            let mut pacer = Pacer::new();
+            pacer.on_rate(at(0), 1_000, DATAGRAM);
+            pacer.on_sent(at(0), PLENTY);
+            // 1.9 bytes were earned.
+            pacer.on_rate(at(1_900), rate, DATAGRAM);
+            assert_eq!(pacer.available(at(later), bytes), bytes);
+            assert_eq!(pacer.available(at(later), bytes + 1), 0, "at {rate} B/s");
+        }
     }
 
     // PROTOCOL 5.20
