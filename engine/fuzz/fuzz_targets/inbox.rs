@@ -11,7 +11,7 @@ use std::ops::Range;
 use libfuzzer_sys::fuzz_target;
 use raet::protocol::transaction::{Acceptance, Features, Inbox, features};
 use raet::protocol::wire::ServiceKind;
-use raet_fuzz::{LEVELS, runs};
+use raet_fuzz::runs;
 
 const WINDOW: u64 = 64;
 const OPERATIONS_MAX: usize = 256;
@@ -57,7 +57,11 @@ impl Receiver {
         let near = (self.low + u64::from(a % 128)).saturating_sub(u64::from(c % 64));
         let in_turn = self.turn.start + u64::from(a) % (self.turn.end - self.turn.start).max(1);
         match op % 12 {
-            0..=2 => self.accept(features(LEVELS[usize::from(op / 32)]), near, u32::from(b % 16)),
+            0..=2 => self.accept(
+                features(ServiceKind::ALL[usize::from(op / 32)]),
+                near,
+                u32::from(b % 16),
+            ),
             3 => self.accept(features(ServiceKind::ExactlyOnce), self.low, u32::from(b % 64)),
             4 if self.turn.contains(&in_turn) && !self.deferred.contains(&in_turn) => {
                 assert_eq!(self.inbox.refuse(in_turn, b), in_turn >= self.low_water);

@@ -1,5 +1,5 @@
-//! What several targets share: both sides of a handshake, the same every time, all service levels,
-//! and how sets are told as ranges.
+//! What several targets share: both sides of a handshake, the same every time, and how sets are told
+//! as ranges.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -10,21 +10,9 @@ use raet::protocol::session::{
     BootId, Established, Initiator, InitiatorConfig, PeerText, Progress, Random, Responder,
     ResponderConfig,
 };
-use raet::protocol::wire::{PacketKind, ServiceKind, split};
+use raet::protocol::wire::{PacketKind, split};
 use raet::time::Instant;
 use raet::{Identity, Trust, TrustPolicy};
-
-/// All service levels.
-pub const LEVELS: [ServiceKind; 8] = [
-    ServiceKind::Maybe,
-    ServiceKind::Repeat,
-    ServiceKind::RepeatDedup,
-    ServiceKind::MoreOrLessOnce,
-    ServiceKind::AtMostOnce,
-    ServiceKind::ExactlyOnce,
-    ServiceKind::Sequence,
-    ServiceKind::Request,
-];
 
 /// When all of it happens.
 pub const NOW: Instant = Instant::from_nanos(1_000_000_000_000);

@@ -18,10 +18,10 @@ use raet::protocol::transaction::{
     Direction, Features, Outbox, OutboxConfig, Outcome, Overflow, Priority, PushError, Retry,
     SendOptions, StreamKind, UnitId, features, features_in,
 };
-use raet::protocol::wire::BodyKind;
 use raet::protocol::wire::bundle::Bundle;
+use raet::protocol::wire::{BodyKind, ServiceKind};
 use raet::time::{Duration, Instant};
-use raet_fuzz::{LEVELS, runs};
+use raet_fuzz::runs;
 use replies::Replies;
 
 mod replies;
@@ -179,7 +179,7 @@ impl Sender {
             StreamKind::ReliableOnRequest,
             StreamKind::LossyOnRequest,
         ];
-        let options = SendOptions::new(LEVELS[usize::from(a % 8)])
+        let options = SendOptions::new(ServiceKind::ALL[usize::from(a % 8)])
             .priority(Priority::ALL[usize::from(a / 8 % 3)])
             .stream(kinds[usize::from(a / 32 % 4)], b / 8 % 2);
         let options = match b % 8 {
