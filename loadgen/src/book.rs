@@ -7,8 +7,8 @@ use raet::{Message, PeerId, Piece, Stream};
 
 use crate::check::{Arrival, Copies, Hashing, Holding};
 use crate::control::{Begin, Terms};
-use crate::order::Order;
-use crate::payload::{self, Front, Reader, Tag};
+use crate::order::{Order, OrderCounts};
+use crate::payload::{Front, Named, Reader, Tag};
 use crate::table::grouped;
 use crate::verdict::{KindVerdict, Verdict};
 
@@ -22,15 +22,17 @@ pub(crate) struct Book {
     /// Messages of which only some pieces came, by transaction: as many as the engine lets be
     /// under way.
     arriving: HashMap<u64, Arriving>,
-    verdict: Verdict,
+    /// Messages that are not what was sent.
+    corrupted: u64,
     /// The verdict as it is handed out, from the first page on.
     text: Option<String>,
 }
 
-/// What one kind of messages is held against.
+/// What one kind of messages is held against, and what was found.
 #[derive(Debug)]
 struct Ledger {
     terms: Terms,
+    found: KindVerdict,
     copies: Copies,
     order: Option<Order>,
     hashing: Hashing,
@@ -54,6 +56,7 @@ impl Book {
         let kinds = begin.kinds.len();
         let ledger = |terms: &Terms| Ledger {
             terms: *terms,
+            found: KindVerdict::new(sessions, has_our_clock),
             copies: Copies::new(sessions.saturating_mul(kinds)),
             order: terms.streams.map(Order::new),
             hashing: Hashing::new(terms.holding),
@@ -62,8 +65,8 @@ impl Book {
             peer,
             ledgers: begin.kinds.iter().map(ledger).collect(),
             arriving: HashMap::new(),
-            verdict: Verdict::new(kinds, sessions, has_our_clock),
             begin,
+            corrupted: 0,
             text: None,
         }
     }
@@ -71,32 +74,40 @@ impl Book {
     /// A message came.
     #[inline]
     pub(crate) fn enter(&mut self, message: &Message<'_>, now: u64) {
-        let seed = self.begin.seed;
-        let kind = payload::kind_of(message.payload);
-        let ledger = kind.and_then(|kind| self.ledgers.get_mut(usize::from(kind)));
-        let verdict = kind.and_then(|kind| self.verdict.kinds.get_mut(usize::from(kind)));
-        let read = |ledger: &Ledger| match ledger.terms.holding {
-            Holding::Pattern => payload::read(message.payload, seed),
-            Holding::Bytes | Holding::BytesInOrder => {
-                payload::read_line_front(message.payload, seed)
-            }
+        let (len, seed) = (message.payload.len(), self.begin.seed);
+        let entered = match message.payload.first_chunk() {
+            Some(front) => Named::read_front(front, len, seed)
+                .and_then(|named| self.enter_named(named, message, now)),
+            None => self.enter_short(message, now),
         };
-        let (Some(ledger), Some(verdict)) = (ledger, verdict) else {
-            self.verdict.corrupted += 1;
-            return;
-        };
-        let Some(front) = read(ledger) else {
-            self.verdict.corrupted += 1;
-            return;
-        };
+        if entered.is_none() {
+            self.corrupted += 1;
+        }
+    }
+
+    /// As [`Book::enter_named`], apart from the others so that what is read of them is in registers.
+    #[cold]
+    fn enter_short(&mut self, message: &Message<'_>, now: u64) -> Option<()> {
+        let named = Named::read_short(message.payload, self.begin.seed)?;
+        self.enter_named(named, message, now)
+    }
+
+    /// `None`: it is not what was sent.
+    #[inline(always)] // What was read of the message would go through memory.
+    fn enter_named(&mut self, named: Named, message: &Message<'_>, now: u64) -> Option<()> {
+        let (payload, front) = (message.payload, named.front);
+        let ledger = self.ledgers.get_mut(usize::from(front.kind))?;
+        if !named.is_whole(payload, self.begin.seed, ledger.terms.holding) {
+            return None;
+        }
         let number = ledger.number(&front, message.transaction);
         if let Some(order) = &mut ledger.order {
             order.enter(number, message.sequence);
-            verdict.order = order.counts;
         }
-        if ledger.is_new(verdict, &front, number, message.payload.len(), now) {
+        if ledger.is_new(&front, number, message.payload.len(), now) {
             ledger.hashing.add(message.payload);
         }
+        Some(())
     }
 
     /// A piece of a message came.
@@ -107,7 +118,7 @@ impl Book {
             self.arriving.insert(piece.transaction, begun);
         }
         let Some(arriving) = self.arriving.get_mut(&piece.transaction) else {
-            self.verdict.corrupted += 1;
+            self.corrupted += 1;
             return;
         };
         let end = piece.offset + piece.payload.len();
@@ -141,13 +152,12 @@ impl Book {
     fn end_pieces(&mut self, last: &Piece<'_>, now: u64) {
         let Some(arriving) = self.arriving.remove(&last.transaction) else { return };
         let Some(Reader { front, .. }) = arriving.reader else {
-            self.verdict.corrupted += 1;
+            self.corrupted += 1;
             return;
         };
-        let kind = usize::from(front.kind);
-        let (ledger, verdict) = (&mut self.ledgers[kind], &mut self.verdict.kinds[kind]);
+        let ledger = &mut self.ledgers[usize::from(front.kind)];
         let number = ledger.number(&front, last.transaction);
-        if ledger.is_new(verdict, &front, number, last.total, now)
+        if ledger.is_new(&front, number, last.total, now)
             && let (Some(hasher), Hashing::Set(set)) = (arriving.hasher, &mut ledger.hashing)
         {
             set.add(&hasher.finalize());
@@ -161,31 +171,28 @@ impl Book {
 
     /// Messages of a stream will not come.
     pub(crate) fn pass(&mut self, stream: Stream, missing: &Range<u64>) {
-        for (ledger, verdict) in self.ledgers.iter_mut().zip(&mut self.verdict.kinds) {
-            if let Some(order) = &mut ledger.order
-                && order.pass(stream, missing)
-            {
-                verdict.order = order.counts;
-            }
+        for order in self.ledgers.iter_mut().filter_map(|ledger| ledger.order.as_mut()) {
+            order.pass(stream, missing);
         }
     }
 
     /// All that was found, as text.
     pub(crate) fn verdict_text(&mut self) -> &str {
-        for (ledger, verdict) in self.ledgers.iter().zip(&mut self.verdict.kinds) {
-            verdict.content = ledger.hashing.value();
-        }
-        self.text.get_or_insert_with(|| self.verdict.text())
+        self.text.get_or_insert_with(|| {
+            let kinds = self.ledgers.iter().map(Ledger::verdict).collect();
+            Verdict { corrupted: self.corrupted, kinds }.text()
+        })
     }
 
     /// For people.
     pub(crate) fn summary(&self) -> String {
-        let parts = || self.verdict.kinds.iter().flat_map(|kind| [&kind.measured, &kind.warmup]);
+        let found = || self.ledgers.iter().map(|ledger| &ledger.found);
+        let parts = || found().flat_map(|found| [&found.measured, &found.warmup]);
         format!(
             "{} delivered, {} duplicates, {} corrupted",
             grouped(parts().map(|part| part.delivered).sum()),
             grouped(parts().map(|part| part.duplicates).sum()),
-            grouped(self.verdict.corrupted),
+            grouped(self.corrupted),
         )
     }
 }
@@ -197,40 +204,40 @@ impl Ledger {
     }
 
     /// Counts an arrival; whether it is the first of its message.
-    #[inline(always)] // Its verdict would be read before what was just written of it is there.
-    fn is_new(
-        &mut self,
-        verdict: &mut KindVerdict,
-        front: &Front,
-        number: u64,
-        len: usize,
-        now: u64,
-    ) -> bool {
+    #[inline(always)] // Its front would be read before what was just written of it is there.
+    fn is_new(&mut self, front: &Front, number: u64, len: usize, now: u64) -> bool {
+        let found = &mut self.found;
         let part = match front.tag {
-            Tag::Data => &mut verdict.measured,
-            Tag::Warmup => &mut verdict.warmup,
+            Tag::Data => &mut found.measured,
+            Tag::Warmup => &mut found.warmup,
         };
         match self.copies.record(number) {
             Arrival::New => {
                 part.delivered += 1;
                 part.bytes += len as u64;
-                verdict.copies_max = verdict.copies_max.max(1);
+                found.copies_max = found.copies_max.max(1);
             }
             Arrival::Copy(copies) => {
                 part.duplicates += 1;
-                verdict.copies_max = verdict.copies_max.max(copies);
+                found.copies_max = found.copies_max.max(copies);
                 return false;
             }
             Arrival::Stale => {
-                verdict.stale += 1;
+                found.stale += 1;
                 return false;
             }
         }
         if front.tag == Tag::Data
-            && let (Some(latency), Some(intended)) = (&mut verdict.latency, front.intended)
+            && let (Some(latency), Some(intended)) = (&mut found.latency, front.intended)
         {
             latency.record(intended, now);
         }
         true
+    }
+
+    /// All that was found.
+    fn verdict(&self) -> KindVerdict {
+        let order = self.order.as_ref().map_or_else(OrderCounts::default, |order| order.counts);
+        KindVerdict { order, content: self.hashing.value(), ..self.found.clone() }
     }
 }

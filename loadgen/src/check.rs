@@ -48,15 +48,24 @@ impl Copies {
     /// Takes note of one arrival of `number`.
     #[inline]
     pub(crate) fn record(&mut self, number: u64) -> Arrival {
+        if number == self.next {
+            self.next = number.saturating_add(1);
+            *self.slot(number) = 1;
+            return Arrival::New;
+        }
+        self.record_out_of_order(number)
+    }
+
+    #[cold]
+    fn record_out_of_order(&mut self, number: u64) -> Arrival {
         let len = self.ring.len() as u64;
-        if number >= self.next {
+        if number > self.next {
             let skipped = (number - self.next).min(len);
             for missing in number - skipped..number {
                 *self.slot(missing) = 0;
             }
-            self.next = number.saturating_add(1);
-            *self.slot(number) = 1;
-            return Arrival::New;
+            self.next = number;
+            return self.record(number);
         }
         if self.next - number > len {
             return Arrival::Stale;

@@ -20,6 +20,8 @@
 //! [`SEALED_LEN_MIN`] bytes on the pattern does not follow from the time and from whether the
 //! warm-up is over; its last word is instead the key that follows from all of the front.
 
+use crate::check::Holding;
+
 /// Bytes of the full front. Latency is measured for messages of at least this length.
 pub(crate) const HEADER_LEN: usize = 16;
 /// Messages of at least this length carry their own number.
@@ -89,13 +91,17 @@ pub(crate) struct Front {
 pub(crate) fn write(buffer: &mut [u8], seed: u64, label: Label) {
     let len = buffer.len();
     if len >= SEALED_LEN_MIN {
-        write_body(buffer, HEADER_LEN..len, seed, label.kind, label.number);
-        seal(buffer, seed, label);
-        return;
+        return write_sealed(buffer, seed, label);
     }
     let key = key_of(seed, len, label);
     let front = write_front(buffer, key, label);
     write_pattern(&mut buffer[front..], 0, key);
+}
+
+#[cold]
+fn write_sealed(buffer: &mut [u8], seed: u64, label: Label) {
+    write_body(buffer, HEADER_LEN..buffer.len(), seed, label.kind, label.number);
+    seal(buffer, seed, label);
 }
 
 /// Writes the bytes `range` of a message of at least [`SEALED_LEN_MIN`] bytes, whose time is not
@@ -130,24 +136,67 @@ pub(crate) fn write_line_front(buffer: &mut [u8], seed: u64, label: Label) {
     write_front(buffer, key, label);
 }
 
-/// Reads and verifies a message that [`write()`] wrote with `seed`; `None` if a byte differs.
-#[inline(always)] // What it returns would go through memory, field by field, for each message.
-pub(crate) fn read(payload: &[u8], seed: u64) -> Option<Front> {
-    let (front, key, end) = read_front(payload, payload.len(), seed)?;
-    let is_whole = match payload.len() {
-        SEALED_LEN_MIN.. => Reader::new(front, key, payload.len(), seed).agrees(0, payload),
-        _ => has_pattern(&payload[end..], 0, key),
-    };
-    is_whole.then_some(front)
+/// What a message's front says, and what its length and its front imply for the rest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    /// What its front says.
+    pub(crate) front: Front,
+    key: u64,
+    /// Where the front ends.
+    end: usize,
 }
 
-/// Reads and verifies the front of a message that goes on with a line or block of a file, which
-/// is vouched for by the content hash that both sides keep.
-pub(crate) fn read_line_front(payload: &[u8], seed: u64) -> Option<Front> {
-    if payload.len() < HEADER_LEN {
-        return None;
+impl Named {
+    /// Reads and verifies the front of a message; `None` if it is not one, or its check byte differs.
+    pub(crate) fn read(payload: &[u8], seed: u64) -> Option<Self> {
+        match payload.first_chunk() {
+            Some(front) => Self::read_front(front, payload.len(), seed),
+            None => Self::read_short(payload, seed),
+        }
     }
-    read_front(payload, payload.len(), seed).map(|(front, ..)| front)
+
+    /// The same with the front of a message of `len` bytes that has a whole one.
+    #[inline(always)] // What it returns would go through memory, field by field, for each message.
+    pub(crate) fn read_front(front: &[u8; HEADER_LEN], len: usize, seed: u64) -> Option<Self> {
+        let (name, intended) = front.split_at(8);
+        let name = u64::from_le_bytes(name.try_into().expect("8 of 16 bytes"));
+        let intended = u64::from_le_bytes(intended.try_into().expect("8 of 16 bytes"));
+        let ((tag, kind), number) = (tag_and_kind(front[0])?, name >> 16);
+        let key = key_of(seed, len, Label { tag, kind, number, intended });
+        let is_named = front[1] == key.to_le_bytes()[7];
+        let front = Front { tag, kind, number: Some(number), intended: Some(intended) };
+        is_named.then_some(Self { front, key, end: HEADER_LEN })
+    }
+
+    /// The same with a message too short to carry its time.
+    pub(crate) fn read_short(payload: &[u8], seed: u64) -> Option<Self> {
+        let first = payload.first();
+        let (tag, kind) = first.map_or(Some((Tag::Data, 0)), |&byte| tag_and_kind(byte))?;
+        let number = payload.first_chunk::<8>().map(|name| u64::from_le_bytes(*name) >> 16);
+        let label = Label { tag, kind, number: number.unwrap_or(0), intended: 0 };
+        let key = key_of(seed, payload.len(), label);
+        let is_named = payload.get(1).is_none_or(|&check| check == key.to_le_bytes()[7]);
+        let front = Front { tag, kind, number, intended: None };
+        is_named.then_some(Self { front, key, end: short_front_len(payload.len()) })
+    }
+
+    /// Whether all behind the front of `payload` is what was sent with `seed`. A line or block of a
+    /// file is vouched for by the content hash that both sides keep.
+    #[inline(always)] // As above.
+    pub(crate) fn is_whole(self, payload: &[u8], seed: u64, holding: Holding) -> bool {
+        match holding {
+            Holding::Pattern if payload.len() < SEALED_LEN_MIN => {
+                follows(&payload[self.end..], self.key)
+            }
+            Holding::Pattern => self.has_sealed_body(payload, seed),
+            Holding::Bytes | Holding::BytesInOrder => self.end == HEADER_LEN,
+        }
+    }
+
+    #[cold]
+    fn has_sealed_body(self, payload: &[u8], seed: u64) -> bool {
+        Reader::new(&self, payload.len(), seed).agrees(0, payload)
+    }
 }
 
 /// Verifies a message that comes in pieces.
@@ -163,14 +212,12 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads the first piece of a message of `total` bytes; `None` if its front is not one.
     pub(crate) fn begin(first: &[u8], total: usize, seed: u64) -> Option<Self> {
-        if first.len() < HEADER_LEN {
-            return None;
-        }
-        let (front, key, _) = read_front(first, total, seed)?;
-        Some(Self::new(front, key, total, seed))
+        let named = Named::read_front(first.first_chunk()?, total, seed)?;
+        Some(Self::new(&named, total, seed))
     }
 
-    fn new(front: Front, key: u64, total: usize, seed: u64) -> Self {
+    fn new(named: &Named, total: usize, seed: u64) -> Self {
+        let Named { front, key, .. } = *named;
         let body_key = match total {
             SEALED_LEN_MIN.. => body_key_of(seed, total, front.kind, front.number.unwrap_or(0)),
             _ => key,
@@ -197,12 +244,6 @@ impl Reader {
     }
 }
 
-/// Which workload a message of the load belongs to, by its first byte alone.
-#[inline]
-pub(crate) fn kind_of(payload: &[u8]) -> Option<u8> {
-    payload.first().map_or(Some(0), |&byte| tag_and_kind(byte).map(|(_, kind)| kind))
-}
-
 /// Whether `payload` belongs to the run's own conversation.
 pub(crate) fn is_control(payload: &[u8]) -> bool {
     payload.first() == Some(&CONTROL)
@@ -217,17 +258,34 @@ pub(crate) const fn mix(value: u64) -> u64 {
 
 /// Distance of neighbouring words of the pattern: odd, so that no word repeats in a message.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Words of the pattern that are written or compared at once.
+const BLOCK_WORDS: usize = 4;
+/// Their bytes.
+const BLOCK_LEN: usize = BLOCK_WORDS * 8;
+
+/// The words that follow `word`.
+#[inline]
+fn block_after(word: u64) -> [u64; BLOCK_WORDS] {
+    std::array::from_fn(|at| word.wrapping_add(STEP.wrapping_mul(at as u64 + 1)))
+}
 
 /// Writes the pattern of `key` over `part`, which begins `at` bytes into it: a multiple of 8.
 #[inline]
 fn write_pattern(part: &mut [u8], at: usize, key: u64) {
     let mut word = word_before(at, key);
-    let mut chunks = part.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        word = word.wrapping_add(STEP);
-        chunk.copy_from_slice(&word.to_le_bytes());
+    let (blocks, rest) = part.as_chunks_mut::<BLOCK_LEN>();
+    for block in blocks {
+        let words = block_after(word);
+        for (place, word) in block.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        word = words[BLOCK_WORDS - 1];
     }
-    let rest = chunks.into_remainder();
+    let (words, rest) = rest.as_chunks_mut::<8>();
+    for place in words {
+        word = word.wrapping_add(STEP);
+        *place = word.to_le_bytes();
+    }
     if !rest.is_empty() {
         rest.copy_from_slice(&word.wrapping_add(STEP).to_le_bytes()[..rest.len()]);
     }
@@ -236,25 +294,33 @@ fn write_pattern(part: &mut [u8], at: usize, key: u64) {
 /// Whether `part`, which begins `at` bytes into the pattern of `key`, is that pattern.
 #[inline]
 fn has_pattern(part: &[u8], at: usize, key: u64) -> bool {
-    let mut word = word_before(at, key);
-    let mut part = part;
     let inside = at % 8;
-    if inside > 0 {
-        word = word.wrapping_add(STEP);
-        let (head, rest) = part.split_at(part.len().min(8 - inside));
-        if head != &word.to_le_bytes()[inside..inside + head.len()] {
-            return false;
-        }
-        part = rest;
+    if inside == 0 {
+        return follows(part, word_before(at, key));
     }
+    let (head, rest) = part.split_at(part.len().min(8 - inside));
+    let word = word_before(at, key).wrapping_add(STEP);
+    head == &word.to_le_bytes()[inside..inside + head.len()] && follows(rest, word)
+}
+
+/// Whether `part` is what follows `word` in a pattern.
+#[inline]
+fn follows(part: &[u8], mut word: u64) -> bool {
+    // No early exit: whole messages are the rule.
     let mut difference = 0;
-    let mut chunks = part.chunks_exact(8);
-    // No early exit: whole messages are the rule, and without it the compiler vectorises.
-    for chunk in &mut chunks {
-        word = word.wrapping_add(STEP);
-        difference |= word ^ u64::from_le_bytes(chunk.try_into().expect("chunks of 8"));
+    let (blocks, rest) = part.as_chunks::<BLOCK_LEN>();
+    for block in blocks {
+        let words = block_after(word);
+        for (place, word) in block.as_chunks::<8>().0.iter().zip(words) {
+            difference |= word ^ u64::from_le_bytes(*place);
+        }
+        word = words[BLOCK_WORDS - 1];
     }
-    let rest = chunks.remainder();
+    let (words, rest) = rest.as_chunks::<8>();
+    for place in words {
+        word = word.wrapping_add(STEP);
+        difference |= word ^ u64::from_le_bytes(*place);
+    }
     let last = word.wrapping_add(STEP).to_le_bytes();
     difference == 0 && (rest.is_empty() || rest == &last[..rest.len()])
 }
@@ -273,7 +339,9 @@ fn key_of(seed: u64, len: usize, label: Label) -> u64 {
     let intended = if len >= HEADER_LEN { label.intended } else { 0 };
     let name = (number << 8) | u64::from(label.byte());
     let shape = (len as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    mix(seed ^ name.wrapping_mul(STEP) ^ intended.rotate_left(32) ^ shape)
+    // Either factor is zero for one value of 2^64 only.
+    let (low, high) = (seed.wrapping_mul(STEP) ^ name).carrying_mul(intended ^ shape ^ STEP, 0);
+    low ^ high
 }
 
 /// What the pattern of a message of at least [`SEALED_LEN_MIN`] bytes follows from.
@@ -295,33 +363,6 @@ fn write_front(buffer: &mut [u8], key: u64, label: Label) -> usize {
     let end = short_front_len(buffer.len());
     buffer[..end].copy_from_slice(&name[..end]);
     end
-}
-
-/// The front of a message of `len` bytes, the key it implies and where it ends.
-#[inline(always)] // As above.
-fn read_front(payload: &[u8], len: usize, seed: u64) -> Option<(Front, u64, usize)> {
-    let Some(front) = payload.first_chunk::<HEADER_LEN>() else {
-        return read_short_front(payload, seed);
-    };
-    let (name, intended) = front.split_at(8);
-    let name = u64::from_le_bytes(name.try_into().expect("8 of 16 bytes"));
-    let intended = u64::from_le_bytes(intended.try_into().expect("8 of 16 bytes"));
-    let ((tag, kind), number) = (tag_and_kind(front[0])?, name >> 16);
-    let key = key_of(seed, len, Label { tag, kind, number, intended });
-    let is_named = front[1] == key.to_le_bytes()[7];
-    let front = Front { tag, kind, number: Some(number), intended: Some(intended) };
-    is_named.then_some((front, key, HEADER_LEN))
-}
-
-/// The same for a message too short to carry its time.
-fn read_short_front(payload: &[u8], seed: u64) -> Option<(Front, u64, usize)> {
-    let (tag, kind) = payload.first().map_or(Some((Tag::Data, 0)), |&byte| tag_and_kind(byte))?;
-    let number = payload.first_chunk::<8>().map(|name| u64::from_le_bytes(*name) >> 16);
-    let label = Label { tag, kind, number: number.unwrap_or(0), intended: 0 };
-    let key = key_of(seed, payload.len(), label);
-    let is_named = payload.get(1).is_none_or(|&check| check == key.to_le_bytes()[7]);
-    let front = Front { tag, kind, number, intended: None };
-    is_named.then_some((front, key, short_front_len(payload.len())))
 }
 
 const fn tag_and_kind(byte: u8) -> Option<(Tag, u8)> {
@@ -351,6 +392,11 @@ mod tests {
 
     fn label(tag: Tag, number: u64, intended: u64) -> Label {
         Label { tag, kind: KIND, number, intended }
+    }
+
+    fn read(payload: &[u8], seed: u64) -> Option<Front> {
+        let named = Named::read(payload, seed)?;
+        named.is_whole(payload, seed, Holding::Pattern).then_some(named.front)
     }
 
     fn message(len: usize, seed: u64, tag: Tag, number: u64, intended: u64) -> Vec<u8> {
@@ -417,9 +463,12 @@ mod tests {
         buffer.extend_from_slice(b"a line");
         write_line_front(&mut buffer, 1, label(Tag::Data, 77, 88));
         assert_eq!(&buffer[HEADER_LEN..], b"a line");
-        let front = read_line_front(&buffer, 1).unwrap();
-        assert_eq!((front.number, front.intended), (Some(77), Some(88)));
-        assert!(read_line_front(&buffer[..HEADER_LEN - 1], 1).is_none());
+        let named = Named::read(&buffer, 1).unwrap();
+        assert!(named.is_whole(&buffer, 1, Holding::Bytes));
+        assert_eq!((named.front.number, named.front.intended), (Some(77), Some(88)));
+        let cut = &buffer[..HEADER_LEN - 1];
+        let named = Named::read(cut, 1);
+        assert!(named.is_none_or(|named| !named.is_whole(cut, 1, Holding::Bytes)));
     }
 
     #[test]
@@ -433,7 +482,6 @@ mod tests {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = read(&bytes, 0);
-            let _ = read_line_front(&bytes, 0);
             let _ = Reader::begin(&bytes, bytes.len(), 0);
         }
 

@@ -51,6 +51,7 @@ impl Responder {
         }
     }
 
+    #[inline]
     fn book(&mut self, peer: PeerId) -> Option<&mut Book> {
         if self.books.get(self.latest).is_none_or(|book| book.peer != peer) {
             self.latest = *self.places.get(&peer)?;

@@ -93,8 +93,6 @@ pub(crate) enum Next<'a> {
     Later,
     /// A message; the same again until it was [taken](Source::taken).
     Message(Outbound<'a>),
-    /// The same, to be written where the engine keeps it.
-    Short(Short),
 }
 
 /// A short message that is not written yet.
@@ -130,8 +128,14 @@ pub(crate) struct Source {
 
 #[derive(Debug)]
 enum Maker {
-    /// Short ones, written where they are kept.
+    /// Short ones, written where the engine keeps them.
     Generated(Sizes),
+    /// Others, made in memory of their own.
+    Made(Made),
+}
+
+#[derive(Debug)]
+enum Made {
     Lines {
         lines: Lines,
         buffer: Box<[u8]>,
@@ -160,22 +164,28 @@ impl Source {
         shard: u64,
         shards: u64,
     ) -> io::Result<Self> {
-        let maker = match content {
+        let made = match content {
             Content::Blocks(file) => {
-                Maker::Long { body: Body::Blocks(Blocks::open(file)?), draft: Draft::default() }
+                Made::Long { body: Body::Blocks(Blocks::open(file)?), draft: Draft::default() }
             }
             Content::Generated(sizes) if sizes.max >= SEALED_LEN_MIN => {
-                Maker::Long { body: Body::Pattern(*sizes), draft: Draft::default() }
+                Made::Long { body: Body::Pattern(*sizes), draft: Draft::default() }
             }
-            Content::Generated(sizes) => Maker::Generated(*sizes),
+            Content::Generated(sizes) => {
+                return Ok(Self::with(seed, kind, content, Maker::Generated(*sizes)));
+            }
             Content::Lines { survey, repeat } => {
                 let lines = Lines::open(survey, shard, shards, *repeat)?;
                 let buffer = vec![0; content.longest()].into_boxed_slice();
-                Maker::Lines { lines, buffer, waiting: None }
+                Made::Lines { lines, buffer, waiting: None }
             }
         };
+        Ok(Self::with(seed, kind, content, Maker::Made(made)))
+    }
+
+    fn with(seed: u64, kind: u8, content: &Content, maker: Maker) -> Self {
         let (slice, hashing) = (SLICE_LEN, Hashing::new(content.holding()));
-        Ok(Self { seed, kind, number: 0, maker, slice, hashing })
+        Self { seed, kind, number: 0, maker, slice, hashing }
     }
 
     /// This one, in a run without messages of other kinds.
@@ -189,23 +199,61 @@ impl Source {
     /// The file cannot be read, or shrank.
     #[inline]
     pub(crate) fn prepare(&mut self) -> io::Result<bool> {
-        let Maker::Long { body, draft } = &mut self.maker else { return Ok(true) };
+        let Maker::Made(Made::Long { body, draft }) = &mut self.maker else { return Ok(true) };
         draft.go_on(body, self.slice, self.seed, self.kind, self.number)
     }
 
-    /// The next message, meant to be sent at `intended`.
+    /// The next message, meant to be sent at `intended`, if it is one to be written where the engine
+    /// keeps it.
+    #[inline]
+    pub(crate) fn short(&self, tag: Tag, intended: u64) -> Option<Short> {
+        let Maker::Generated(sizes) = &self.maker else { return None };
+        let len = sizes.of(self.seed, self.number);
+        Some(Short { len, seed: self.seed, label: self.label(tag, intended) })
+    }
+
+    /// The next message, meant to be sent at `intended`, if it is none of those.
     ///
     /// # Errors
     /// The file cannot be read, shrank, or grew a line since it was surveyed.
-    #[inline]
     pub(crate) fn next(&mut self, tag: Tag, intended: u64) -> io::Result<Next<'_>> {
-        let label = Label { tag, kind: self.kind, number: self.number, intended };
+        let label = self.label(tag, intended);
         match &mut self.maker {
-            Maker::Generated(sizes) => {
-                let len = sizes.of(self.seed, self.number);
-                Ok(Next::Short(Short { len, seed: self.seed, label }))
-            }
-            Maker::Lines { lines, buffer, waiting } => {
+            Maker::Generated(_) => Ok(Next::End),
+            Maker::Made(made) => made.next(self.slice, self.seed, label),
+        }
+    }
+
+    const fn label(&self, tag: Tag, intended: u64) -> Label {
+        Label { tag, kind: self.kind, number: self.number, intended }
+    }
+
+    /// The message was accepted by the engine: goes on to the next.
+    #[inline]
+    pub(crate) fn taken(&mut self) {
+        self.number += 1;
+        if let Maker::Made(made) = &mut self.maker {
+            made.taken(&mut self.hashing);
+        }
+    }
+
+    /// Number of the next message.
+    #[inline]
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Hash over all content taken.
+    pub(crate) fn hash(&self) -> ContentHash {
+        self.hashing.value()
+    }
+}
+
+impl Made {
+    /// The next message, whose front says `label`.
+    fn next(&mut self, slice: usize, seed: u64, label: Label) -> io::Result<Next<'_>> {
+        match self {
+            Self::Lines { lines, buffer, waiting } => {
                 let len = match *waiting {
                     Some(len) => len,
                     None => {
@@ -220,46 +268,32 @@ impl Source {
                     }
                 };
                 let message = &mut buffer[..len];
-                payload::write_line_front(message, self.seed, label);
+                payload::write_line_front(message, seed, label);
                 Ok(Next::Message(Outbound::Borrowed(message)))
             }
-            Maker::Long { body, draft } => {
-                if !draft.go_on(body, self.slice, self.seed, self.kind, self.number)? {
+            Self::Long { body, draft } => {
+                if !draft.go_on(body, slice, seed, label.kind, label.number)? {
                     return Ok(Next::Later);
                 }
-                Ok(draft.finish(body, self.seed, label).map_or(Next::End, Next::Message))
+                Ok(draft.finish(body, seed, label).map_or(Next::End, Next::Message))
             }
         }
     }
 
-    /// The message was accepted by the engine: goes on to the next.
-    #[inline]
-    pub(crate) fn taken(&mut self) {
-        self.number += 1;
-        match &mut self.maker {
-            Maker::Generated(_) => {}
-            Maker::Lines { waiting, buffer, .. } => {
+    /// The message that is next is the engine's.
+    fn taken(&mut self, hashing: &mut Hashing) {
+        match self {
+            Self::Lines { waiting, buffer, .. } => {
                 if let Some(len) = waiting.take() {
-                    self.hashing.add(&buffer[..len]);
+                    hashing.add(&buffer[..len]);
                 }
             }
-            Maker::Long { draft, .. } => {
+            Self::Long { draft, .. } => {
                 if let Some(message) = draft.take() {
-                    self.hashing.add(&message);
+                    hashing.add(&message);
                 }
             }
         }
-    }
-
-    /// Number of the next message.
-    #[inline]
-    pub(crate) const fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Hash over all content taken.
-    pub(crate) fn hash(&self) -> ContentHash {
-        self.hashing.value()
     }
 }
 
@@ -343,6 +377,12 @@ impl Draft {
 mod tests {
     use super::*;
 
+    fn read(message: &[u8]) -> payload::Front {
+        let named = payload::Named::read(message, 9).unwrap();
+        assert!(named.is_whole(message, 9, Holding::Pattern));
+        named.front
+    }
+
     fn lines_of(text: &str) -> (tempfile::TempDir, Content) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
@@ -352,16 +392,16 @@ mod tests {
     }
 
     fn message(source: &mut Source, tag: Tag, intended: u64) -> Vec<u8> {
+        if let Some(short) = source.short(tag, intended) {
+            let mut message = vec![0; short.len];
+            short.write(&mut message);
+            return message;
+        }
         loop {
             match source.next(tag, intended).unwrap() {
                 Next::End => panic!("there is no more"),
                 Next::Later => {}
                 Next::Message(message) => return message.to_vec(),
-                Next::Short(short) => {
-                    let mut message = vec![0; short.len];
-                    short.write(&mut message);
-                    return message;
-                }
             }
         }
     }
@@ -392,7 +432,7 @@ mod tests {
             for number in 0..100 {
                 let message = message(&mut source, Tag::Warmup, 5);
                 assert!((min..=max).contains(&message.len()));
-                let front = payload::read(&message, 9).unwrap();
+                let front = read(&message);
                 assert_eq!((front.number, front.kind), (Some(number), 3));
                 source.taken();
             }
@@ -415,7 +455,7 @@ mod tests {
             }) else {
                 panic!("long messages are shared")
             };
-            assert_eq!(payload::read(&taken, 9).unwrap().intended, Some(intended));
+            assert_eq!(read(&taken).intended, Some(intended));
             places.insert(taken.as_ptr());
             source.taken();
         }

@@ -3,10 +3,10 @@
 
 use raet::{Context, Message, Outcome, PeerId, Resolved, SendError, Service};
 
-use crate::check::{Arrival, ContentHash, Copies, Hashing, Holding};
+use crate::check::{Arrival, ContentHash, Copies, Hashing};
 use crate::control::{Question, Terms, read_begin_answer, read_page_answer};
 use crate::latency::Latency;
-use crate::payload::{self, Tag};
+use crate::payload::{Named, Tag};
 use crate::verdict::Verdict;
 
 /// The conversation with one responder. One question is open at a time.
@@ -211,14 +211,15 @@ impl Talk {
     /// Verifies a reply to a request of the load: the responder sends back what it got. False if
     /// it is not what was sent.
     pub(crate) fn enter_reply(&mut self, message: &Message<'_>, seed: u64, now: u64) -> bool {
-        let kind = payload::kind_of(message.payload).map(usize::from);
-        let Some(ledger) = kind.and_then(|kind| self.ledgers.get_mut(kind)) else { return false };
+        let Some(named) = Named::read(message.payload, seed) else { return false };
+        let front = named.front;
+        let Some(ledger) = self.ledgers.get_mut(usize::from(front.kind)) else { return false };
         let (Some(copies), replies) = (&mut ledger.copies, &mut ledger.replies) else {
             return false;
         };
-        let is_pattern = ledger.terms.holding == Holding::Pattern;
-        let read = if is_pattern { payload::read } else { payload::read_line_front };
-        let Some(front) = read(message.payload, seed) else { return false };
+        if !named.is_whole(message.payload, seed, ledger.terms.holding) {
+            return false;
+        }
         let is_numbered = ledger.terms.is_numbered;
         let number = front.number.filter(|_| is_numbered).unwrap_or(message.transaction);
         if copies.record(number) != Arrival::New {

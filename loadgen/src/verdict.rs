@@ -68,7 +68,8 @@ impl Verdict {
 }
 
 impl KindVerdict {
-    fn new(sessions: usize, shared_clock: bool) -> Self {
+    /// Nothing arrived yet.
+    pub(crate) fn new(sessions: usize, shared_clock: bool) -> Self {
         Self {
             warmup: Arrived::default(),
             measured: Arrived::default(),

@@ -200,12 +200,14 @@ impl Work {
             self.options.stream = streams.at(index);
             burst.set_options(self.options);
         }
-        let (len, sent) = match source.next(tag, intended).map_err(unreadable)? {
-            Next::End => return Ok(Offer::Exhausted),
-            Next::Later => return Ok(Offer::Later),
-            Next::Message(message) => (message.len(), burst.send(message)),
-            Next::Short(short) => {
-                (short.len, burst.send_with(short.len, |place| short.write(place)))
+        // Most are short ones: of each nothing goes through memory but its bytes.
+        let (len, sent) = if let Some(short) = source.short(tag, intended) {
+            (short.len, burst.send_with(short.len, |place| short.write(place)))
+        } else {
+            match source.next(tag, intended).map_err(unreadable)? {
+                Next::End => return Ok(Offer::Exhausted),
+                Next::Later => return Ok(Offer::Later),
+                Next::Message(message) => (message.len(), burst.send(message)),
             }
         };
         match sent {
@@ -215,9 +217,16 @@ impl Work {
                 self.left -= u64::from(!is_warmup);
                 Ok(Offer::Taken(len))
             }
-            Err(SendError::Full(_)) => Ok(Offer::Full),
-            Err(SendError::TooLarge { max }) => Err(self.workload.content.too_long(max)),
-            Err(error) => Err(format!("sending failed: {error}")),
+            Err(error) => self.not_taken(error),
+        }
+    }
+
+    #[cold]
+    fn not_taken(&self, error: SendError) -> Result<Offer, String> {
+        match error {
+            SendError::Full(_) => Ok(Offer::Full),
+            SendError::TooLarge { max } => Err(self.workload.content.too_long(max)),
+            error => Err(format!("sending failed: {error}")),
         }
     }
 
