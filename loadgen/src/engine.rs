@@ -24,8 +24,11 @@ const ASSOCIATION_TIMEOUT: Duration = Duration::from_secs(15);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Buffers of the initiators of one process, shared out to its sessions.
 const BUFFERS_MAX: u32 = 4_096;
-/// What may be outstanding towards a responder: every buffer of the senders full.
-const RECEIVE_BYTES: u64 = 256 << 20;
+/// What may be outstanding towards a responder in a local network: more would leave the processor's
+/// caches before it is sent, and no path of less than a millisecond needs it.
+const RECEIVE_BYTES_LAN: u64 = 8 << 20;
+/// The same over long paths, of which one of 100 ms holds so much at 20 Gbit/s.
+const RECEIVE_BYTES_WAN: u64 = 256 << 20;
 /// Of that, the part of each session at least: four of the largest messages, and room for small
 /// ones beside them.
 const RECEIVE_BYTES_MIN: usize = 4 << 20;
@@ -114,7 +117,7 @@ pub(crate) fn config(options: &EngineOptions, bind: SocketAddr) -> Result<Config
     config.impairment = impairment(options)?;
     // As many as can be: a sender at full rate fills any window.
     config.transactions = raet::limits::TRANSACTIONS_MAX;
-    config.receive_bytes = RECEIVE_BYTES;
+    config.receive_bytes = receive_bytes(config.network);
     config.handshake_timeout = HANDSHAKE_TIMEOUT;
     config.association_timeout = ASSOCIATION_TIMEOUT;
     Ok(config)
@@ -139,7 +142,14 @@ pub(crate) fn respond(config: &mut Config, options: &EngineOptions, accept: Acce
 /// sessions.
 pub(crate) fn reserve(config: &mut Config, longest: usize, sessions: u32) {
     let least = (4 * longest + RECEIVE_BYTES_MIN) as u64;
-    config.receive_bytes = (RECEIVE_BYTES / u64::from(sessions)).max(least);
+    config.receive_bytes = (receive_bytes(config.network) / u64::from(sessions)).max(least);
+}
+
+const fn receive_bytes(network: Network) -> u64 {
+    match network {
+        Network::Lan => RECEIVE_BYTES_LAN,
+        Network::Wan => RECEIVE_BYTES_WAN,
+    }
 }
 
 /// Makes `config` that of the initiator of one of `sessions` sessions.
@@ -286,15 +296,17 @@ mod tests {
     #[test]
     fn reserved_memory_follows_from_size_and_sessions() {
         let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut config = config(&options(""), bind).unwrap();
-        for (longest, sessions, bytes) in [
-            (64, 1, 256 << 20),
-            (64, 128, (4 << 20) + 256),
-            (64 << 20, 1, 260 << 20),
-            (64 << 20, 128, 260 << 20),
+        for (arguments, longest, sessions, bytes) in [
+            ("", 64, 1, 8 << 20),
+            ("--network wan", 64, 1, 256 << 20),
+            ("--network wan", 64, 16, 16 << 20),
+            ("", 64, 128, (4 << 20) + 256),
+            ("", 64 << 20, 1, 260 << 20),
+            ("--network wan", 64 << 20, 128, 260 << 20),
         ] {
+            let mut config = config(&options(arguments), bind).unwrap();
             reserve(&mut config, longest, sessions);
-            assert_eq!(config.receive_bytes, bytes, "{longest} {sessions}");
+            assert_eq!(config.receive_bytes, bytes, "{arguments} {longest} {sessions}");
         }
     }
 

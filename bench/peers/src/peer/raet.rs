@@ -1,7 +1,7 @@
 //! raet: exactly-once one way, request and reply otherwise.
 //!
 //! A poller on each side's thread that never sleeps while it has its core for itself. As many
-//! transactions outstanding as can be, 256 MiB of them; CUBIC, GSO, GRO and the driver that
+//! transactions outstanding as can be, 8 MiB of them; CUBIC, GSO, GRO and the driver that
 //! the kernel offers, as by default. AES-256-GCM; *plain* leaves the cipher out, as both sides have
 //! to ask for.
 
@@ -20,7 +20,7 @@ use crate::run::run;
 use crate::workload::Workload;
 
 /// Bytes that may be outstanding.
-const RECEIVE_BYTES: u64 = 256 << 20;
+const RECEIVE_BYTES: u64 = 8 << 20;
 /// Datagrams as small as those of a path through an Ethernet.
 const ETHERNET: Mtu = Mtu::Fixed(1_400);
 /// How long a side that sleeps may overlook the end of the run.
