@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raet::limits::HEAD_EMIT_LEN_MAX;
-use raet::protocol::crypto::{PacketKey, Random, Suite};
+use raet::protocol::crypto::{MATERIAL_LEN, PacketKey, Random, Suite};
 use raet::protocol::session::{
     BootId, Established, Identity, Initiator, InitiatorConfig, Mode, Offer, Progress, Protection,
     Responder, ResponderConfig, Trust, TrustPolicy,
@@ -15,13 +15,18 @@ use raet::protocol::wire::{BodyKind, Head, encode, split};
 use raet::time::{Duration, Instant};
 
 const BODIES: [usize; 4] = [64, 256, 1_400, 8_192];
-const SUITES: [Suite; 2] = [Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+const SUITES: &[Suite] = &[
+    #[cfg(feature = "aegis")]
+    Suite::Aegis128L,
+    Suite::Aes256Gcm,
+    Suite::ChaCha20Poly1305,
+];
 
 /// The cipher itself, with as much associated data as a head has.
 fn key(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("crypto/key");
-    for suite in SUITES {
-        let key = PacketKey::new(suite, &[1; 32], [2; 12]);
+    for &suite in SUITES {
+        let key = PacketKey::new(suite, &[1; MATERIAL_LEN]);
         for len in BODIES {
             group.throughput(Throughput::Bytes(len as u64));
             let aad = [3; 120];

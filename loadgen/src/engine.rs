@@ -100,6 +100,8 @@ pub(crate) fn config(options: &EngineOptions, bind: SocketAddr) -> Result<Config
     config.suites = vec![match options.suite {
         SuiteName::Aes256Gcm => Suite::Aes256Gcm,
         SuiteName::ChaCha20 => Suite::ChaCha20Poly1305,
+        #[cfg(feature = "aegis")]
+        SuiteName::Aegis128L => Suite::Aegis128L,
     }];
     config.modes = vec![match options.mode {
         ModeName::Plain => Mode::Plain,

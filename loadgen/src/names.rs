@@ -71,6 +71,9 @@ pub(crate) enum SuiteName {
     Aes256Gcm,
     #[value(name = "chacha20")]
     ChaCha20,
+    #[cfg(feature = "aegis")]
+    #[value(name = "aegis128l")]
+    Aegis128L,
 }
 
 /// Session protection.

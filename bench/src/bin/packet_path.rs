@@ -19,7 +19,7 @@ use raet::io::Driver;
 use raet::io::kernel::IoChoice;
 use raet::io::probe::Probe;
 use raet::limits::{HEAD_EMIT_LEN_MAX, RECEIVE_BUFFER_LEN, TRAIN_LEN_MAX, TRAIN_SEGMENTS_MAX};
-use raet::protocol::crypto::{PacketKey, Suite, TAG_LEN};
+use raet::protocol::crypto::{MATERIAL_LEN, PacketKey, Suite, TAG_LEN};
 use raet::protocol::wire::{AuthKind, BodyKind, Head, ServiceKind, bundle, encode};
 use raet::time::{Duration, Instant};
 use raet_bench::pair::{Role, Shared, Sides, Span, Window, with_driver};
@@ -56,6 +56,8 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Cipher {
     None,
+    #[cfg(feature = "aegis")]
+    Aegis128l,
     Aes256gcm,
     Chacha20,
 }
@@ -107,6 +109,8 @@ impl Shape {
         let at = at.expect("the head names its transaction");
         let suite = match arguments.cipher {
             Cipher::None => None,
+            #[cfg(feature = "aegis")]
+            Cipher::Aegis128l => Some(Suite::Aegis128L),
             Cipher::Aes256gcm => Some(Suite::Aes256Gcm),
             Cipher::Chacha20 => Some(Suite::ChaCha20Poly1305),
         };
@@ -116,7 +120,7 @@ impl Shape {
             digits: at..at + DIGITS,
             message_len: arguments.size,
             messages: messages as u64,
-            key: suite.map(|suite| PacketKey::new(suite, &[7; 32], [9; 12])),
+            key: suite.map(|suite| PacketKey::new(suite, &[7; MATERIAL_LEN])),
         })
     }
 

@@ -73,7 +73,8 @@ pub struct Config {
     pub gso: bool,
     /// Datagram size.
     pub mtu: Mtu,
-    /// Packet ciphers offered and taken, in order of preference.
+    /// Packet ciphers offered and taken, in order of preference. AES-256-GCM and ChaCha20-Poly1305 at
+    /// first, the latter alone where the processor has no AES instructions.
     pub suites: Vec<Suite>,
     /// Protection modes offered and taken, in order of preference. Anything but
     /// [`Mode::Sealed`] is an opt-in that both sides must make; plain needs a bind address that
@@ -162,7 +163,7 @@ impl Config {
             io: IoChoice::Auto,
             gso: true,
             mtu: Mtu::Auto,
-            suites: vec![Suite::Aes256Gcm, Suite::ChaCha20Poly1305],
+            suites: Suite::offered_by_this_machine().to_vec(),
             modes: vec![Mode::Sealed],
             psk: None,
             trust: Trust::default(),

@@ -2,19 +2,22 @@
 //!
 //! `ring` is there always. With the feature `aws-lc` AES-GCM is AWS-LC's where the processor has AES and
 //! carry-less multiplication on 512 bits, for which `ring` has no code. Both say the same of every byte.
+//! With the feature `aegis` AEGIS-128L is there, by libaegis.
 
 use super::agree::KEY_LEN;
-use super::packet_key::{IV_LEN, OpenFailed, Suite, TAG_LEN};
+use super::packet_key::{NONCE_LEN_MAX, OpenFailed, Suite, TAG_LEN};
 
 /// A key of a suite, expanded.
 #[cfg_attr(
-    feature = "aws-lc",
+    any(feature = "aws-lc", feature = "aegis"),
     expect(clippy::large_enum_variant, reason = "four in a session, and each packet looks at one")
 )]
 pub(super) enum Cipher {
     Ring(ring_key::Key),
     #[cfg(feature = "aws-lc")]
     AwsLc(aws_lc_key::Key),
+    #[cfg(feature = "aegis")]
+    Aegis(aegis_key::Key),
 }
 
 impl Cipher {
@@ -23,22 +26,33 @@ impl Cipher {
         if suite == Suite::Aes256Gcm && has_wide_aes() {
             return Self::AwsLc(aws_lc_key::Key::new(suite, key));
         }
+        #[cfg(feature = "aegis")]
+        if suite == Suite::Aegis128L {
+            return Self::Aegis(aegis_key::Key::new(key));
+        }
         Self::Ring(ring_key::Key::new(suite, key))
     }
 
     #[inline]
-    pub(super) fn seal(&self, nonce: [u8; IV_LEN], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN] {
+    pub(super) fn seal(
+        &self,
+        nonce: [u8; NONCE_LEN_MAX],
+        aad: &[u8],
+        in_out: &mut [u8],
+    ) -> [u8; TAG_LEN] {
         match self {
             Self::Ring(key) => key.seal(nonce, aad, in_out),
             #[cfg(feature = "aws-lc")]
             Self::AwsLc(key) => key.seal(nonce, aad, in_out),
+            #[cfg(feature = "aegis")]
+            Self::Aegis(key) => key.seal(&nonce, aad, in_out),
         }
     }
 
     #[inline]
     pub(super) fn open(
         &self,
-        nonce: [u8; IV_LEN],
+        nonce: [u8; NONCE_LEN_MAX],
         aad: &[u8],
         tag: &[u8; TAG_LEN],
         in_out: &mut [u8],
@@ -47,6 +61,8 @@ impl Cipher {
             Self::Ring(key) => key.open(nonce, aad, tag, in_out),
             #[cfg(feature = "aws-lc")]
             Self::AwsLc(key) => key.open(nonce, aad, tag, in_out),
+            #[cfg(feature = "aegis")]
+            Self::Aegis(key) => key.open(&nonce, aad, tag, in_out),
         }
     }
 }
@@ -71,7 +87,7 @@ macro_rules! provider {
                 AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
             };
 
-            use super::{IV_LEN, KEY_LEN, OpenFailed, Suite, TAG_LEN};
+            use super::{KEY_LEN, NONCE_LEN_MAX, OpenFailed, Suite, TAG_LEN};
 
             pub(in super::super) struct Key(LessSafeKey);
 
@@ -80,6 +96,8 @@ macro_rules! provider {
                     let algorithm = match suite {
                         Suite::Aes256Gcm => &AES_256_GCM,
                         Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+                        #[cfg(feature = "aegis")]
+                        Suite::Aegis128L => unreachable!("neither provider has it"),
                     };
                     let key = UnboundKey::new(algorithm, key);
                     Self(LessSafeKey::new(key.expect("both ciphers take 32-byte keys")))
@@ -88,10 +106,11 @@ macro_rules! provider {
                 #[inline]
                 pub(super) fn seal(
                     &self,
-                    nonce: [u8; IV_LEN],
+                    nonce: [u8; NONCE_LEN_MAX],
                     aad: &[u8],
                     in_out: &mut [u8],
                 ) -> [u8; TAG_LEN] {
+                    let nonce = *nonce.last_chunk().expect("both ciphers have shorter nonces");
                     let nonce = Nonce::assume_unique_for_key(nonce);
                     let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), in_out);
                     let tag = tag.expect("a datagram is far below the ciphers' length limit");
@@ -101,11 +120,12 @@ macro_rules! provider {
                 #[inline]
                 pub(super) fn open(
                     &self,
-                    nonce: [u8; IV_LEN],
+                    nonce: [u8; NONCE_LEN_MAX],
                     aad: &[u8],
                     tag: &[u8; TAG_LEN],
                     in_out: &mut [u8],
                 ) -> Result<(), OpenFailed> {
+                    let nonce = *nonce.last_chunk().expect("both ciphers have shorter nonces");
                     let nonce = Nonce::assume_unique_for_key(nonce);
                     let aad = Aad::from(aad);
                     provider!(@open $provider, self.0, nonce, aad, tag, in_out)
@@ -127,6 +147,46 @@ provider!(ring_key, ring);
 #[cfg(feature = "aws-lc")]
 provider!(aws_lc_key, aws_lc_rs);
 
+#[cfg(feature = "aegis")]
+mod aegis_key {
+    use aegis::aegis128l::Aegis128L;
+    use zeroize::Zeroizing;
+
+    use super::{KEY_LEN, NONCE_LEN_MAX, OpenFailed, TAG_LEN};
+
+    pub(in super::super) struct Key(Zeroizing<[u8; 16]>);
+
+    impl Key {
+        /// Of the first half of `key`: the cipher's keys have 16 bytes.
+        pub(super) fn new(key: &[u8; KEY_LEN]) -> Self {
+            Self(Zeroizing::new(*key.first_chunk().expect("half of 32 bytes")))
+        }
+
+        #[inline]
+        pub(super) fn seal(
+            &self,
+            nonce: &[u8; NONCE_LEN_MAX],
+            aad: &[u8],
+            in_out: &mut [u8],
+        ) -> [u8; TAG_LEN] {
+            Aegis128L::<TAG_LEN>::new(&self.0, nonce).encrypt_in_place(in_out, aad)
+        }
+
+        #[inline]
+        pub(super) fn open(
+            &self,
+            nonce: &[u8; NONCE_LEN_MAX],
+            aad: &[u8],
+            tag: &[u8; TAG_LEN],
+            in_out: &mut [u8],
+        ) -> Result<(), OpenFailed> {
+            Aegis128L::<TAG_LEN>::new(&self.0, nonce)
+                .decrypt_in_place(in_out, tag, aad)
+                .map_err(|_| OpenFailed)
+        }
+    }
+}
+
 #[cfg(all(test, feature = "aws-lc"))]
 mod tests {
     use proptest::prelude::*;
@@ -137,7 +197,7 @@ mod tests {
         #[test]
         fn providers_say_the_same_of_every_packet(
             key: [u8; KEY_LEN],
-            nonce: [u8; IV_LEN],
+            nonce: [u8; NONCE_LEN_MAX],
             aad in prop::collection::vec(any::<u8>(), 0..200),
             body in prop::collection::vec(any::<u8>(), 0..3_000),
         ) {

@@ -14,5 +14,5 @@ mod random;
 
 pub use agree::{KEY_LEN, LowOrderPoint, Secret};
 pub use hash::{MAC_LEN, derive, derive_into, equal, hash, hkdf2, hkdf3, mac};
-pub use packet_key::{IV_LEN, OpenFailed, PacketKey, Suite, TAG_LEN};
+pub use packet_key::{MATERIAL_LEN, OpenFailed, PacketKey, Suite, TAG_LEN};
 pub use random::Random;

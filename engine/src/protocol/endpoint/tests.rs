@@ -14,6 +14,8 @@ mod priority;
 mod restarts;
 mod segments;
 mod sequence;
+#[cfg(feature = "aegis")]
+mod suites;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::handshake::Split;
-use crate::protocol::crypto::{self, IV_LEN, KEY_LEN, PacketKey, Suite};
+use crate::protocol::crypto::{self, KEY_LEN, MATERIAL_LEN, PacketKey, Suite};
 
 /// The secrets a session starts from; erased when dropped.
 pub struct SessionSecrets {
@@ -56,10 +56,7 @@ impl Chain {
 
     /// The packet key of a lane.
     pub(super) fn lane_key(&self, suite: Suite, lane: u16, generation: u16) -> PacketKey {
-        let material = self.lane_material(suite, lane, generation);
-        let key = material.first_chunk().expect("a key and an iv");
-        let iv = *material.last_chunk().expect("a key and an iv");
-        PacketKey::new(suite, key, iv)
+        PacketKey::new(suite, &self.lane_material(suite, lane, generation))
     }
 
     fn lane_material(
@@ -67,8 +64,8 @@ impl Chain {
         suite: Suite,
         lane: u16,
         generation: u16,
-    ) -> Zeroizing<[u8; KEY_LEN + IV_LEN]> {
-        let mut material = Zeroizing::new([0; KEY_LEN + IV_LEN]);
+    ) -> Zeroizing<[u8; MATERIAL_LEN]> {
+        let mut material = Zeroizing::new([0; MATERIAL_LEN]);
         crypto::derive_into(
             "RAET 2026-11-22 rsh1 lane key",
             &[
@@ -133,12 +130,12 @@ mod tests {
             lane(0)[..32],
             unhex::<32>("4a5d884efafe2d0c4ad787daae26380c6ccbe0f3e64d95676e7f3f79cc9b3f4d"),
         );
-        assert_eq!(lane(0)[32..], unhex::<12>("21d64a52ee394e4ddde2d070"));
+        assert_eq!(lane(0)[32..44], unhex::<12>("21d64a52ee394e4ddde2d070"));
         assert_eq!(
             lane(1)[..32],
             unhex::<32>("4c2bc832260d44c52eb2a252e2adb5e1c25e8649a401b841290cfa78df8be276"),
         );
-        assert_eq!(lane(1)[32..], unhex::<12>("481cbc26f4485e95f2dfcb9a"));
+        assert_eq!(lane(1)[32..44], unhex::<12>("481cbc26f4485e95f2dfcb9a"));
     }
 
     // PROTOCOL 4.4

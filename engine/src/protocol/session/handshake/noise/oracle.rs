@@ -9,7 +9,7 @@ use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random as SnowRandom};
 
 use super::{SEALED_KEY_LEN, read_first, write_first};
-use crate::protocol::crypto::{PacketKey, Random, Secret, Suite, TAG_LEN};
+use crate::protocol::crypto::{KEY_LEN, MATERIAL_LEN, PacketKey, Random, Secret, Suite, TAG_LEN};
 
 struct Resolver;
 
@@ -240,7 +240,9 @@ fn agree_once(random: &mut Random) {
     for (sender, key) in [(&mut initiator, split.first), (&mut responder, split.second)] {
         let len = sender.write_message(b"first packet", &mut wire).expect("fits");
         let mut sealed = *b"first packet";
-        let tag = PacketKey::new(Suite::ChaCha20Poly1305, &key, [0; 12]).seal(0, &[], &mut sealed);
+        let mut material = [0; MATERIAL_LEN];
+        material[..KEY_LEN].copy_from_slice(key.as_slice());
+        let tag = PacketKey::new(Suite::ChaCha20Poly1305, &material).seal(0, &[], &mut sealed);
         assert_eq!(wire[..len], [sealed.as_slice(), &tag].concat());
     }
 }
