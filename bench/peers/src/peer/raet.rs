@@ -2,8 +2,8 @@
 //!
 //! A poller on each side's thread that never sleeps while it has its core for itself. As many
 //! transactions outstanding as can be, 8 MiB of them; CUBIC, GSO, GRO and the driver that
-//! the kernel offers, as by default. AES-256-GCM; *plain* leaves the cipher out, as both sides have
-//! to ask for.
+//! the kernel offers, as by default. AES-256-GCM; *aegis* has AEGIS-128L in its place and *plain* leaves
+//! the cipher out, as both sides have to ask for.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -26,6 +26,8 @@ const ETHERNET: Mtu = Mtu::Fixed(1_400);
 /// How long a side that sleeps may overlook the end of the run.
 const NAP: Duration = Duration::from_millis(10);
 
+const AES: Suite = Suite::Aes256Gcm;
+
 pub(super) fn entries() -> Vec<Entry> {
     vec![
         Entry {
@@ -34,7 +36,7 @@ pub(super) fn entries() -> Vec<Entry> {
             is_encrypted: true,
             excuse: none,
             run: |workload, seconds| {
-                run(&Raet::new(workload, ETHERNET, Mode::Sealed)?, workload, seconds, true)
+                run(&Raet::new(workload, ETHERNET, Mode::Sealed, AES)?, workload, seconds, true)
             },
         },
         Entry {
@@ -43,7 +45,18 @@ pub(super) fn entries() -> Vec<Entry> {
             is_encrypted: true,
             excuse: none,
             run: |workload, seconds| {
-                run(&Raet::new(workload, Mtu::Auto, Mode::Sealed)?, workload, seconds, true)
+                run(&Raet::new(workload, Mtu::Auto, Mode::Sealed, AES)?, workload, seconds, true)
+            },
+        },
+        #[cfg(feature = "aegis")]
+        Entry {
+            name: "raet aegis",
+            settings: "exactly-once, AEGIS-128L, datagrams of 1400 B",
+            is_encrypted: true,
+            excuse: none,
+            run: |workload, seconds| {
+                let raet = Raet::new(workload, ETHERNET, Mode::Sealed, Suite::Aegis128L)?;
+                run(&raet, workload, seconds, true)
             },
         },
         Entry {
@@ -52,7 +65,7 @@ pub(super) fn entries() -> Vec<Entry> {
             is_encrypted: false,
             excuse: none,
             run: |workload, seconds| {
-                run(&Raet::new(workload, ETHERNET, Mode::Plain)?, workload, seconds, true)
+                run(&Raet::new(workload, ETHERNET, Mode::Plain, AES)?, workload, seconds, true)
             },
         },
     ]
@@ -66,12 +79,12 @@ struct Raet {
 }
 
 impl Raet {
-    fn new(workload: Workload, mtu: Mtu, mode: Mode) -> Result<Self> {
+    fn new(workload: Workload, mtu: Mtu, mode: Mode, suite: Suite) -> Result<Self> {
         let config = || -> Result<Config> {
             let mut config = Config::new(Identity::random()?);
             config.mtu = mtu;
             config.modes = vec![mode];
-            config.suites = vec![Suite::Aes256Gcm];
+            config.suites = vec![suite];
             config.transactions = raet::limits::TRANSACTIONS_MAX;
             config.receive_bytes = RECEIVE_BYTES;
             // No other peer has a budget for strangers either.
