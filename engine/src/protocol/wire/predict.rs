@@ -1,10 +1,11 @@
 //! Header prediction: compare before you parse.
 //!
-//! Packets of a session differ in transaction id, segment, body length and flags only. So the reader
-//! keeps a head's bytes; if a datagram starts with the same bytes around those values, only
-//! they have to be read, and everything else is known. Mostly not even that: packets that leave together
-//! have one length and one set of flags, so nothing differs but the digits of the transaction, or of the
-//! segment where they carry one message. A head that does not match costs a comparison more than without prediction, and becomes the next prediction.
+//! Packets of a session differ in transaction id, segment, body length and flags only, and those of
+//! another session in its id too. So the reader keeps a head's bytes; if a datagram starts with the same
+//! bytes around those values, only they have to be read, and everything else is known. Mostly not even
+//! that: packets that leave together have one session, one length and one set of flags, so nothing differs
+//! but the digits of the transaction, or of the segment where they carry one message. A head that does not
+//! match costs a comparison more than without prediction, and becomes the next prediction.
 
 use super::digits::read_hex;
 use super::header::Head;
@@ -103,7 +104,12 @@ impl HeadReader {
         let mut head = self.head;
         let mut walk = Walk { last: &self.bytes[..self.len], now: bytes, at: 0, at_now: 0 };
         walk.skip(OPENING.len() + HEAD_LENGTH_DIGITS);
-        if let Some(value) = walk.value(self.varying.transaction)? {
+        let transaction = walk.value(self.varying.transaction).or_else(|| {
+            // Of another session, then.
+            head.session = walk.value(self.varying.session)??;
+            walk.value(self.varying.transaction)
+        })?;
+        if let Some(value) = transaction {
             head.transaction = value;
         }
         if let Some(value) = walk.value(self.varying.segment)? {
@@ -159,7 +165,8 @@ impl Walk<'_> {
         self.at_now += len;
     }
 
-    /// Reads the value that stands at `place` in the last head, `Some(None)` if that had none.
+    /// Reads the value that stands at `place` in the last head, `Some(None)` if that had none. `None`
+    /// if something before it differs, and nothing is passed over.
     #[inline]
     fn value(&mut self, place: (usize, usize)) -> Option<Option<u64>> {
         let (first, digits) = place;
@@ -170,10 +177,9 @@ impl Walk<'_> {
         if self.now.get(self.at_now..self.at_now + same)? != &self.last[self.at..first] {
             return None;
         }
-        self.skip(same);
-        let (value, digits_now) = read_hex(self.now, self.at_now)?;
-        self.at += digits;
-        self.at_now += digits_now;
+        let (value, digits_now) = read_hex(self.now, self.at_now + same)?;
+        self.at += same + digits;
+        self.at_now += same + digits_now;
         Some(Some(value))
     }
 

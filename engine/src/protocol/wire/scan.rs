@@ -26,10 +26,11 @@ pub(super) struct Scanned {
     pub(super) varying: Varying,
 }
 
-/// The places of the values that change from packet to packet of a session, as (first digit,
+/// The places of the values that change from packet to packet of a shard, as (first digit,
 /// count of digits); a count of 0 means that the key is absent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Varying {
+    pub(super) session: (usize, usize),
     pub(super) transaction: (usize, usize),
     pub(super) segment: (usize, usize),
     pub(super) body_len: (usize, usize),
@@ -98,6 +99,7 @@ pub(super) fn scan(datagram: &[u8]) -> Option<Scanned> {
         }
         fields.set(key, value);
         match key {
+            Key::Session => varying.session = place,
             Key::Transaction => varying.transaction = place,
             Key::Segment => varying.segment = place,
             Key::BodyLength => varying.body_len = place,

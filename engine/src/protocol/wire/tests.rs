@@ -404,6 +404,19 @@ fn dropped_datagram_changes_nothing_in_the_reader() {
     assert_eq!(format!("{reader:?}"), before);
 }
 
+#[test]
+fn head_of_another_session_is_predicted() {
+    let mut reader = HeadReader::new();
+    reader.split(&built(&typical())).unwrap();
+    let learnt = format!("{reader:?}");
+    for session in [0xfedc_ba98_7654_3210, 0x42] {
+        let other = Head { session, transaction: 7, ..typical() };
+        assert_eq!(reader.split(&built(&other)).map(|packet| packet.head), Ok(other));
+    }
+    // It was not parsed: that makes a head the next prediction.
+    assert_eq!(format!("{reader:?}"), learnt.replace("varied: 0", "varied: 2"));
+}
+
 // PROTOCOL 2.13
 #[test]
 fn prediction_lends_no_body_to_a_head_whose_kind_has_none() {

@@ -47,7 +47,8 @@ prop_compose! {
 /// Heads that follow each other as in a session, with now and then another.
 fn head_run() -> impl Strategy<Value = Vec<Head>> {
     let step = prop_oneof![
-        6 => (any_width(), 0u32..2000, any::<u8>(), any::<u32>(), any::<[bool; 4]>()).prop_map(Some),
+        6 => (any_width(), 0u32..2000, any::<u8>(), any::<u32>(), any_width(), any::<[bool; 5]>())
+            .prop_map(Some),
         1 => Just(None),
     ];
     (prop::collection::vec((step, any_head()), 1..20)).prop_map(|steps| {
@@ -57,7 +58,7 @@ fn head_run() -> impl Strategy<Value = Vec<Head>> {
             .map(|(step, other)| {
                 match step {
                     None => head = other,
-                    Some((transaction, body_len, flags, segment, changes)) => {
+                    Some((transaction, body_len, flags, segment, session, changes)) => {
                         if changes[0] {
                             head.transaction = transaction;
                         }
@@ -69,6 +70,9 @@ fn head_run() -> impl Strategy<Value = Vec<Head>> {
                         }
                         if changes[3] {
                             head.segment = segment % head.segment_count;
+                        }
+                        if changes[4] {
+                            head.session = session;
                         }
                     }
                 }
