@@ -1,7 +1,7 @@
 //! The way out: what is due, in which order, and the timers behind it.
 
 use super::train::Train;
-use super::{CloseReason, Content, Endpoint, Live};
+use super::{CloseReason, Content, Endpoint, Live, Peer};
 use crate::buffer::{Ecn, Transmit};
 use crate::limits::{GRANULARITY, TRAIN_SEGMENTS_MAX};
 use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
@@ -28,14 +28,18 @@ impl Endpoint {
             return Some(transmit);
         }
         while let Some(slot) = self.ready.pop_front() {
-            if let Some(transmit) = self.poll_peer(now, slot) {
+            let (transmit, is_last) = self.poll_peer(now, slot).unzip();
+            if is_last == Some(false) {
                 self.ready.push_back(slot);
-                return Some(transmit);
+                return transmit;
             }
             if let Some(peer) = self.peers.find_mut(slot) {
                 peer.is_ready = false;
             }
             self.rearm(now, slot);
+            if transmit.is_some() {
+                return transmit;
+            }
         }
         None
     }
@@ -62,8 +66,11 @@ impl Endpoint {
                 live.is_ack_due = true;
                 self.acks_due.push_back(slot);
             }
-            let deadline = session.next_timeout();
-            self.timers.set(slot * 2 + 1, Some(deadline));
+            // Who is asked for messages next has its timers set after that.
+            let is_asked = |peer: &Peer| peer.is_ready && peer.current == Some(slot);
+            if !self.peers.find(live.peer).is_some_and(is_asked) {
+                self.timers.set(slot * 2 + 1, Some(session.next_timeout()));
+            }
         }
     }
 
@@ -121,18 +128,17 @@ impl Endpoint {
         self.collect_outcomes(peer_slot);
     }
 
-    /// The next datagram or train for one peer.
-    fn poll_peer(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+    /// The next datagram or train for one peer, and whether nothing more waits for it.
+    fn poll_peer(&mut self, now: Instant, slot: u32) -> Option<(Transmit, bool)> {
         if let Some(transmit) = self.poll_handshake(now, slot) {
-            return Some(transmit);
+            return Some((transmit, false));
         }
         let live = self.peers.find(slot)?.current?;
         if !self.lives.find(live)?.session.is_confirmed() {
             return None;
         }
-        self.poll_ping(now, live)
-            .or_else(|| self.poll_mtu_probe(now, live))
-            .or_else(|| self.poll_units(now, live))
+        let probe = self.poll_ping(now, live).or_else(|| self.poll_mtu_probe(now, live));
+        probe.map(|transmit| (transmit, false)).or_else(|| self.poll_units(now, live))
     }
 
     /// A datagram larger than the path is known to carry.
@@ -162,8 +168,9 @@ impl Endpoint {
         Some(Transmit::single(live.session.address(), ecn, lease))
     }
 
-    /// The next message packets, as many as the window has room for and one train takes.
-    fn poll_units(&mut self, now: Instant, slot: u32) -> Option<Transmit> {
+    /// The next message packets, as many as the window has room for and one train takes; and whether
+    /// they are all that wait to leave.
+    fn poll_units(&mut self, now: Instant, slot: u32) -> Option<(Transmit, bool)> {
         self.check_keys(now, slot)?;
         let Self { lives, peers, train_pool, counters, starved, .. } = self;
         let live = lives.find_mut(slot)?;
@@ -220,8 +227,9 @@ impl Endpoint {
             counters.packets_sent += 1;
             counters.retransmissions += u64::from(tries > 1);
         }
+        let is_last = !outbox.has_ready(now);
         self.collect_outcomes(peer_slot);
-        Some(train?.into_transmit(to))
+        Some((train?.into_transmit(to), is_last))
     }
 
     /// Moves a session to its next keys if that is due, and ends one whose keys are used up: `None`.
