@@ -28,13 +28,14 @@ impl Endpoint {
             return Some(transmit);
         }
         while let Some(slot) = self.ready.pop_front() {
-            let (transmit, is_last) = self.poll_peer(now, slot).unzip();
-            if is_last == Some(false) {
-                self.ready.push_back(slot);
-                return transmit;
-            }
+            // What is found to be due on the way, a handshake for one, makes it ready again.
             if let Some(peer) = self.peers.find_mut(slot) {
                 peer.is_ready = false;
+            }
+            let (transmit, is_last) = self.poll_peer(now, slot).unzip();
+            if is_last == Some(false) {
+                self.mark_ready(slot);
+                return transmit;
             }
             self.rearm(now, slot);
             if transmit.is_some() {

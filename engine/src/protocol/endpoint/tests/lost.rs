@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::limits::ASSOCIATION_TIMEOUT;
+use crate::protocol::session::KeyHealth;
+use crate::protocol::wire;
 
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -170,6 +172,29 @@ fn keys_are_renewed_again_and_again_while_messages_go_on() {
     let opened = pair.sides[0].endpoint.counters().sessions_opened;
     assert!((4..=5).contains(&opened), "{opened} sessions in an hour");
     assert_eq!(pair.sides[0].outcome_count(Outcome::Delivered), 3_600);
+}
+
+// PROTOCOL 4.13
+#[test]
+fn renewal_that_is_due_leaves_with_the_message_that_finds_it() {
+    let (mut pair, peer) = Pair::connected();
+    let is_due = |pair: &Pair| {
+        let endpoint = &pair.sides[0].endpoint;
+        let live = endpoint.peers.find(peer.slot).unwrap().current.unwrap();
+        let session = &endpoint.lives.find(live).unwrap().session;
+        session.key_health(pair.now) == KeyHealth::RenewalDue
+    };
+    while !is_due(&pair) {
+        pair.send(peer, ServiceKind::ExactlyOnce, b"before");
+        pair.drive_for(Duration::from_secs(1));
+    }
+    pair.send(peer, ServiceKind::ExactlyOnce, b"when it is due");
+    let mut kinds = Vec::new();
+    while let Some(transmit) = pair.sides[0].endpoint.poll_transmit(pair.now) {
+        let kind = |datagram: Transmit| wire::split(&datagram.lease).unwrap().head.packet;
+        kinds.extend(transmit.each().map(kind));
+    }
+    assert_eq!(kinds, [PacketKind::Message, PacketKind::Hello]);
 }
 
 // PROTOCOL 7.20 to 7.22
