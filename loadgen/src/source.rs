@@ -212,14 +212,15 @@ impl Source {
         Some(Short { len, seed: self.seed, label: self.label(tag, intended) })
     }
 
-    /// The next message, meant to be sent at `intended`, if it is none of those.
+    /// The next message, meant to be sent at `intended`, of a source that has [none of
+    /// those](Source::short).
     ///
     /// # Errors
     /// The file cannot be read, shrank, or grew a line since it was surveyed.
     pub(crate) fn next(&mut self, tag: Tag, intended: u64) -> io::Result<Next<'_>> {
         let label = self.label(tag, intended);
         match &mut self.maker {
-            Maker::Generated(_) => Ok(Next::End),
+            Maker::Generated(_) => unreachable!("short ones are asked for first"),
             Maker::Made(made) => made.next(self.slice, self.seed, label),
         }
     }
