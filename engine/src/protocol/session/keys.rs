@@ -151,7 +151,13 @@ mod tests {
     fn lanes_generations_and_suites_share_no_key() {
         let chain = SessionSecrets::derive(annex_split()).initiator;
         let mut seen = HashSet::new();
-        for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+        let suites = [
+            Suite::Aes256Gcm,
+            Suite::ChaCha20Poly1305,
+            #[cfg(feature = "aegis")]
+            Suite::Aegis128L,
+        ];
+        for suite in suites {
             for lane in 0..64 {
                 for generation in 0..64 {
                     assert!(seen.insert(*chain.lane_material(suite, lane, generation)));
