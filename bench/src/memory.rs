@@ -103,13 +103,13 @@ impl Side {
                     let is_request = messages.service() == ServiceKind::Request && !is_reply;
                     self.messages += u64::from(messages.count());
                     self.replies += if is_reply { messages.count().into() } else { 0 };
-                    messages.for_each(|transaction, payload| {
+                    for (transaction, payload) in messages.iter() {
                         self.bytes += black_box(payload).len() as u64;
                         if is_request {
                             let sent = self.endpoint.reply(now, peer, transaction, payload.into());
                             sent.expect("as many replies as requests find room");
                         }
-                    });
+                    }
                 }
                 Event::Outcomes { resolved, .. } => match resolved.outcome {
                     Outcome::Delivered => self.delivered += u64::from(resolved.count),

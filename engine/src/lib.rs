@@ -90,4 +90,4 @@ pub use protocol::transaction::{
     Outbound, Outcome, Overflow, Priority, RefuseReason, Resolved, SendOptions, Stream, StreamKind,
 };
 pub use protocol::wire::ServiceKind as Service;
-pub use shard::{Context, Handler, Idle, Message, Origin, Piece, ShardReport};
+pub use shard::{Batch, Context, Handler, Idle, Message, Origin, Piece, ShardReport};

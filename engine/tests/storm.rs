@@ -62,14 +62,14 @@ impl Side {
                 Event::Messages(messages) => {
                     let (peer, service) = (messages.peer(), messages.service());
                     let is_reply = messages.is_reply();
-                    messages.for_each(|transaction, payload| {
+                    for (transaction, payload) in messages.iter() {
                         self.messages.push(payload.to_vec());
                         if service == Service::Request && !is_reply {
                             let replied =
                                 self.endpoint.reply(now, peer, transaction, payload.into());
                             replied.expect("a reply is taken");
                         }
-                    });
+                    }
                 }
                 Event::Outcomes { resolved, .. } => {
                     let is_good = matches!(resolved.outcome, Outcome::Delivered | Outcome::Replied);

@@ -180,8 +180,8 @@ impl Shape {
         if body.len() == self.message_len {
             return is_next(body, first);
         }
-        let Ok(bundle) = bundle::Bundle::parse(body) else { return false };
-        bundle.iter().zip(first..).all(|(message, transaction)| is_next(message, transaction))
+        bundle::count(body).is_ok()
+            && bundle::messages(body).zip(first..).all(|(message, number)| is_next(message, number))
     }
 }
 

@@ -205,14 +205,14 @@ impl World {
                 Event::Messages(messages) => {
                     let (peer, is_reply) = (messages.peer(), messages.is_reply());
                     let mut replies = Vec::new();
-                    messages.for_each(|transaction, payload| {
+                    for (transaction, payload) in messages.iter() {
                         let mut bytes = payload.iter().enumerate();
                         assert!(bytes.all(|(at, &found)| found == byte(payload.len(), at)));
                         if !is_reply {
                             self.arrived(1 - number, transaction, payload.len());
                             replies.push((transaction, payload.len()));
                         }
-                    });
+                    }
                     if messages.service() == Service::Request {
                         for (transaction, len) in replies {
                             let payload: Vec<u8> = (0..len).map(|at| byte(len, at)).collect();

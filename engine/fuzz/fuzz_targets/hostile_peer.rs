@@ -489,10 +489,10 @@ impl World {
         let (peer, service) = (messages.peer(), messages.service());
         let Features { dedup, reply, .. } = features_in(service, messages.stream().0);
         let mut numbers = Vec::new();
-        messages.for_each(|transaction, payload| {
+        for (transaction, payload) in messages.iter() {
             DurableMessage::parse(&identities()[0].public(), payload);
             numbers.push(transaction);
-        });
+        }
         for transaction in numbers {
             if messages.is_reply() {
                 let asked = self.unresolved.get(&transaction);

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::protocol::endpoint::{
-    Burst, ConnectError, Deferred, Endpoint, MemoryStatistics, MessageKey, PathStatistics, PeerId,
-    SendError, SessionChange,
+    Burst, ConnectError, Deferred, Endpoint, MemoryStatistics, MessageKey, Messages,
+    PathStatistics, PeerId, SendError, SessionChange,
 };
 use crate::protocol::session::PublicKey;
 use crate::protocol::transaction::{
@@ -29,6 +29,40 @@ pub struct Message<'a> {
     pub sequence: Option<(Stream, u64)>,
     /// What the application at the other end sent.
     pub payload: &'a [u8],
+}
+
+/// The messages of one packet, borrowed: what tells of them all is looked up once. Of a message that
+/// came in segments, or waited for its turn in a stream, the packet is the one that completed it.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a>(&'a Messages);
+
+impl<'a> Batch<'a> {
+    pub(super) const fn new(messages: &'a Messages) -> Self {
+        Self(messages)
+    }
+
+    /// Who sent them.
+    pub fn peer(&self) -> PeerId {
+        self.0.peer()
+    }
+
+    /// Their service level.
+    pub fn service(&self) -> ServiceKind {
+        self.0.service()
+    }
+
+    /// The messages in the order of their transactions, at least one.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
+        let messages = self.0;
+        let (peer, service) = (messages.peer(), messages.service());
+        let (is_reply, first) = (messages.is_reply(), messages.first());
+        let stream = (service == ServiceKind::Sequence).then(|| messages.stream());
+        messages.iter().map(move |(transaction, payload)| {
+            let sequence = stream.map(|(stream, index)| (stream, index + transaction - first));
+            Message { peer, service, transaction, is_reply, sequence, payload }
+        })
+    }
 }
 
 /// A piece of a message longer than [`Config::whole_len_max`](crate::Config), borrowed. The pieces
@@ -94,6 +128,16 @@ pub trait Handler {
     /// Called for each message, in the turn that received it. A message counts as delivered once
     /// this returns, unless it was [refused](Context::refuse).
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>);
+
+    /// Called with the messages of each packet: calls [`Handler::on_message`] for one after the other,
+    /// which a handler of many small messages may do with less work for each. They count as delivered
+    /// once this returns.
+    #[inline]
+    fn on_batch(&mut self, context: &mut Context<'_>, batch: Batch<'_>) {
+        for message in batch.iter() {
+            self.on_message(context, message);
+        }
+    }
 
     /// Called for each piece of a message that is longer than what is handed over whole. With the
     /// [last](Piece::is_last) one the message counts as delivered, unless it was

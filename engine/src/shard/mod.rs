@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-pub use handler::{Context, Handler, Message, Origin, Piece};
+pub use handler::{Batch, Context, Handler, Message, Origin, Piece};
 pub use idle::Idle;
 pub use mailbox::Mailbox;
 
@@ -24,7 +24,6 @@ use crate::io::{Driver, DriverCounters, thread_processor_time};
 use crate::limits::{FORWARD_BUFFERS, RECEIVE_BATCH};
 use crate::protocol::endpoint::{Endpoint, EndpointCounters, Event, Segment};
 use crate::protocol::session::PublicKey;
-use crate::protocol::wire::ServiceKind;
 use crate::time::{Duration, Instant};
 
 /// What other threads ask of a shard.
@@ -281,16 +280,7 @@ impl<D: Driver, H: Handler> Shard<D, H> {
             );
             match event {
                 Event::Messages(messages) => {
-                    let (peer, service) = (messages.peer(), messages.service());
-                    let (is_reply, first) = (messages.is_reply(), messages.first());
-                    let stream = (service == ServiceKind::Sequence).then(|| messages.stream());
-                    messages.for_each(|transaction, payload| {
-                        let place = |(stream, index)| (stream, index + transaction - first);
-                        let sequence = stream.map(place);
-                        let message =
-                            Message { peer, service, transaction, is_reply, sequence, payload };
-                        self.handler.on_message(&mut context, message);
-                    });
+                    self.handler.on_batch(&mut context, Batch::new(&messages));
                 }
                 Event::Segment(segment) => {
                     let Segment { peer, service, transaction, is_reply, total, offset, body } =

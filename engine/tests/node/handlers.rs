@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use raet::{
-    Config, Context, Handler, IoChoice, Message, Mode, Node, Outcome, PeerId, PublicKey, Resolved,
-    SendError, Service, SessionChange,
+    Batch, Config, Context, Handler, IoChoice, Message, Mode, Node, Outcome, PeerId, PublicKey,
+    Resolved, SendError, Service, SessionChange,
 };
 
 use crate::{initiator, listener, on_both_drivers};
@@ -156,6 +156,16 @@ impl Handler for Sender {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    fn on_batch(&mut self, context: &mut Context<'_>, batch: Batch<'_>) {
+        let mut messages = batch.iter();
+        let first = messages.next().expect("at least one").transaction;
+        for (message, transaction) in messages.zip(first + 1..) {
+            assert_eq!((message.peer, message.service), (batch.peer(), batch.service()));
+            assert_eq!(message.transaction, transaction, "they follow one another");
+        }
+        batch.iter().for_each(|reply| self.on_message(context, reply));
     }
 
     fn on_message(&mut self, _: &mut Context<'_>, reply: Message<'_>) {

@@ -124,12 +124,12 @@ struct Figures {
 impl Figures {
     fn on_event(&mut self, now: Instant, event: &Event) {
         let Event::Messages(messages) = event else { return };
-        messages.for_each(|_, payload| {
+        for (_, payload) in messages.iter() {
             let due = payload.first_chunk().expect("it begins with its time");
             let due = Instant::from_nanos(u64::from_le_bytes(*due));
             let list = if payload.len() == URGENT_LEN { &mut self.urgent } else { &mut self.long };
             list.push(now.saturating_since(due));
-        });
+        }
     }
 
     /// How far so many of 1000 urgent messages were behind at most.

@@ -51,7 +51,7 @@ impl Received {
     fn on_event(&mut self, now: Instant, endpoint: &mut Endpoint, event: &Event, stall: Stall) {
         let Event::Messages(messages) = event else { return };
         let peer = messages.peer();
-        messages.for_each(|transaction, payload| {
+        for (transaction, payload) in messages.iter() {
             let due = payload.first_chunk().expect("it begins with its time");
             let due = Instant::from_nanos(u64::from_le_bytes(*due));
             self.delays.push(now.saturating_since(due));
@@ -60,7 +60,7 @@ impl Received {
                 Stall::Releases => endpoint.hold(peer, 1),
                 Stall::Nothing | Stall::Turns => {}
             }
-        });
+        }
     }
 
     fn p99(&mut self) -> Duration {

@@ -1,5 +1,7 @@
 //! Many messages to one peer in a row, at the price of one look at most bounds.
 
+use std::ops::Range;
+
 use super::{Endpoint, PeerId, SendError};
 use crate::protocol::transaction::{MessageBytes, Outbound, Run, SendOptions};
 use crate::time::Instant;
@@ -58,6 +60,33 @@ impl Burst<'_> {
             Some(transaction) => Ok(transaction),
             None => self.push(MessageBytes::Written(len, &mut once)),
         }
+    }
+
+    /// Sends up to `count` messages of `len` bytes each, of which `write` writes the k-th, from 0,
+    /// where it is kept. Returns their transaction numbers, which follow one another, and why there
+    /// are not as many as asked for: that message was not taken, nor written.
+    #[inline]
+    pub fn send_row(
+        &mut self,
+        count: u64,
+        len: usize,
+        mut write: impl FnMut(u64, &mut [u8]),
+    ) -> (Range<u64>, Result<(), SendError>) {
+        let (mut taken, mut end) = (0, 0);
+        while taken < count {
+            if let Some(run) = &mut self.run {
+                let row = run.append_row(count - taken, len, |at, place| write(taken + at, place));
+                (taken, end) = (taken + (row.end - row.start), row.end);
+            }
+            if taken < count {
+                let mut once = |place: &mut [u8]| write(taken, place);
+                match self.push(MessageBytes::Written(len, &mut once)) {
+                    Ok(transaction) => (taken, end) = (taken + 1, transaction + 1),
+                    Err(error) => return (end - taken..end, Err(error)),
+                }
+            }
+        }
+        (end - taken..end, Ok(()))
     }
 
     #[inline]

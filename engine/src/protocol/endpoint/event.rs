@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::buffer::{Block, Ecn, Lease};
 use crate::protocol::session::{LastHeard, Mode, PublicKey, Refusal, Suite};
 use crate::protocol::transaction::{Resolved, Stream};
-use crate::protocol::wire::{BodyKind, ServiceKind, bundle::Bundle};
+use crate::protocol::wire::{BodyKind, ServiceKind, bundle};
 use crate::time::Duration;
 
 /// Names a peer of one endpoint, from its first handshake to the end of what we have in common with
@@ -171,16 +171,17 @@ impl Messages {
         (Stream::of_order(self.order), Stream::index_of(self.order))
     }
 
-    /// Calls `deliver` with each message and its transaction number.
-    pub fn for_each(&self, mut deliver: impl FnMut(u64, &[u8])) {
-        if self.kind != BodyKind::Bundle {
-            return deliver(self.first, &self.body);
-        }
-        let bundle = Bundle::parse(&self.body).expect("parsed when it was accepted");
-        let (skip, count) = (self.skip as usize, self.count as usize);
-        for (transaction, message) in (self.first..).zip(bundle.iter()).skip(skip).take(count) {
-            deliver(transaction, message);
-        }
+    /// Each message with its transaction number.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let is_bundle = self.kind == BodyKind::Bundle;
+        let body = if is_bundle { bundle::split(&self.body, self.skip).1 } else { &self.body };
+        let mut messages = is_bundle.then(|| bundle::messages(body));
+        let first = self.first + u64::from(self.skip);
+        (first..first + u64::from(self.count)).map(move |transaction| {
+            let next = messages.as_mut().map_or(Some(body), Iterator::next);
+            (transaction, next.expect("counted when it was accepted"))
+        })
     }
 }
 

@@ -499,7 +499,7 @@ pub(super) fn abandoned(peer: PeerId, key: AssemblyKey) -> Event {
 /// How many messages a whole body has.
 fn message_count(kind: BodyKind, body: &[u8]) -> Result<u32, DropReason> {
     match kind {
-        BodyKind::Bundle => Ok(bundle::Bundle::parse(body)?.count()),
+        BodyKind::Bundle => bundle::count(body),
         _ => Ok(1),
     }
 }

@@ -1,6 +1,7 @@
 //! Two endpoints on a virtual link: protocol tests as scripts.
 
 mod associations;
+mod bursts;
 mod finish;
 mod frequency;
 mod goodput;
@@ -113,10 +114,10 @@ impl Side {
                         let (stream, first) = messages.stream();
                         self.ordered.push((stream, first..first + u64::from(messages.count())));
                     }
-                    messages.for_each(|transaction, payload| {
+                    for (transaction, payload) in messages.iter() {
                         if is_reply {
                             self.replies.push((transaction, payload.to_vec()));
-                            return;
+                            continue;
                         }
                         self.messages.push((peer, transaction, payload.to_vec()));
                         if self.defers {
@@ -129,7 +130,7 @@ impl Side {
                                 .reply(now, peer, transaction, (&reversed).into())
                                 .unwrap();
                         }
-                    });
+                    }
                 }
                 Event::Outcomes { resolved, .. } => {
                     self.outcomes.push((resolved.first, resolved.count, resolved.outcome));
@@ -333,50 +334,6 @@ fn message_is_written_once_where_it_is_kept_or_not_at_all() {
         let arrived = pair.sides[1].messages.iter().find(|(_, at, _)| *at == u64::from(number));
         assert_eq!(arrived.unwrap().2, vec![number; len]);
     }
-}
-
-#[test]
-fn burst_is_as_many_sends_whatever_they_are_and_however_it_ends() {
-    let (mut pair, peer) = Pair::connected();
-    let urgent = SendOptions::new(ServiceKind::AtMostOnce).priority(Priority::Urgent);
-    let endpoint = &mut pair.sides[0].endpoint;
-    let sent = endpoint.burst(pair.now, peer, ServiceKind::ExactlyOnce.into(), |burst| {
-        let mut sent = Vec::new();
-        for number in 0..200_u8 {
-            match number {
-                100 => burst.set_options(urgent),
-                150 => burst.set_options(ServiceKind::ExactlyOnce.into()),
-                _ => {}
-            }
-            let len = if number % 50 == 7 { 5_000 } else { usize::from(number) };
-            sent.push(match number % 2 {
-                0 => burst.send(&vec![number; len]),
-                _ => burst.send_with(len, |place| place.fill(number)),
-            });
-        }
-        sent
-    });
-    assert!(sent.into_iter().eq((0..200).map(Ok)));
-    assert_eq!(endpoint.counters().messages_accepted, 200);
-    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        endpoint.burst(pair.now, peer, ServiceKind::ExactlyOnce.into(), |burst| {
-            burst.send(b"before").unwrap();
-            burst.send(b"it").unwrap();
-            let _ = burst.send_with(2, |_| panic!("an application's own"));
-        });
-    }));
-    assert!(unwound.is_err());
-    pair.send(peer, ServiceKind::ExactlyOnce, b"after");
-    pair.drive();
-    let mut arrived: Vec<_> = pair.sides[1].messages.iter().map(|m| (m.1, &m.2)).collect();
-    arrived.sort_unstable();
-    assert_eq!(arrived.len(), 203);
-    for (number, (transaction, message)) in (0..200_u8).zip(&arrived) {
-        let len = if number % 50 == 7 { 5_000 } else { usize::from(number) };
-        assert_eq!((*transaction, *message), (number.into(), &vec![number; len]));
-    }
-    assert!(arrived[200..].iter().map(|m| &m.1[..]).eq([&b"before"[..], b"it", b"after"]));
-    assert_eq!(pair.sides[0].endpoint.outstanding(peer), 0);
 }
 
 // PROTOCOL 6.2 and 6.11

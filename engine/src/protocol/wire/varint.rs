@@ -55,12 +55,20 @@ pub(super) fn write_wide(out: &mut [u8], value: u64, width: usize) -> Option<usi
 pub fn read(input: &[u8]) -> Option<(u64, usize)> {
     let &first = input.first()?;
     // One and two bytes are nearly all there is: lengths of small messages, gaps, counts.
-    match first >> 6 {
-        0 => Some((first.into(), 1)),
-        1 => {
-            let two = u16::from_be_bytes(*input.first_chunk()?);
-            Some(((two & 0x3fff).into(), 2))
-        }
+    if first < 0x40 {
+        return Some((first.into(), 1));
+    }
+    if first < 0x80 {
+        let two = u16::from_be_bytes(*input.first_chunk()?);
+        return Some(((two & 0x3fff).into(), 2));
+    }
+    read_wide(input)
+}
+
+/// As [`read`], of four or eight bytes.
+#[cold]
+fn read_wide(input: &[u8]) -> Option<(u64, usize)> {
+    match input.first()? >> 6 {
         2 => {
             let four = u32::from_be_bytes(*input.first_chunk()?);
             Some(((four & 0x3fff_ffff).into(), 4))

@@ -146,11 +146,12 @@ impl Node {
         let is_reply = messages.is_reply();
         let ordered = service == Service::Sequence && !is_reply;
         let (stream, first_place) = messages.stream();
-        messages.for_each(|transaction, payload| {
+        for (transaction, payload) in messages.iter() {
             let numbers = [transaction, payload.len() as u64, u64::from(is_reply)];
             trace.note("message", now, self.index, &numbers);
             if is_reply {
-                return auditor.on_reply(self.index, peer, transaction, payload);
+                auditor.on_reply(self.index, peer, transaction, payload);
+                continue;
             }
             let mut payload = payload.to_vec();
             let from = process.known.get(&peer).copied();
@@ -188,7 +189,7 @@ impl Node {
                     self.handle(now, process, peer, service, transaction, letter, auditor);
                 }
             }
-        });
+        }
         if self.sabotage == Some(Sabotage::KeepsBuffer) {
             process.kept.push((Instant::from_nanos(u64::MAX), messages));
         } else if self.plan.keeps_buffers {

@@ -3,6 +3,8 @@
 //! What one message after another would look at and note for itself, a run looks at before the
 //! first and notes after the last. Meanwhile it holds the unit's buffer.
 
+use std::ops::Range;
+
 use super::super::options::SendOptions;
 use super::super::unit::Direction;
 use super::Outbox;
@@ -43,6 +45,32 @@ impl Run {
         self.taken += 1;
         self.taken_bytes += bytes;
         Some(transaction)
+    }
+
+    /// Takes up to `count` messages of `len` bytes, of which `write` writes the k-th, and returns
+    /// their transaction numbers: there are fewer if the next one does not join.
+    #[inline]
+    pub fn append_row(
+        &mut self,
+        count: u64,
+        len: usize,
+        mut write: impl FnMut(u64, &mut [u8]),
+    ) -> Range<u64> {
+        let bytes = len as u64;
+        let most = count.min(self.messages).min(self.bytes.checked_div(bytes).unwrap_or(u64::MAX));
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let buffer = self.lease.get_mut().expect("nobody else sees a unit's buffer");
+        let body = &mut buffer[..self.room];
+        let write = |index, place: &mut [u8]| write(index as u64, place);
+        let (taken, end) = bundle::append_row(body, self.at, len, most, write);
+        let (taken, first) = (taken as u64, self.next);
+        self.at = end;
+        self.next += taken;
+        self.messages -= taken;
+        self.bytes -= taken * bytes;
+        self.taken += u32::try_from(taken).expect("a unit fits a datagram");
+        self.taken_bytes += taken * bytes;
+        first..self.next
     }
 
     /// Messages that it took.
