@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use raet::{Message, PeerId, Piece, Stream};
+use raet::{Batch, Message, PeerId, Piece, Stream};
 
-use crate::check::{Arrival, Copies, Hashing, Holding};
+use crate::check::{Arrival, Arrived, Copies, Hashing, Holding};
 use crate::control::{Begin, Terms};
 use crate::order::{Order, OrderCounts};
-use crate::payload::{Front, Named, Reader, Tag};
+use crate::payload::{Front, Label, Named, Reader, Series, Tag};
 use crate::table::grouped;
 use crate::verdict::{KindVerdict, Verdict};
 
@@ -22,6 +22,8 @@ pub(crate) struct Book {
     /// Messages of which only some pieces came, by transaction: as many as the engine lets be
     /// under way.
     arriving: HashMap<u64, Arriving>,
+    /// Messages that are verified and not counted yet.
+    run: Option<Run>,
     /// Messages that are not what was sent.
     corrupted: u64,
     /// The verdict as it is handed out, from the first page on.
@@ -36,6 +38,40 @@ struct Ledger {
     copies: Copies,
     order: Option<Order>,
     hashing: Hashing,
+}
+
+/// Messages that followed one another and differed in their numbers only: they are verified one by
+/// one, and counted together.
+#[derive(Debug)]
+struct Run {
+    series: Series,
+    kind: u8,
+    tag: Tag,
+    /// When they came.
+    now: u64,
+    /// The number that goes on.
+    next: u64,
+    count: u64,
+}
+
+impl Run {
+    /// The run that may follow a message of `len` bytes that came at `now`.
+    fn after(front: &Front, len: usize, seed: u64, now: u64) -> Option<Self> {
+        let &Front { tag, kind, number: Some(number), intended: Some(intended) } = front else {
+            return None;
+        };
+        let series = Series::new(seed, len, Label { tag, kind, number, intended });
+        series.is_plain().then_some(Self { series, kind, tag, now, next: number + 1, count: 0 })
+    }
+
+    /// Takes a message if it is the next one, whole and unchanged.
+    #[inline(always)] // As [`Book::enter`].
+    fn goes_on(&mut self, payload: &[u8], now: u64) -> bool {
+        let goes_on = now == self.now && self.series.is(payload, self.next);
+        self.next += u64::from(goes_on);
+        self.count += u64::from(goes_on);
+        goes_on
+    }
 }
 
 /// A message of which only some pieces came.
@@ -66,52 +102,72 @@ impl Book {
             ledgers: begin.kinds.iter().map(ledger).collect(),
             arriving: HashMap::new(),
             begin,
+            run: None,
             corrupted: 0,
             text: None,
         }
     }
 
+    /// Messages came together.
+    #[inline(never)] // Its loop has need of all registers.
+    pub(crate) fn enter_batch(&mut self, batch: &Batch<'_>, now: u64) {
+        for message in batch.iter() {
+            self.enter(message, now);
+        }
+    }
+
     /// A message came.
-    #[inline]
-    pub(crate) fn enter(&mut self, message: &Message<'_>, now: u64) {
-        let (len, seed) = (message.payload.len(), self.begin.seed);
-        let entered = match message.payload.first_chunk() {
-            Some(front) => Named::read_front(front, len, seed)
-                .and_then(|named| self.enter_named(named, message, now)),
-            None => self.enter_short(message, now),
-        };
-        if entered.is_none() {
+    #[inline(always)]
+    pub(crate) fn enter(&mut self, message: Message<'_>, now: u64) {
+        let Message { payload, transaction, sequence, .. } = message;
+        if !self.run.as_mut().is_some_and(|run| run.goes_on(payload, now)) {
+            self.enter_first(payload, transaction, sequence, now);
+        }
+    }
+
+    /// Counts the messages of the run, which ends.
+    fn end_run(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        self.ledgers[usize::from(run.kind)].count(&run);
+    }
+
+    /// A message came that goes on no run; it may begin one.
+    #[inline(never)] // What it needs in registers the others would have to save.
+    fn enter_first(
+        &mut self,
+        payload: &[u8],
+        transaction: u64,
+        sequence: Option<(Stream, u64)>,
+        now: u64,
+    ) {
+        self.end_run();
+        let seed = self.begin.seed;
+        let named = Named::read(payload, seed);
+        let kind = named.map(|named| usize::from(named.front.kind));
+        let ledger = kind.and_then(|kind| self.ledgers.get_mut(kind));
+        let (Some(Named { front, .. }), Some(ledger)) = (named, ledger) else {
             self.corrupted += 1;
+            return;
+        };
+        if !named.is_some_and(|named| named.is_whole(payload, seed, ledger.terms.holding)) {
+            self.corrupted += 1;
+            return;
         }
-    }
-
-    /// As [`Book::enter_named`], apart from the others so that what is read of them is in registers.
-    #[cold]
-    fn enter_short(&mut self, message: &Message<'_>, now: u64) -> Option<()> {
-        let named = Named::read_short(message.payload, self.begin.seed)?;
-        self.enter_named(named, message, now)
-    }
-
-    /// `None`: it is not what was sent.
-    #[inline(always)] // What was read of the message would go through memory.
-    fn enter_named(&mut self, named: Named, message: &Message<'_>, now: u64) -> Option<()> {
-        let (payload, front) = (message.payload, named.front);
-        let ledger = self.ledgers.get_mut(usize::from(front.kind))?;
-        if !named.is_whole(payload, self.begin.seed, ledger.terms.holding) {
-            return None;
-        }
-        let number = ledger.number(&front, message.transaction);
+        let number = ledger.number(&front, transaction);
         if let Some(order) = &mut ledger.order {
-            order.enter(number, message.sequence);
+            order.enter(number, sequence);
         }
-        if ledger.is_new(&front, number, message.payload.len(), now) {
-            ledger.hashing.add(message.payload);
+        if ledger.is_new(&front, number, payload.len(), now) {
+            ledger.hashing.add(payload);
         }
-        Some(())
+        if ledger.may_run() && ledger.copies.is_next(number + 1) {
+            self.run = Run::after(&front, payload.len(), seed, now);
+        }
     }
 
     /// A piece of a message came.
     pub(crate) fn enter_piece(&mut self, piece: &Piece<'_>, now: u64) {
+        self.end_run();
         let seed = self.begin.seed;
         if piece.offset == 0 {
             let begun = self.begin_pieces(piece, seed);
@@ -178,6 +234,7 @@ impl Book {
 
     /// All that was found, as text.
     pub(crate) fn verdict_text(&mut self) -> &str {
+        self.end_run();
         self.text.get_or_insert_with(|| {
             let kinds = self.ledgers.iter().map(Ledger::verdict).collect();
             Verdict { corrupted: self.corrupted, kinds }.text()
@@ -185,7 +242,8 @@ impl Book {
     }
 
     /// For people.
-    pub(crate) fn summary(&self) -> String {
+    pub(crate) fn summary(&mut self) -> String {
+        self.end_run();
         let found = || self.ledgers.iter().map(|ledger| &ledger.found);
         let parts = || found().flat_map(|found| [&found.measured, &found.warmup]);
         format!(
@@ -203,41 +261,99 @@ impl Ledger {
         front.number.filter(|_| self.terms.is_numbered).unwrap_or(transaction)
     }
 
+    /// Whether its messages are told apart by what they carry, and nothing is known but that.
+    fn may_run(&self) -> bool {
+        self.terms.is_numbered && self.terms.holding == Holding::Pattern && self.order.is_none()
+    }
+
+    /// Counts the messages of a run.
+    fn count(&mut self, run: &Run) {
+        let (len, intended) = (run.series.len() as u64, run.series.intended());
+        self.copies.record_next(run.count);
+        let part = self.part(run.tag);
+        part.delivered += run.count;
+        part.bytes += run.count * len;
+        self.record_latency(run.tag, Some(intended), run.now, run.count);
+    }
+
     /// Counts an arrival; whether it is the first of its message.
-    #[inline(always)] // Its front would be read before what was just written of it is there.
     fn is_new(&mut self, front: &Front, number: u64, len: usize, now: u64) -> bool {
-        let found = &mut self.found;
-        let part = match front.tag {
-            Tag::Data => &mut found.measured,
-            Tag::Warmup => &mut found.warmup,
-        };
-        match self.copies.record(number) {
+        let arrival = self.copies.record(number);
+        let part = self.part(front.tag);
+        match arrival {
             Arrival::New => {
                 part.delivered += 1;
                 part.bytes += len as u64;
-                found.copies_max = found.copies_max.max(1);
+                self.found.copies_max = self.found.copies_max.max(1);
+                self.record_latency(front.tag, front.intended, now, 1);
+                true
             }
             Arrival::Copy(copies) => {
                 part.duplicates += 1;
-                found.copies_max = found.copies_max.max(copies);
-                return false;
+                self.found.copies_max = self.found.copies_max.max(copies);
+                false
             }
             Arrival::Stale => {
-                found.stale += 1;
-                return false;
+                self.found.stale += 1;
+                false
             }
         }
-        if front.tag == Tag::Data
-            && let (Some(latency), Some(intended)) = (&mut found.latency, front.intended)
-        {
-            latency.record(intended, now);
+    }
+
+    fn part(&mut self, tag: Tag) -> &mut Arrived {
+        match tag {
+            Tag::Data => &mut self.found.measured,
+            Tag::Warmup => &mut self.found.warmup,
         }
-        true
+    }
+
+    /// Records the latency of `count` new messages, if it can be told.
+    fn record_latency(&mut self, tag: Tag, intended: Option<u64>, now: u64, count: u64) {
+        if tag == Tag::Data
+            && let (Some(latency), Some(intended)) = (&mut self.found.latency, intended)
+        {
+            latency.record(intended, now, count);
+        }
     }
 
     /// All that was found.
     fn verdict(&self) -> KindVerdict {
         let order = self.order.as_ref().map_or_else(OrderCounts::default, |order| order.counts);
         KindVerdict { order, content: self.hashing.value(), ..self.found.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::write;
+
+    #[test]
+    fn run_goes_on_with_the_next_number_only_unchanged_and_at_once() {
+        let label = |number, intended| Label { tag: Tag::Data, kind: 2, number, intended };
+        let message = |len: usize, number, intended| {
+            let mut message = vec![0; len];
+            write(&mut message, 7, label(number, intended));
+            message
+        };
+        for len in [16, 17, 64, 100, 1200] {
+            let named = Named::read(&message(len, 4, 99), 7).unwrap();
+            let mut run = Run::after(&named.front, len, 7, 500).unwrap();
+            for wrong in [message(len, 4, 99), message(len, 6, 99), message(len, 5, 98)] {
+                assert!(!run.goes_on(&wrong, 500));
+            }
+            let next = message(len, 5, 99);
+            assert!(!run.goes_on(&next, 501), "it came later");
+            assert!(!run.goes_on(&next[..len - 1], 500) && !run.goes_on(b"", 500));
+            for bit in 0..len * 8 {
+                let mut damaged = next.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(!run.goes_on(&damaged, 500), "bit {bit} of {len} bytes");
+            }
+            assert!(run.goes_on(&next, 500) && run.goes_on(&message(len, 6, 99), 500));
+            assert_eq!((run.count, run.next), (2, 7));
+        }
+        let short = Named::read(&message(15, 4, 99), 7).unwrap();
+        assert!(Run::after(&short.front, 15, 7, 500).is_none(), "it does not carry its time");
     }
 }

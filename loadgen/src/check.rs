@@ -56,6 +56,19 @@ impl Copies {
         self.record_out_of_order(number)
     }
 
+    /// Whether `number` is one ahead of all others.
+    pub(crate) const fn is_next(&self, number: u64) -> bool {
+        number == self.next
+    }
+
+    /// Takes note of the next `count` numbers, of which each came once.
+    pub(crate) fn record_next(&mut self, count: u64) {
+        for number in self.next..self.next + count {
+            *self.slot(number) = 1;
+        }
+        self.next += count;
+    }
+
     #[cold]
     fn record_out_of_order(&mut self, number: u64) -> Arrival {
         let len = self.ring.len() as u64;
@@ -222,6 +235,16 @@ mod tests {
         assert_eq!(copies.record(3), Arrival::Copy(2));
         assert_eq!(copies.record(5), Arrival::Copy(2));
         assert_eq!(copies.record(5), Arrival::Copy(3));
+    }
+
+    #[test]
+    fn numbers_recorded_in_a_row_have_come_once_each() {
+        let mut copies = Copies::new(1);
+        assert_eq!(copies.record(5), Arrival::New);
+        assert!(copies.is_next(6) && !copies.is_next(5));
+        copies.record_next(3);
+        assert_eq!([5, 6, 8].map(|number| copies.record(number)), [Arrival::Copy(2); 3]);
+        assert_eq!([4, 9].map(|number| copies.record(number)), [Arrival::New; 2]);
     }
 
     #[test]

@@ -29,17 +29,15 @@ impl Latency {
         Self { histogram, value: 0, count: 0 }
     }
 
-    /// Records a message intended at `intended` and arrived at `now`.
+    /// Records `count` messages intended at `intended` and arrived at `now`.
     #[inline]
-    pub(crate) fn record(&mut self, intended: u64, now: u64) {
+    pub(crate) fn record(&mut self, intended: u64, now: u64, count: u64) {
         let value = now.saturating_sub(intended);
-        if value == self.value {
-            self.count += 1;
-        } else {
+        if value != self.value {
             self.flush();
             self.value = value;
-            self.count = 1;
         }
+        self.count += count;
     }
 
     /// The histogram with everything recorded so far.
@@ -88,11 +86,11 @@ mod tests {
     fn runs_of_equal_values_count_as_often_as_they_came() {
         let mut latency = Latency::new(1);
         for _ in 0..10 {
-            latency.record(100, 350);
+            latency.record(100, 350, 1);
         }
-        latency.record(100, 400);
-        latency.record(100, 350);
-        latency.record(500, 400);
+        latency.record(100, 400, 1);
+        latency.record(100, 350, 1);
+        latency.record(500, 400, 1);
         let histogram = latency.histogram();
         assert_eq!(histogram.len(), 13);
         assert_eq!((histogram.min(), histogram.max()), (0, 300));
@@ -103,9 +101,9 @@ mod tests {
     fn json_carries_every_bucket_to_the_other_side() {
         let mut here = Latency::new(1);
         for value in 0..10_000 {
-            here.record(0, value * value);
+            here.record(0, value * value, 1);
         }
-        here.record(0, u64::MAX);
+        here.record(0, u64::MAX, 1);
         let text = here.json().to_string();
         let mut there = Latency::new(1);
         assert!(there.add_json(&serde_json::from_str(&text).unwrap()));
@@ -124,7 +122,7 @@ mod tests {
     fn histograms_of_one_run_add_up_whatever_their_digits() {
         let mut sum = Latency::new(1);
         let mut part = Latency::new(1_000);
-        part.record(0, 1_000);
+        part.record(0, 1_000, 1);
         sum.add(&mut part);
         assert_eq!(sum.histogram().len(), 1);
     }

@@ -86,22 +86,98 @@ pub(crate) struct Front {
     pub(crate) intended: Option<u64>,
 }
 
-/// Writes one whole message over `buffer`; its length is the message's.
-#[inline]
-pub(crate) fn write(buffer: &mut [u8], seed: u64, label: Label) {
-    let len = buffer.len();
-    if len >= SEALED_LEN_MIN {
-        return write_sealed(buffer, seed, label);
-    }
-    let key = key_of(seed, len, label);
-    let front = write_front(buffer, key, label);
-    write_pattern(&mut buffer[front..], 0, key);
+/// Messages of which only the number of each is its own: one tag, kind, length and time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Series {
+    len: usize,
+    byte: u8,
+    intended: u64,
+    /// Factors of each message's key: the first still lacks the number.
+    factors: (u64, u64),
+    /// Bits of the number that a message carries.
+    number_mask: u64,
 }
 
-#[cold]
-fn write_sealed(buffer: &mut [u8], seed: u64, label: Label) {
-    write_body(buffer, HEADER_LEN..buffer.len(), seed, label.kind, label.number);
-    seal(buffer, seed, label);
+impl Series {
+    /// Those of `len` bytes; a label's number does not matter.
+    #[inline]
+    pub(crate) fn new(seed: u64, len: usize, label: Label) -> Self {
+        // Only what the message carries enters, so that its reader can work it out again.
+        let intended = if len >= HEADER_LEN { label.intended } else { 0 };
+        let shape = (len as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        // Both factors are large whatever the seed, so that every bit of either reaches the high half.
+        let seed = (seed ^ SEED_SPREAD).wrapping_mul(STEP);
+        let byte = label.byte();
+        let factors = (seed ^ u64::from(byte), intended ^ shape ^ STEP);
+        let number_mask = if len >= NUMBERED_LEN_MIN { NUMBER_MASK } else { 0 };
+        Self { len, byte, intended, factors, number_mask }
+    }
+
+    /// Those of the messages that have a whole front and no seal.
+    pub(crate) fn is_plain(&self) -> bool {
+        (HEADER_LEN..SEALED_LEN_MIN).contains(&self.len)
+    }
+
+    /// Bytes of each.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// When they were meant to be sent.
+    pub(crate) const fn intended(&self) -> u64 {
+        self.intended
+    }
+
+    /// Writes message `number` of a [plain](Self::is_plain) series over `place`, which is as long.
+    #[inline]
+    pub(crate) fn write(&self, place: &mut [u8], number: u64) {
+        let key = self.key(number);
+        let (front, pattern) = place.split_first_chunk_mut().expect("it has a whole front");
+        *front = self.front(number, key);
+        write_pattern(pattern, 0, key);
+    }
+
+    /// Whether `payload` is message `number` of a [plain](Self::is_plain) series, whole and unchanged.
+    #[inline(always)] // It is asked of each message that comes.
+    pub(crate) fn is(&self, payload: &[u8], number: u64) -> bool {
+        let Some((front, pattern)) = payload.split_first_chunk() else { return false };
+        let key = self.key(number);
+        payload.len() == self.len && *front == self.front(number, key) && follows(pattern, key)
+    }
+
+    /// What check byte and pattern of message `number` follow from.
+    #[inline]
+    fn key(&self, number: u64) -> u64 {
+        let number = number & self.number_mask;
+        let (low, high) = (self.factors.0 ^ (number << 8)).carrying_mul(self.factors.1, 0);
+        low ^ high
+    }
+
+    /// The front of message `number`, whose key is `key`.
+    #[inline]
+    fn front(&self, number: u64, key: u64) -> [u8; HEADER_LEN] {
+        let check = key >> 56;
+        let name = (number << 16) | (check << 8) | u64::from(self.byte);
+        let mut front = [0; HEADER_LEN];
+        front[..8].copy_from_slice(&name.to_le_bytes());
+        front[8..].copy_from_slice(&self.intended.to_le_bytes());
+        front
+    }
+}
+
+/// Writes one whole message over `buffer`; its length is the message's.
+pub(crate) fn write(buffer: &mut [u8], seed: u64, label: Label) {
+    let len = buffer.len();
+    let series = Series::new(seed, len, label);
+    if series.is_plain() {
+        series.write(buffer, label.number);
+    } else if len >= SEALED_LEN_MIN {
+        write_body(buffer, HEADER_LEN..len, seed, label.kind, label.number);
+        seal(buffer, seed, label);
+    } else {
+        let key = write_front(buffer, seed, label);
+        write_pattern(&mut buffer[front_len(len)..], 0, key);
+    }
 }
 
 /// Writes the bytes `range` of a message of at least [`SEALED_LEN_MIN`] bytes, whose time is not
@@ -122,8 +198,7 @@ pub(crate) fn write_body(
 
 /// Completes a message of which [`write_body`] wrote all.
 pub(crate) fn seal(buffer: &mut [u8], seed: u64, label: Label) {
-    let key = key_of(seed, buffer.len(), label);
-    write_front(buffer, key, label);
+    let key = write_front(buffer, seed, label);
     let end = buffer.len() - SEAL_LEN;
     buffer[end..].copy_from_slice(&key.to_le_bytes());
 }
@@ -132,8 +207,7 @@ pub(crate) fn seal(buffer: &mut [u8], seed: u64, label: Label) {
 /// whole message, at least [`HEADER_LEN`] bytes, and only those are written.
 pub(crate) fn write_line_front(buffer: &mut [u8], seed: u64, label: Label) {
     assert!(buffer.len() >= HEADER_LEN, "the caller leaves room for the front");
-    let key = key_of(seed, buffer.len(), label);
-    write_front(buffer, key, label);
+    write_front(buffer, seed, label);
 }
 
 /// What a message's front says, and what its length and its front imply for the rest.
@@ -156,8 +230,7 @@ impl Named {
     }
 
     /// The same with the front of a message of `len` bytes that has a whole one.
-    #[inline(always)] // What it returns would go through memory, field by field, for each message.
-    pub(crate) fn read_front(front: &[u8; HEADER_LEN], len: usize, seed: u64) -> Option<Self> {
+    fn read_front(front: &[u8; HEADER_LEN], len: usize, seed: u64) -> Option<Self> {
         let (name, intended) = front.split_at(8);
         let name = u64::from_le_bytes(name.try_into().expect("8 of 16 bytes"));
         let intended = u64::from_le_bytes(intended.try_into().expect("8 of 16 bytes"));
@@ -169,7 +242,7 @@ impl Named {
     }
 
     /// The same with a message too short to carry its time.
-    pub(crate) fn read_short(payload: &[u8], seed: u64) -> Option<Self> {
+    fn read_short(payload: &[u8], seed: u64) -> Option<Self> {
         let first = payload.first();
         let (tag, kind) = first.map_or(Some((Tag::Data, 0)), |&byte| tag_and_kind(byte))?;
         let number = payload.first_chunk::<8>().map(|name| u64::from_le_bytes(*name) >> 16);
@@ -177,25 +250,19 @@ impl Named {
         let key = key_of(seed, payload.len(), label);
         let is_named = payload.get(1).is_none_or(|&check| check == key.to_le_bytes()[7]);
         let front = Front { tag, kind, number, intended: None };
-        is_named.then_some(Self { front, key, end: short_front_len(payload.len()) })
+        is_named.then_some(Self { front, key, end: front_len(payload.len()) })
     }
 
     /// Whether all behind the front of `payload` is what was sent with `seed`. A line or block of a
     /// file is vouched for by the content hash that both sides keep.
-    #[inline(always)] // As above.
     pub(crate) fn is_whole(self, payload: &[u8], seed: u64, holding: Holding) -> bool {
         match holding {
             Holding::Pattern if payload.len() < SEALED_LEN_MIN => {
                 follows(&payload[self.end..], self.key)
             }
-            Holding::Pattern => self.has_sealed_body(payload, seed),
+            Holding::Pattern => Reader::new(&self, payload.len(), seed).agrees(0, payload),
             Holding::Bytes | Holding::BytesInOrder => self.end == HEADER_LEN,
         }
-    }
-
-    #[cold]
-    fn has_sealed_body(self, payload: &[u8], seed: u64) -> bool {
-        Reader::new(&self, payload.len(), seed).agrees(0, payload)
     }
 }
 
@@ -261,7 +328,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// What has seeds that are small numbers, 0 above all, spread over 64 bits.
 const SEED_SPREAD: u64 = 0x2545_f491_4f6c_dd1d;
 /// Words of the pattern that are written or compared at once.
-const BLOCK_WORDS: usize = 4;
+const BLOCK_WORDS: usize = 8;
 /// Their bytes.
 const BLOCK_LEN: usize = BLOCK_WORDS * 8;
 
@@ -276,20 +343,30 @@ fn block_after(word: u64) -> [u64; BLOCK_WORDS] {
 fn write_pattern(part: &mut [u8], at: usize, key: u64) {
     let mut word = word_before(at, key);
     let (blocks, rest) = part.as_chunks_mut::<BLOCK_LEN>();
-    for block in blocks {
-        let words = block_after(word);
-        for (place, word) in block.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-            *place = word.to_le_bytes();
-        }
-        word = words[BLOCK_WORDS - 1];
+    if !blocks.is_empty() {
+        write_blocks(blocks, word);
+        word = word_before(blocks.len() * BLOCK_LEN, word);
     }
-    let (words, rest) = rest.as_chunks_mut::<8>();
-    for place in words {
+    let (places, rest) = rest.as_chunks_mut::<8>();
+    // As often as can be, told to the compiler: it makes no loop of it.
+    for at in 0..BLOCK_WORDS - 1 {
+        let Some(place) = places.get_mut(at) else { break };
         word = word.wrapping_add(STEP);
         *place = word.to_le_bytes();
     }
     if !rest.is_empty() {
         rest.copy_from_slice(&word.wrapping_add(STEP).to_le_bytes()[..rest.len()]);
+    }
+}
+
+/// Writes what follows `word` in a pattern.
+#[inline(never)] // Short messages have none, and need the registers.
+fn write_blocks(blocks: &mut [[u8; BLOCK_LEN]], mut word: u64) {
+    for block in blocks {
+        for (place, word) in block.as_chunks_mut::<8>().0.iter_mut().zip(block_after(word)) {
+            *place = word.to_le_bytes();
+        }
+        word = word_before(BLOCK_LEN, word);
     }
 }
 
@@ -309,22 +386,35 @@ fn has_pattern(part: &[u8], at: usize, key: u64) -> bool {
 #[inline]
 fn follows(part: &[u8], mut word: u64) -> bool {
     // No early exit: whole messages are the rule.
-    let mut difference = 0;
     let (blocks, rest) = part.as_chunks::<BLOCK_LEN>();
-    for block in blocks {
-        let words = block_after(word);
-        for (place, word) in block.as_chunks::<8>().0.iter().zip(words) {
-            difference |= word ^ u64::from_le_bytes(*place);
-        }
-        word = words[BLOCK_WORDS - 1];
+    let mut difference = 0;
+    if !blocks.is_empty() {
+        difference = difference_of_blocks(blocks, word);
+        word = word_before(blocks.len() * BLOCK_LEN, word);
     }
-    let (words, rest) = rest.as_chunks::<8>();
-    for place in words {
+    let (places, rest) = rest.as_chunks::<8>();
+    // As in `write_pattern`.
+    for at in 0..BLOCK_WORDS - 1 {
+        let Some(place) = places.get(at) else { break };
         word = word.wrapping_add(STEP);
         difference |= word ^ u64::from_le_bytes(*place);
     }
     let last = word.wrapping_add(STEP).to_le_bytes();
     difference == 0 && (rest.is_empty() || rest == &last[..rest.len()])
+}
+
+/// Zero if `blocks` are what follows `word` in a pattern.
+#[inline(never)] // As [`write_blocks`].
+fn difference_of_blocks(blocks: &[[u8; BLOCK_LEN]], mut word: u64) -> u64 {
+    let mut differences = [0; BLOCK_WORDS];
+    for block in blocks {
+        let (places, words) = (block.as_chunks::<8>().0, block_after(word));
+        for (at, difference) in differences.iter_mut().enumerate() {
+            *difference |= words[at] ^ u64::from_le_bytes(places[at]);
+        }
+        word = word_before(BLOCK_LEN, word);
+    }
+    differences.iter().fold(0, |all, one| all | one)
 }
 
 /// The word before the one that the byte `at` of a pattern belongs to.
@@ -333,18 +423,10 @@ const fn word_before(at: usize, key: u64) -> u64 {
     key.wrapping_add(STEP.wrapping_mul(at as u64 / 8))
 }
 
-/// What check byte and pattern follow from. Only what the message carries enters, so that its
-/// reader can work it out again.
+/// What check byte and pattern of a message follow from.
 #[inline]
 fn key_of(seed: u64, len: usize, label: Label) -> u64 {
-    let number = if len >= NUMBERED_LEN_MIN { label.number & NUMBER_MASK } else { 0 };
-    let intended = if len >= HEADER_LEN { label.intended } else { 0 };
-    let name = (number << 8) | u64::from(label.byte());
-    let shape = (len as u64).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    // Both factors are large whatever the seed, so that every bit of either reaches the high half.
-    let seed = (seed ^ SEED_SPREAD).wrapping_mul(STEP);
-    let (low, high) = (seed ^ name).carrying_mul(intended ^ shape ^ STEP, 0);
-    low ^ high
+    Series::new(seed, len, label).key(label.number)
 }
 
 /// What the pattern of a message of at least [`SEALED_LEN_MIN`] bytes follows from.
@@ -352,20 +434,13 @@ fn body_key_of(seed: u64, len: usize, kind: u8, number: u64) -> u64 {
     key_of(seed, len, Label { tag: Tag::Data, kind, number, intended: 0 })
 }
 
-/// Writes as much of the front as fits and returns how many bytes that was.
-#[inline]
-fn write_front(buffer: &mut [u8], key: u64, label: Label) -> usize {
-    let check = key.to_le_bytes()[7];
-    let name = (label.number << 16) | (u64::from(check) << 8) | u64::from(label.byte());
-    let name = name.to_le_bytes();
-    if let Some(front) = buffer.first_chunk_mut::<HEADER_LEN>() {
-        front[..8].copy_from_slice(&name);
-        front[8..].copy_from_slice(&label.intended.to_le_bytes());
-        return HEADER_LEN;
-    }
-    let end = short_front_len(buffer.len());
-    buffer[..end].copy_from_slice(&name[..end]);
-    end
+/// Writes as much of a message's front as fits and returns the message's key.
+fn write_front(buffer: &mut [u8], seed: u64, label: Label) -> u64 {
+    let series = Series::new(seed, buffer.len(), label);
+    let key = series.key(label.number);
+    let end = front_len(buffer.len());
+    buffer[..end].copy_from_slice(&series.front(label.number, key)[..end]);
+    key
 }
 
 const fn tag_and_kind(byte: u8) -> Option<(Tag, u8)> {
@@ -376,12 +451,13 @@ const fn tag_and_kind(byte: u8) -> Option<(Tag, u8)> {
     Some((if byte & WARMUP_BIT == 0 { Tag::Data } else { Tag::Warmup }, kind))
 }
 
-/// Bytes of the front of a message shorter than [`HEADER_LEN`].
-const fn short_front_len(len: usize) -> usize {
+/// Bytes of the front of a message.
+const fn front_len(len: usize) -> usize {
     match len {
         0 | 1 => len,
         2..NUMBERED_LEN_MIN => 2,
-        _ => 8,
+        NUMBERED_LEN_MIN..HEADER_LEN => 8,
+        _ => HEADER_LEN,
     }
 }
 

@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::mpsc::Sender;
 
-use raet::{Context, Handler, Message, PeerId, Piece, SendError, Service, SessionChange, Stream};
+use raet::{
+    Batch, Context, Handler, Message, PeerId, Piece, SendError, Service, SessionChange, Stream,
+};
 
 use crate::book::Book;
 use crate::control::{Begin, Question, SESSIONS_MAX, Terms, begin_answer, page_answer};
@@ -59,6 +61,7 @@ impl Responder {
         self.books.get_mut(self.latest)
     }
 
+    #[cold]
     fn answer(&mut self, peer: PeerId, question: &[u8]) -> Vec<u8> {
         match Question::from_message(question) {
             Some(Question::Begin(begin)) => {
@@ -118,10 +121,18 @@ impl Handler for Responder {
             return self.reply(context, message.peer, message.transaction, &answer);
         }
         if let Some(book) = self.book(message.peer) {
-            book.enter(&message, context.now().as_nanos());
+            book.enter(message, context.now().as_nanos());
         }
         if is_request {
             self.reply(context, message.peer, message.transaction, message.payload);
+        }
+    }
+
+    fn on_batch(&mut self, context: &mut Context<'_>, batch: Batch<'_>) {
+        if batch.service() == Service::Request {
+            batch.iter().for_each(|message| self.on_message(context, message));
+        } else if let Some(book) = self.book(batch.peer()) {
+            book.enter_batch(&batch, context.now().as_nanos());
         }
     }
 
@@ -150,7 +161,9 @@ impl Handler for Responder {
             }
             SessionChange::Closed(reason) => {
                 let address = self.addresses.remove(&peer);
-                let (Some(address), Some(book)) = (address, self.close_book(peer)) else { return };
+                let (Some(address), Some(mut book)) = (address, self.close_book(peer)) else {
+                    return;
+                };
                 let line = format!("session of {address} ended ({reason:?}): {}", book.summary());
                 // Nobody listens any more when the node is being stopped.
                 let _ = self.summaries.send(line);

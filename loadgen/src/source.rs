@@ -9,7 +9,7 @@ use raet::Outbound;
 use crate::blocks::{Blocks, WholeFile};
 use crate::check::{ContentHash, Hashing, Holding};
 use crate::lines::{Lines, Survey};
-use crate::payload::{self, HEADER_LEN, Label, NUMBERED_LEN_MIN, SEALED_LEN_MIN, Tag};
+use crate::payload::{self, HEADER_LEN, Label, NUMBERED_LEN_MIN, SEALED_LEN_MIN, Series, Tag};
 use crate::plan::Sizes;
 
 /// Bytes of a long message that are prepared at once: a few microseconds, so that messages of
@@ -106,7 +106,6 @@ pub(crate) struct Short {
 
 impl Short {
     /// Writes it over `place`, which is as long.
-    #[inline]
     pub(crate) fn write(self, place: &mut [u8]) {
         payload::write(place, self.seed, self.label);
     }
@@ -212,6 +211,14 @@ impl Source {
         Some(Short { len, seed: self.seed, label: self.label(tag, intended) })
     }
 
+    /// The messages from the next on, meant to be sent at `intended`, if all are to be written where
+    /// the engine keeps them, and are of one length with a whole front.
+    pub(crate) fn series(&self, tag: Tag, intended: u64) -> Option<Series> {
+        let Maker::Generated(sizes) = &self.maker else { return None };
+        let series = Series::new(self.seed, sizes.min, self.label(tag, intended));
+        (sizes.min == sizes.max && series.is_plain()).then_some(series)
+    }
+
     /// The next message, meant to be sent at `intended`, of a source that has [none of
     /// those](Source::short).
     ///
@@ -236,6 +243,11 @@ impl Source {
         if let Maker::Made(made) = &mut self.maker {
             made.taken(&mut self.hashing);
         }
+    }
+
+    /// The next `count` messages of a [series](Self::series) were accepted by the engine.
+    pub(crate) fn taken_of_series(&mut self, count: u64) {
+        self.number += count;
     }
 
     /// Number of the next message.

@@ -231,7 +231,7 @@ impl Talk {
         if front.tag == Tag::Data
             && let Some(intended) = front.intended
         {
-            replies.latency.record(intended, now);
+            replies.latency.record(intended, now, 1);
         }
         true
     }

@@ -1,5 +1,7 @@
 //! One session's books at the sending side: what was accepted, and how it ended.
 
+use std::ops::Range;
+
 use raet::limits::TRANSACTIONS_MAX;
 use raet::{Outcome, Resolved};
 
@@ -32,6 +34,13 @@ impl Tally {
         let part = u8::from(tag == Tag::Data);
         *self.owner(transaction) = kind << 1 | part;
         self.parts[usize::from(kind)][usize::from(part)].sent += 1;
+    }
+
+    /// The engine accepted messages one after the other.
+    pub(crate) fn sent_in_a_row(&mut self, kind: u8, tag: Tag, transactions: Range<u64>) {
+        for transaction in transactions {
+            self.sent(kind, tag, transaction);
+        }
     }
 
     /// Transactions ended.

@@ -158,7 +158,7 @@ mod tests {
         kind.order = OrderCounts { misplaced: 1, missing: 2, told: 3 };
         kind.content.add(&blake3::hash(b"line"));
         for value in 0..30_000 {
-            kind.latency.as_mut().unwrap().record(0, value * 1_001);
+            kind.latency.as_mut().unwrap().record(0, value * 1_001, 1);
         }
         let text = verdict.text();
         let mut collected = Vec::new();
@@ -191,7 +191,7 @@ mod tests {
         let mut value = 0_u64;
         while value < 1_000_000_000_000 {
             for _ in 0..3 {
-                latency.record(0, value);
+                latency.record(0, value, 1);
             }
             value += 1 + value / 2_048;
         }

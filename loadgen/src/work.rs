@@ -7,7 +7,7 @@ use raet::{Burst, Context, PeerId, SendError, SendOptions};
 
 use crate::check::ContentHash;
 use crate::load::Load;
-use crate::payload::Tag;
+use crate::payload::{Series, Tag};
 use crate::plan::{Pace, Schedule};
 use crate::source::{Next, Source};
 use crate::tally::Tally;
@@ -45,6 +45,23 @@ pub(crate) struct Offering {
     pub(crate) end: Instant,
     /// When the warm-up ends.
     pub(crate) measured_from: Instant,
+}
+
+impl Offering {
+    /// What a message is for that is meant to be sent at `intended`.
+    fn tag(&self, intended: u64) -> Tag {
+        if intended < self.measured_from.as_nanos() { Tag::Warmup } else { Tag::Data }
+    }
+}
+
+/// Why a turn offers nothing more.
+enum Ended {
+    /// There is nothing more to send.
+    Exhausted,
+    /// The engine has no room, or a message is being prepared.
+    Early,
+    /// It offered so many, as many as it may.
+    Turn(u64),
 }
 
 /// What became of one offer.
@@ -164,24 +181,72 @@ impl Work {
             Pace::Closed(most) => u64::from(most).saturating_sub(tally.outstanding_of(self.kind)),
             Pace::Max | Pace::PerSecond(_) => u64::MAX,
         };
-        let (mut budget, mut len_budget) = (room.min(OFFERS_PER_TURN.into()), OFFERED_LEN_PER_TURN);
-        let ended = context.burst(terms.peer, self.options, |burst| {
-            while budget > 0 && len_budget > 0 && self.left > 0 {
-                match self.offer(burst, tally, terms, now.as_nanos())? {
-                    Offer::Exhausted => return Ok(Some(false)),
-                    Offer::Full | Offer::Later => return Ok(Some(true)),
-                    Offer::Taken(len) => {
-                        budget -= 1;
-                        len_budget = len_budget.saturating_sub(len);
-                    }
+        let (now, most) = (now.as_nanos(), room.min(OFFERS_PER_TURN.into()));
+        let tag = terms.tag(now);
+        let ended =
+            context.burst(terms.peer, self.options, |burst| match self.series(tag, now)? {
+                Some(series) => self.offer_series(burst, tally, tag, &series, most),
+                None => self.offer_each(burst, tally, terms, now, most),
+            })?;
+        if let Ended::Turn(offered) = ended
+            && offered < room
+        {
+            context.wake_at(context.now());
+        }
+        Ok(!matches!(ended, Ended::Exhausted))
+    }
+
+    /// Offers up to `most` messages, each meant to be sent at `intended`.
+    fn offer_each(
+        &mut self,
+        burst: &mut Burst<'_>,
+        tally: &mut Tally,
+        terms: &Offering,
+        intended: u64,
+        most: u64,
+    ) -> Result<Ended, String> {
+        let (mut offered, mut len_budget) = (0, OFFERED_LEN_PER_TURN);
+        while offered < most && len_budget > 0 && self.left > 0 {
+            match self.offer(burst, tally, terms, intended)? {
+                Offer::Exhausted => return Ok(Ended::Exhausted),
+                Offer::Full | Offer::Later => return Ok(Ended::Early),
+                Offer::Taken(len) => {
+                    offered += 1;
+                    len_budget = len_budget.saturating_sub(len);
                 }
             }
-            Ok::<_, String>(None)
-        })?;
-        if ended.is_none() && (room > u64::from(OFFERS_PER_TURN) || len_budget == 0) {
-            context.wake_at(now);
         }
-        Ok(ended.unwrap_or(true))
+        Ok(Ended::Turn(offered))
+    }
+
+    /// The messages from the next on, if they differ in nothing but their numbers.
+    fn series(&mut self, tag: Tag, intended: u64) -> Result<Option<Series>, String> {
+        let has_streams = self.streams.is_some();
+        Ok(self.source()?.series(tag, intended).filter(|_| !has_streams))
+    }
+
+    /// Offers up to `most` messages of a series: all but their bytes is worked out for all of them.
+    fn offer_series(
+        &mut self,
+        burst: &mut Burst<'_>,
+        tally: &mut Tally,
+        tag: Tag,
+        series: &Series,
+        most: u64,
+    ) -> Result<Ended, String> {
+        let left = if tag == Tag::Data { self.left } else { u64::MAX };
+        let most = most.min(OFFERED_LEN_PER_TURN.div_ceil(series.len()) as u64).min(left);
+        let number = self.source()?.number();
+        let write = |at, place: &mut [u8]| series.write(place, number + at);
+        let (transactions, sent) = burst.send_row(most, series.len(), write);
+        let offered = transactions.end - transactions.start;
+        self.source()?.taken_of_series(offered);
+        tally.sent_in_a_row(self.kind, tag, transactions);
+        self.left -= if tag == Tag::Data { offered } else { 0 };
+        match sent {
+            Ok(()) => Ok(Ended::Turn(offered)),
+            Err(error) => self.not_taken(error).map(|_| Ended::Early),
+        }
     }
 
     #[inline]
@@ -192,8 +257,7 @@ impl Work {
         terms: &Offering,
         intended: u64,
     ) -> Result<Offer, String> {
-        let is_warmup = intended < terms.measured_from.as_nanos();
-        let tag = if is_warmup { Tag::Warmup } else { Tag::Data };
+        let tag = terms.tag(intended);
         let source = self.source.as_mut().map_err(|error| unreadable_because(error))?;
         if let Some(streams) = self.streams {
             let (index, _) = streams.place_of(source.number());
@@ -214,7 +278,7 @@ impl Work {
             Ok(transaction) => {
                 source.taken();
                 tally.sent(self.kind, tag, transaction);
-                self.left -= u64::from(!is_warmup);
+                self.left -= u64::from(tag == Tag::Data);
                 Ok(Offer::Taken(len))
             }
             Err(error) => self.not_taken(error),
