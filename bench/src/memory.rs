@@ -171,10 +171,16 @@ impl Pair {
     pub fn round(&mut self, count: u64, service: ServiceKind, message: &[u8]) {
         let end = self.one.delivered + self.one.replied + count;
         let (messages, bytes) = (self.two.messages, self.two.bytes);
-        for _ in 0..count {
-            let sent = self.one.endpoint.send(self.now, self.peer, &service.into(), message.into());
-            sent.expect("the batch finds room");
-        }
+        let (endpoint, options) = (&mut self.one.endpoint, service.into());
+        let sent = if count == 1 {
+            endpoint.send(self.now, self.peer, &options, message.into()).map(|_| ())
+        } else {
+            let (_, sent) = endpoint.burst(self.now, self.peer, options, |burst| {
+                burst.send_row(count, message.len(), |_, place| place.copy_from_slice(message))
+            });
+            sent
+        };
+        sent.expect("the batch finds room");
         let ended = (0..TURNS_MAX).any(|_| {
             self.turn();
             self.one.delivered + self.one.replied == end

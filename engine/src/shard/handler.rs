@@ -51,6 +51,11 @@ impl<'a> Batch<'a> {
         self.0.service()
     }
 
+    /// Whether they reply to requests of ours.
+    pub fn is_reply(&self) -> bool {
+        self.0.is_reply()
+    }
+
     /// The messages in the order of their transactions, at least one.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {

@@ -163,6 +163,7 @@ impl Handler for Sender {
         let first = messages.next().expect("at least one").transaction;
         for (message, transaction) in messages.zip(first + 1..) {
             assert_eq!((message.peer, message.service), (batch.peer(), batch.service()));
+            assert!(message.is_reply && batch.is_reply());
             assert_eq!(message.transaction, transaction, "they follow one another");
         }
         batch.iter().for_each(|reply| self.on_message(context, reply));

@@ -73,20 +73,26 @@ impl Burst<'_> {
         mut write: impl FnMut(u64, &mut [u8]),
     ) -> (Range<u64>, Result<(), SendError>) {
         let (mut taken, mut end) = (0, 0);
-        while taken < count {
+        loop {
             if let Some(run) = &mut self.run {
                 let row = run.append_row(count - taken, len, |at, place| write(taken + at, place));
                 (taken, end) = (taken + (row.end - row.start), row.end);
             }
-            if taken < count {
-                let mut once = |place: &mut [u8]| write(taken, place);
-                match self.push(MessageBytes::Written(len, &mut once)) {
-                    Ok(transaction) => (taken, end) = (taken + 1, transaction + 1),
-                    Err(error) => return (end - taken..end, Err(error)),
-                }
+            if taken == count {
+                return (end - taken..end, Ok(()));
+            }
+            self.end_run();
+            let mut rest = |at: u64, place: &mut [u8]| write(taken + at, place);
+            let (now, options) = (self.now, &self.options);
+            let pushed = self.endpoint.push_by(now, self.to, options, |outbox, pool, room| {
+                outbox.push_row(now, pool, options, count - taken, len, &mut rest, room)
+            });
+            self.run = self.endpoint.begin_run(self.to, &self.options);
+            match pushed {
+                Ok(row) => (taken, end) = (taken + (row.end - row.start), row.end),
+                Err(error) => return (end - taken..end, Err(error)),
             }
         }
-        (end - taken..end, Ok(()))
     }
 
     #[inline]

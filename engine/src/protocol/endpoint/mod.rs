@@ -34,7 +34,7 @@ mod transmit;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 pub use burst::Burst;
 pub use config::{EndpointConfig, Mtu};
@@ -414,6 +414,22 @@ impl Endpoint {
         options: &SendOptions,
         message: MessageBytes<'_>,
     ) -> Result<u64, SendError> {
+        let taken = self.push_by(now, to, options, |outbox, pool, room| {
+            let transaction = outbox.push(now, pool, options, message, room)?;
+            Ok(transaction..transaction + 1)
+        });
+        taken.map(|taken| taken.start)
+    }
+
+    /// Has `push` give messages to the outbox of `to`: at least one, unless it says why not. It is
+    /// told how many body bytes a packet can carry.
+    fn push_by(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        options: &SendOptions,
+        push: impl FnOnce(&mut Outbox, &Pool, usize) -> Result<Range<u64>, PushError>,
+    ) -> Result<Range<u64>, SendError> {
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         if peer.drain_until.is_some() {
@@ -421,10 +437,10 @@ impl Endpoint {
         }
         let is_lost = peer.current.is_none();
         let association = peer.association.as_mut().ok_or(SendError::NotConnected)?;
-        let sent = association.outbox.push(now, &self.pool, options, message, room);
-        match sent {
-            Ok(_) => {
-                self.counters.messages_accepted += 1;
+        let sent = push(&mut association.outbox, &self.pool, room);
+        match &sent {
+            Ok(taken) => {
+                self.counters.messages_accepted += taken.end - taken.start;
                 let live = peer.current.filter(|_| options.priority == Priority::Urgent);
                 if let Some(live) = live.and_then(|live| self.lives.find_mut(live)) {
                     live.session.recovery.on_urgent(now);

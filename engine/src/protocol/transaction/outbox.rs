@@ -20,6 +20,7 @@ use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle}
 use crate::time::{Duration, Instant};
 
 mod news;
+mod row;
 mod run;
 mod withdraw;
 
@@ -88,8 +89,10 @@ struct StreamState {
 struct Shortcut {
     /// How that message was sent; `None`: the next one is no shortcut's.
     options: Option<SendOptions>,
-    /// Body bytes of a packet when it was taken.
+    /// Body bytes that messages which share a packet may take, when it was taken.
     room: usize,
+    /// Body bytes that a message with a packet of its own may take.
+    room_alone: usize,
     messages: u64,
     bytes: u64,
 }
@@ -283,13 +286,14 @@ impl Outbox {
             room -= ORDER_LEN_MAX;
         }
         let options = (options.overflow == Overflow::Wait).then_some(options);
-        Shortcut { options, room: self.bundle_room(room), messages, bytes }
+        Shortcut { options, room: self.bundle_room(room), room_alone: room, messages, bytes }
     }
 
-    /// Bytes that messages in one packet may take, of the room that it has. If the path shrinks, the
-    /// peer needs memory for the framing too.
+    /// Bytes that messages in one packet may take, of the room that it has; none if each has its
+    /// own. If the path shrinks, the peer needs memory for the framing too.
     fn bundle_room(&self, room: usize) -> usize {
-        room.min(usize::try_from(self.bytes_max).unwrap_or(usize::MAX))
+        let most = if self.config.bundle { self.bytes_max } else { 0 };
+        room.min(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     /// Largest message that can be taken when nothing else is outstanding: what the peer reserves
