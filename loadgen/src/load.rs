@@ -33,6 +33,8 @@ pub(crate) struct Load {
     pub(crate) sessions: u32,
     /// Seed of the contents.
     pub(crate) seed: u64,
+    /// Whether small messages may share a packet.
+    pub(crate) is_bundled: bool,
     /// Whether datagrams may grow while the path is probed.
     pub(crate) is_path_probed: bool,
     /// How long messages that nobody acknowledges may still be under way.
@@ -67,6 +69,7 @@ impl Load {
             warmup: options.warmup().into(),
             sessions: options.sessions(),
             seed,
+            is_bundled: options.engine.bundle.is_on(),
             is_path_probed: options.engine.mtu == MtuChoice::Auto,
             settle: if is_reported { Duration::ZERO } else { SETTLE + delay },
         }

@@ -19,6 +19,9 @@ const OFFERS_PER_TURN: u32 = 4_096;
 /// Bytes offered in one turn, unless one message has more: what is sent in the turn in which it was
 /// written is still in the core's own cache.
 const OFFERED_LEN_PER_TURN: usize = 1 << 18;
+/// As how many bytes of those a message counts at least that shares no packet: what the engine keeps
+/// beside it until its outcome is known.
+const OFFERED_ALONE_LEN: usize = 512;
 
 /// A workload of one session.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Work {
     source: io::Result<Source>,
     /// When messages are due, at a fixed rate.
     schedule: Option<Schedule>,
+    /// As how many bytes of a turn's a message counts at least.
+    least_len: usize,
     /// Measured messages still to be offered.
     left: u64,
     skipped: u64,
@@ -91,6 +96,7 @@ impl Work {
                 _ => source,
             },
             workload,
+            least_len: if load.is_bundled { 1 } else { OFFERED_ALONE_LEN },
             schedule: None,
             left: 0,
             skipped: 0,
@@ -153,7 +159,7 @@ impl Work {
                     Offer::Exhausted => return Ok(false),
                     Offer::Full | Offer::Later => break,
                     Offer::Taken(len) => {
-                        len_budget = len_budget.saturating_sub(len);
+                        len_budget = len_budget.saturating_sub(len.max(self.least_len));
                         schedule.advance();
                     }
                 }
@@ -212,7 +218,7 @@ impl Work {
                 Offer::Full | Offer::Later => return Ok(Ended::Early),
                 Offer::Taken(len) => {
                     offered += 1;
-                    len_budget = len_budget.saturating_sub(len);
+                    len_budget = len_budget.saturating_sub(len.max(self.least_len));
                 }
             }
         }
@@ -235,7 +241,8 @@ impl Work {
         most: u64,
     ) -> Result<Ended, String> {
         let left = if tag == Tag::Data { self.left } else { u64::MAX };
-        let most = most.min(OFFERED_LEN_PER_TURN.div_ceil(series.len()) as u64).min(left);
+        let len = series.len().max(self.least_len);
+        let most = most.min(OFFERED_LEN_PER_TURN.div_ceil(len) as u64).min(left);
         let number = self.source()?.number();
         let write = |at, place: &mut [u8]| series.write(place, number + at);
         let (transactions, sent) = burst.send_row(most, series.len(), write);
