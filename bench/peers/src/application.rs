@@ -9,7 +9,7 @@ use crate::link::{Application, Next, Outbox};
 use crate::payload;
 
 /// Messages that a flood offers in one turn.
-const OFFERED_MAX: usize = 1_024;
+const OFFERED_MAX: usize = 4_096;
 /// Messages of a flood that stay as they are, if they are long: enough to fill any window.
 const SHARED_MESSAGES: u64 = 32;
 /// From this length on a message is worth sharing.

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use raet::time::Duration;
 use raet::{
-    Config, Context, Handler, Identity, Message, Mode, Mtu, Outbound, PeerId, Poller, PublicKey,
-    Service, SessionChange, Suite, Trust, TrustPolicy,
+    Batch, Burst, Config, Context, Handler, Identity, Message, Mode, Mtu, Outbound, PeerId, Poller,
+    PublicKey, SendOptions, Service, SessionChange, Suite, Trust, TrustPolicy,
 };
 
 use super::{Entry, none};
@@ -21,6 +21,8 @@ use crate::workload::Workload;
 
 /// Bytes that may be outstanding.
 const RECEIVE_BYTES: u64 = 8 << 20;
+/// Bytes offered in one turn: what is sent in it is still in the core's own cache.
+const OFFERED_LEN: usize = 256 << 10;
 /// Datagrams as small as those of a path through an Ethernet.
 const ETHERNET: Mtu = Mtu::Fixed(1_400);
 /// How long a side that sleeps may overlook the end of the run.
@@ -186,10 +188,19 @@ impl<A: Application> Handler for Side<A> {
 
     fn on_message(&mut self, context: &mut Context<'_>, message: Message<'_>) {
         let Some(application) = &mut self.application else { return };
-        let is_request = message.service == Service::Request && !message.is_reply;
-        let replies_to = is_request.then_some(message.transaction);
-        let mut outbox = Posting { context, to: message.peer, service: self.service, replies_to };
-        application.take(message.payload, &mut outbox);
+        let Message { peer, transaction, payload, .. } = message;
+        application.take(payload, &mut Replying { context, peer, transaction });
+    }
+
+    fn on_batch(&mut self, context: &mut Context<'_>, batch: Batch<'_>) {
+        if batch.service() == Service::Request && !batch.is_reply() {
+            return batch.iter().for_each(|request| self.on_message(context, request));
+        }
+        let Some(application) = &mut self.application else { return };
+        context.burst(batch.peer(), SendOptions::new(self.service), |burst| {
+            let mut outbox = Sending { burst, room: OFFERED_LEN };
+            batch.iter().for_each(|message| application.take(message.payload, &mut outbox));
+        });
     }
 
     fn on_session(&mut self, context: &mut Context<'_>, peer: PeerId, change: SessionChange) {
@@ -210,8 +221,9 @@ impl<A: Application> Handler for Side<A> {
     fn on_turn(&mut self, context: &mut Context<'_>) {
         let Some(application) = &mut self.application else { return };
         if let (Some(to), Some(_)) = (self.peer, self.to) {
-            let mut outbox = Posting { context, to, service: self.service, replies_to: None };
-            application.offer(&mut outbox);
+            context.burst(to, SendOptions::new(self.service), |burst| {
+                application.offer(&mut Sending { burst, room: OFFERED_LEN });
+            });
         }
         match application.next() {
             Next::Go => {}
@@ -226,29 +238,43 @@ impl<A: Application> Handler for Side<A> {
     }
 }
 
-/// Messages become sends, or replies to the request at hand.
-struct Posting<'a, 'b> {
-    context: &'a mut Context<'b>,
-    to: PeerId,
-    service: Service,
-    replies_to: Option<u64>,
+/// Messages become sends.
+struct Sending<'a, 'b> {
+    burst: &'a mut Burst<'b>,
+    /// Bytes that may still be offered in this turn.
+    room: usize,
 }
 
-impl Posting<'_, '_> {
+impl Sending<'_, '_> {
     fn put<'p>(&mut self, message: impl Into<Outbound<'p>>) -> bool {
-        match self.replies_to {
-            Some(transaction) => self.context.reply(self.to, transaction, message).is_ok(),
-            None => self.context.send(self.to, self.service, message).is_ok(),
-        }
+        let message = message.into();
+        let len = message.len();
+        let is_taken = self.room > 0 && self.burst.send(message).is_ok();
+        self.room = if is_taken { self.room.saturating_sub(len) } else { self.room };
+        is_taken
     }
 }
 
-impl Outbox for Posting<'_, '_> {
+impl Outbox for Sending<'_, '_> {
+    #[inline]
     fn send(&mut self, message: &[u8]) -> bool {
         self.put(message)
     }
 
     fn send_shared(&mut self, message: &Arc<[u8]>) -> bool {
         self.put(Outbound::Shared(Arc::clone(message)))
+    }
+}
+
+/// A message becomes the reply to the request at hand.
+struct Replying<'a, 'b> {
+    context: &'a mut Context<'b>,
+    peer: PeerId,
+    transaction: u64,
+}
+
+impl Outbox for Replying<'_, '_> {
+    fn send(&mut self, message: &[u8]) -> bool {
+        self.context.reply(self.peer, self.transaction, message).is_ok()
     }
 }
