@@ -4,6 +4,11 @@
 //! clears whole words. One word more than the window needs is kept, so that the word which is
 //! partly old and partly new never loses a bit of the window. Numbers never wrap; nothing here
 //! compares modulo anything.
+//!
+//! A session begins with the ring's first word alone, which holds every number below 64. The ring
+//! is there from the first number beyond: an idle session needs none of it.
+
+use core::ops::RangeInclusive;
 
 use crate::limits::REPLAY_WINDOW;
 
@@ -15,12 +20,19 @@ const WORDS: usize = REPLAY_WINDOW as usize / 64 + 1;
 pub struct ReplayWindow {
     /// One more than the largest number seen.
     end: u64,
-    words: [u64; WORDS],
+    bits: Bits,
+}
+
+#[derive(Clone, Debug)]
+enum Bits {
+    /// Word 0, while nothing beyond it was seen.
+    First(u64),
+    Ring(Box<[u64; WORDS]>),
 }
 
 impl Default for ReplayWindow {
     fn default() -> Self {
-        Self { end: 0, words: [0; WORDS] }
+        Self { end: 0, bits: Bits::First(0) }
     }
 }
 
@@ -34,7 +46,7 @@ impl ReplayWindow {
         if self.end - number > REPLAY_WINDOW {
             return false;
         }
-        self.words[word_of(number)] & bit_of(number) == 0
+        self.bits.word(number) & bit_of(number) == 0
     }
 
     /// Whether `number` is above every number seen.
@@ -45,26 +57,55 @@ impl ReplayWindow {
     /// Records `number`, which [`Self::is_new`] said is new.
     pub fn mark(&mut self, number: u64) {
         assert!(number != u64::MAX, "the last number is refused before this");
-        if number >= self.end {
-            // From the word after the one that holds the newest bit, up to the new newest.
-            let first = if self.end == 0 { 0 } else { (self.end - 1) / 64 + 1 };
-            let last = number / 64;
-            let words = WORDS as u64;
-            for word in first.max(last.saturating_sub(words - 1))..=last {
-                self.words[ring(word)] = 0;
-            }
-            self.end = number + 1;
+        if number - number % 64 >= self.end {
+            return self.mark_in_new_word(number);
         }
-        self.words[word_of(number)] |= bit_of(number);
+        self.end = self.end.max(number + 1);
+        *self.bits.word_mut(number) |= bit_of(number);
+    }
+
+    /// The same for a number whose word has none yet. Apart, because it comes once in 64 packets.
+    #[inline(never)]
+    fn mark_in_new_word(&mut self, number: u64) {
+        self.bits.clear(self.end.div_ceil(64)..=number / 64);
+        self.end = number + 1;
+        *self.bits.word_mut(number) = bit_of(number);
+    }
+}
+
+impl Bits {
+    fn word(&self, number: u64) -> u64 {
+        match self {
+            Self::First(word) => *word,
+            Self::Ring(words) => words[word_of(number)],
+        }
+    }
+
+    fn word_mut(&mut self, number: u64) -> &mut u64 {
+        match self {
+            Self::First(word) => word,
+            Self::Ring(words) => &mut words[word_of(number)],
+        }
+    }
+
+    /// Clears `fresh` words, up to the one to which the window moves.
+    fn clear(&mut self, fresh: RangeInclusive<u64>) {
+        let (first, last) = fresh.into_inner();
+        if let Self::First(word) = *self
+            && last > 0
+        {
+            let mut words = Box::new([0; WORDS]);
+            words[0] = word;
+            *self = Self::Ring(words);
+        }
+        for word in first.max(last.saturating_sub(WORDS as u64 - 1))..=last {
+            *self.word_mut(word * 64) = 0;
+        }
     }
 }
 
 fn word_of(number: u64) -> usize {
-    ring(number / 64)
-}
-
-fn ring(word: u64) -> usize {
-    usize::try_from(word % WORDS as u64).expect("below the number of words")
+    usize::try_from(number / 64 % WORDS as u64).expect("below the number of words")
 }
 
 const fn bit_of(number: u64) -> u64 {
@@ -119,6 +160,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn ring_is_there_from_the_first_number_that_one_word_cannot_hold() {
+        let mut window = ReplayWindow::default();
+        for number in [3, 63, 0] {
+            window.mark(number);
+        }
+        assert!(matches!(window.bits, Bits::First(_)));
+        window.mark(64);
+        assert!(matches!(window.bits, Bits::Ring(_)));
+        let seen: Vec<u64> = (0..70).filter(|&number| !window.is_new(number)).collect();
+        assert_eq!(seen, [0, 3, 63, 64]);
     }
 
     // PROTOCOL 4.9
