@@ -6,6 +6,7 @@
 use zeroize::Zeroizing;
 
 use super::handshake::Split;
+use crate::limits::PACKETS_BEFORE_BUSY;
 use crate::protocol::crypto::{self, KEY_LEN, MATERIAL_LEN, PacketKey, Suite};
 
 /// The secrets a session starts from; erased when dropped.
@@ -55,8 +56,8 @@ impl Chain {
     }
 
     /// The packet key of a lane.
-    pub(super) fn lane_key(&self, suite: Suite, lane: u16, generation: u16) -> PacketKey {
-        PacketKey::new(suite, &self.lane_material(suite, lane, generation))
+    pub(super) fn lane_key(&self, suite: Suite, lane: u16, generation: u16) -> LaneKey {
+        LaneKey { suite, material: self.lane_material(suite, lane, generation), expanded: None }
     }
 
     fn lane_material(
@@ -77,6 +78,52 @@ impl Chain {
             material.as_mut_slice(),
         );
         material
+    }
+}
+
+/// The key of a lane and generation. Expanded it takes ten times its own memory, so that is kept only
+/// by a busy session; one of few packets expands it for each.
+pub(super) struct LaneKey {
+    suite: Suite,
+    material: Zeroizing<[u8; MATERIAL_LEN]>,
+    expanded: Option<Box<PacketKey>>,
+}
+
+impl LaneKey {
+    /// The key expanded, for packet `number`: in `room`, if it is not kept.
+    #[inline]
+    pub(super) fn expanded<'a>(
+        &'a mut self,
+        number: u64,
+        room: &'a mut Option<PacketKey>,
+    ) -> &'a PacketKey {
+        if self.expanded.is_none() {
+            return self.expand_for(number, room);
+        }
+        self.expanded.as_deref().expect("seen just now")
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn expand_for<'a>(&'a mut self, number: u64, room: &'a mut Option<PacketKey>) -> &'a PacketKey {
+        if number < PACKETS_BEFORE_BUSY {
+            room.insert(PacketKey::new(self.suite, &self.material))
+        } else {
+            self.keep()
+        }
+    }
+
+    /// Keeps the key expanded from now on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn keep(&mut self) -> &PacketKey {
+        let Self { suite, material, expanded } = self;
+        expanded.get_or_insert_with(|| Box::new(PacketKey::new(*suite, material)))
+    }
+
+    #[cfg(test)]
+    pub(super) const fn is_kept(&self) -> bool {
+        self.expanded.is_some()
     }
 }
 

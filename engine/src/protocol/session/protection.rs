@@ -12,14 +12,14 @@
 //! receiver, which keeps the next key ready, follows with the first packet that opens under it.
 
 use super::established::{Established, Role};
-use super::keys::Chain;
+use super::keys::{Chain, LaneKey};
 use super::offer::Mode;
 use super::replay::ReplayWindow;
 use crate::limits::{
     GENERATION_INTERVAL, KEY_COST_MAX, KEY_COST_RATCHET, KEY_LIFETIME_MAX, KEY_RENEWAL_AFTER,
     LANES_MAX, OPENINGS_FAILED_MAX, PROBE_TIMEOUT_MAX,
 };
-use crate::protocol::crypto::{PacketKey, Suite, TAG_LEN};
+use crate::protocol::crypto::{Suite, TAG_LEN};
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::{AuthKind, Packet, TailKind, tail};
 use crate::time::{Duration, Instant};
@@ -73,6 +73,7 @@ struct Keys {
     suite: Suite,
     sending: Sending,
     receiving: Receiving,
+    window: ReplayWindow,
     failed_openings: u64,
     /// The latest that was told, for how long a previous receive key is kept.
     probe_timeout: Duration,
@@ -80,7 +81,7 @@ struct Keys {
 
 struct Sending {
     generation: u16,
-    current: PacketKey,
+    current: LaneKey,
     /// The secret of the generation after the current.
     next: Chain,
     /// Every number below has been used.
@@ -96,14 +97,12 @@ struct Sending {
 
 struct Receiving {
     generation: u16,
-    current: PacketKey,
-    /// Apart, because most of the time there is none.
-    previous: Option<(Box<PacketKey>, Instant)>,
+    current: LaneKey,
+    previous: Option<(LaneKey, Instant)>,
     /// Ready before it is needed, so that a change of generation takes no longer than any packet.
-    next: PacketKey,
+    next: LaneKey,
     /// The secret of the generation after the next.
     after_next: Chain,
-    window: ReplayWindow,
 }
 
 impl Protection {
@@ -119,6 +118,7 @@ impl Protection {
                 suite,
                 sending: Sending::new(now, suite, ours, established),
                 receiving: Receiving::new(suite, theirs),
+                window: ReplayWindow::default(),
                 failed_openings: 0,
                 probe_timeout: Duration::from_secs(1),
             })
@@ -178,7 +178,8 @@ impl Protection {
         numbers[..2].copy_from_slice(&LANE.to_be_bytes());
         numbers[2..4].copy_from_slice(&sending.generation.to_be_bytes());
         numbers[4..].copy_from_slice(&packet_number.to_be_bytes());
-        let key = &sending.current;
+        let mut room = None;
+        let key = sending.current.expanded(packet_number, &mut room);
         let tag = if self.mode == Mode::Sealed {
             let (before, body) = packet.split_at_mut(head_len + BLOCK_LEN);
             key.seal(packet_number, &before[..head_len + NUMBERS_LEN], body)
@@ -212,13 +213,14 @@ impl Protection {
         if block.lane >= LANES_MAX {
             return Err(DropReason::LaneUnknown);
         }
-        let receiving = &mut keys.receiving;
-        let (key, is_next) = receiving.key(now, block.generation)?;
-        if !receiving.window.is_new(block.packet_number) {
+        let (lane_key, is_next) = keys.receiving.key(now, block.generation)?;
+        if !keys.window.is_new(block.packet_number) {
             return Err(DropReason::Replayed);
         }
         let number = block.packet_number;
         let head_len = packet.head_len();
+        let mut room = None;
+        let key = lane_key.expanded(number, &mut room);
         let opened = if self.mode == Mode::Sealed {
             let (before, body) = datagram.split_at_mut(head_len + BLOCK_LEN);
             key.open(number, &before[..head_len + NUMBERS_LEN], &block.tag, body)
@@ -227,13 +229,15 @@ impl Protection {
             without_tag(datagram, head_len, |signed| key.open(number, signed, tag, &mut []))
         };
         if opened.is_err() {
+            // Whoever forges packets has a key expanded once.
+            lane_key.keep();
             keys.failed_openings += 1;
             return Err(DropReason::AuthenticationFailed);
         }
-        let is_newest = receiving.window.is_newest(number);
-        receiving.window.mark(number);
+        let is_newest = keys.window.is_newest(number);
+        keys.window.mark(number);
         if is_next {
-            receiving.advance(now, keys.suite, keys.probe_timeout);
+            keys.receiving.advance(now, keys.suite, keys.probe_timeout);
         }
         self.confirmed = true;
         Ok(Opened { packet_number: Some(number), lane: block.lane, is_newest })
@@ -334,19 +338,18 @@ impl Receiving {
             previous: None,
             next: next.lane_key(suite, LANE, 1),
             after_next: next.next(),
-            window: ReplayWindow::default(),
         }
     }
 
     /// The key of a generation, and whether it is the next.
-    fn key(&self, now: Instant, generation: u16) -> Result<(&PacketKey, bool), DropReason> {
+    fn key(&mut self, now: Instant, generation: u16) -> Result<(&mut LaneKey, bool), DropReason> {
         if generation == self.generation {
-            return Ok((&self.current, false));
+            return Ok((&mut self.current, false));
         }
         if Some(generation) == self.generation.checked_add(1) {
-            return Ok((&self.next, true));
+            return Ok((&mut self.next, true));
         }
-        match &self.previous {
+        match &mut self.previous {
             Some((key, until)) if Some(generation) == self.generation.checked_sub(1) => {
                 if now < *until { Ok((key, false)) } else { Err(DropReason::GenerationUnknown) }
             }
@@ -354,6 +357,7 @@ impl Receiving {
         }
     }
 
+    #[cold]
     fn advance(&mut self, now: Instant, suite: Suite, probe_timeout: Duration) {
         self.generation += 1;
         // For packets of the old generation that are still under way.
@@ -361,7 +365,7 @@ impl Receiving {
         let ready = self.after_next.lane_key(suite, LANE, self.generation.wrapping_add(1));
         let current = core::mem::replace(&mut self.next, ready);
         let former = core::mem::replace(&mut self.current, current);
-        self.previous = Some((Box::new(former), until));
+        self.previous = Some((former, until));
         self.after_next = self.after_next.next();
     }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::PACKETS_BEFORE_BUSY;
 use crate::protocol::session::fixture::{START, session};
 use crate::protocol::wire::{self, BodyKind, Head};
 
@@ -114,14 +115,14 @@ fn every_mode_carries_a_body_and_hides_it_only_when_sealed() {
 #[test]
 fn sealed_packet_is_what_the_rule_says_byte_for_byte() {
     let (ours, _) = session(Suite::Aes256Gcm, Mode::Sealed);
-    let key = ours.secrets.initiator.lane_key(Suite::Aes256Gcm, 0, 0);
+    let mut key = ours.secrets.initiator.lane_key(Suite::Aes256Gcm, 0, 0);
     let mut ends = Ends::new(Suite::Aes256Gcm, Mode::Sealed);
     let (clear, head_len) = ends.packet(b"body");
     let packet = ends.sealed(0x0102_0304, b"body");
     let numbers = [0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
     let aad = [&clear[..head_len], &numbers].concat();
     let mut body = *b"body";
-    let tag = key.seal(0x0102_0304, &aad, &mut body);
+    let tag = key.keep().seal(0x0102_0304, &aad, &mut body);
     assert_eq!(packet, [&aad, &tag[..], &body].concat());
 }
 
@@ -130,12 +131,12 @@ fn sealed_packet_is_what_the_rule_says_byte_for_byte() {
 fn signed_packet_is_what_the_rule_says_byte_for_byte() {
     for suite in SUITES {
         let (ours, _) = session(suite, Mode::Signed);
-        let key = ours.secrets.initiator.lane_key(suite, 0, 0);
+        let mut key = ours.secrets.initiator.lane_key(suite, 0, 0);
         let mut ends = Ends::new(suite, Mode::Signed);
         let (clear, head_len) = ends.packet(b"body");
         let packet = ends.sealed(5, b"body");
         let numbers = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
-        let tag = key.seal(5, &[&clear[..head_len], &numbers, b"body"].concat(), &mut []);
+        let tag = key.keep().seal(5, &[&clear[..head_len], &numbers, b"body"].concat(), &mut []);
         assert_eq!(packet, [&clear[..head_len], &numbers, &tag, b"body"].concat());
     }
 }
@@ -356,6 +357,29 @@ fn generation_that_cannot_be_is_dropped_before_any_key() {
     }
 }
 
+#[test]
+fn key_is_expanded_anew_for_few_packets_and_kept_for_many_and_for_forged_ones() {
+    let mut ends = Ends::new(Suite::Aes256Gcm, Mode::Sealed);
+    // Of the sender, and of the receiver for this generation and the next.
+    let kept = |ends: &Ends| {
+        let [ours, theirs] = [&ends.ours, &ends.theirs].map(|end| end.keys.as_ref().unwrap());
+        let (sending, receiving) = (&ours.sending, &theirs.receiving);
+        [&sending.current, &receiving.current, &receiving.next].map(LaneKey::is_kept)
+    };
+    let last_of_few = PACKETS_BEFORE_BUSY - 1;
+    let mut packet = ends.sealed(last_of_few, b"few");
+    open(&mut ends.theirs, START, &mut packet).expect("authentic");
+    assert_eq!(kept(&ends), [false; 3]);
+    let auth = wire::split(&packet).expect("well formed").auth();
+    let mut forged = ends.packet(b"forged").0;
+    forged[auth.start + 3] = 1;
+    assert!(open(&mut ends.theirs, START, &mut forged).is_err());
+    assert_eq!(kept(&ends), [false, false, true]);
+    let mut packet = ends.sealed(last_of_few + 1, b"many");
+    open(&mut ends.theirs, START, &mut packet).expect("authentic");
+    assert_eq!(kept(&ends), [true; 3]);
+}
+
 // PROTOCOL 4.11
 #[test]
 fn generations_of_the_two_directions_are_independent() {
@@ -407,7 +431,7 @@ fn sessions_are_renewed_and_end_by_age_and_by_failed_openings() {
 
 #[test]
 fn idle_session_keeps_its_keys_in_little_memory() {
-    assert!(size_of::<Keys>() + size_of::<Protection>() <= 6 * 1_024, "{}", size_of::<Keys>());
+    assert!(size_of::<Keys>() + size_of::<Protection>() <= 480, "{}", size_of::<Keys>());
 }
 
 proptest! {
