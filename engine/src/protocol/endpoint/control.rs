@@ -12,7 +12,7 @@ use crate::limits::{
 };
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::session::recovery::SentKind;
-use crate::protocol::session::{KeyHealth, Mode, Outgoing, ResetToken};
+use crate::protocol::session::{HeadTemplate, KeyHealth, Mode, Outgoing, ResetToken};
 use crate::protocol::transaction::{AssemblyKey, Direction, Inbox, Retry};
 use crate::protocol::wire::control::{
     Block, Blocks, Close, Credit, EcnCounts, Grant, Initiator, TransactionRanges,
@@ -345,7 +345,9 @@ impl Endpoint {
         let farewell = self.control_lease().and_then(|lease| {
             let live = self.lives.find_mut(slot)?;
             let code = reason as u64;
-            let written = write_packet(now, live, lease, PacketKind::Close, None, |writer, _| {
+            let template = &mut self.control_head;
+            let kind = PacketKind::Close;
+            let written = write_packet(now, template, live, lease, kind, None, |writer, _| {
                 writer.close(Close { reason: code, text: "" })
             });
             Some(written)
@@ -378,12 +380,14 @@ impl Endpoint {
                 && live.session.received.ranges().nth(ACK_CONFIRM_RANGES).is_some();
             let kind = if confirm { PacketKind::Probe } else { PacketKind::Ack };
             let content = confirm.then_some(Confirm::Ack);
-            let transmit = write_packet(now, live, lease, kind, content, |writer, live| {
-                let is_complete = !confirm || writer.ping();
-                writer.ack_frequency(live.session.recovery.ack_frequency());
-                write_state(now, writer, live, association);
-                is_complete
-            });
+            let template = &mut self.control_head;
+            let transmit =
+                write_packet(now, template, live, lease, kind, content, |writer, live| {
+                    let is_complete = !confirm || writer.ping();
+                    writer.ack_frequency(live.session.recovery.ack_frequency());
+                    write_state(now, writer, live, association);
+                    is_complete
+                });
             self.counters.acks_sent += 1;
             self.counters.packets_sent += 1;
             self.rearm_live(slot);
@@ -410,19 +414,19 @@ impl Endpoint {
         let peer = self.peers.find_mut(live.peer)?;
         let association = peer.association.as_mut()?;
         let quiet = self.undelivered == 0;
-        let content = Some(Confirm::Ping);
-        let transmit =
-            write_packet(now, live, lease, PacketKind::Probe, content, |writer, live| {
-                let is_complete = writer.ping();
-                writer.ack_frequency(live.session.recovery.ack_frequency());
-                token.map(|ResetToken(token)| writer.reset_token(token));
-                if quiet {
-                    write_state(now, writer, live, association);
-                } else {
-                    writer.low_water_mark(association.outbox.low_water());
-                }
-                is_complete
-            });
+        let (template, kind, content) =
+            (&mut self.control_head, PacketKind::Probe, Some(Confirm::Ping));
+        let transmit = write_packet(now, template, live, lease, kind, content, |writer, live| {
+            let is_complete = writer.ping();
+            writer.ack_frequency(live.session.recovery.ack_frequency());
+            token.map(|ResetToken(token)| writer.reset_token(token));
+            if quiet {
+                write_state(now, writer, live, association);
+            } else {
+                writer.low_water_mark(association.outbox.low_water());
+            }
+            is_complete
+        });
         // Only what is sent again when it is lost counts as told.
         live.session.recovery.on_ack_frequency_told(now);
         association.low_water_told = association.outbox.low_water();
@@ -446,6 +450,7 @@ pub(super) enum Confirm {
 /// Builds, seals and records a control packet.
 pub(super) fn write_packet(
     now: Instant,
+    template: &mut HeadTemplate,
     live: &mut Live,
     mut lease: Lease,
     kind: PacketKind,
@@ -458,7 +463,8 @@ pub(super) fn write_packet(
     let complete = fill(&mut writer, live);
     debug_assert!(complete, "a control body has room for what we put into it");
     let body = HEADROOM..HEADROOM + writer.finish();
-    let (number, packet) = live.session.seal_around(buffer, body, Outgoing::control(kind));
+    let (number, packet) =
+        live.session.seal_around(template, buffer, body, Outgoing::control(kind));
     let bytes = u32::try_from(packet.len()).expect("a packet fits a datagram");
     let (sent_kind, content) = match confirm {
         None => (SentKind::AckOnly, None),

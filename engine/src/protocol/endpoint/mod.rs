@@ -55,8 +55,8 @@ use crate::limits::{
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
 use crate::protocol::session::{
-    BootId, Initiator, Parameters, PeerText, PublicKey, Random, ResetToken, Responder, Session,
-    Trust,
+    BootId, HeadTemplate, Initiator, Parameters, PeerText, PublicKey, Random, ResetToken,
+    Responder, Session, Trust,
 };
 use crate::protocol::transaction::{
     AssemblyKey, MessageBytes, Outbound, Outbox, Outcome, Overflow, Priority, PushError,
@@ -229,6 +229,9 @@ pub struct Endpoint {
     /// The number of the next association that gets one.
     next_association: u64,
     reader: HeadReader,
+    /// Heads of message packets, and of control packets.
+    message_head: HeadTemplate,
+    control_head: HeadTemplate,
     /// Memory of messages that are larger than a packet or came before their turn.
     blocks: Blocks,
     lives: Slots<Live>,
@@ -317,6 +320,8 @@ impl Endpoint {
             notices: 0,
             next_association: shard << 48,
             reader: HeadReader::default(),
+            message_head: HeadTemplate::default(),
+            control_head: HeadTemplate::default(),
             blocks,
             lives: Slots::new(),
             by_session: HashMap::new(),

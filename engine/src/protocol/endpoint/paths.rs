@@ -105,8 +105,9 @@ impl Endpoint {
         }
         let Some(lease) = self.control_lease() else { return };
         let Some(live) = self.lives.find_mut(slot) else { return };
-        let kind = PacketKind::Probe;
-        let written = write_packet(now, live, lease, kind, None, |writer, _| fill(writer));
+        let (template, kind) = (&mut self.control_head, PacketKind::Probe);
+        let written =
+            write_packet(now, template, live, lease, kind, None, |writer, _| fill(writer));
         self.counters.packets_sent += 1;
         self.outgoing.push_back(Transmit { to, ..written });
     }

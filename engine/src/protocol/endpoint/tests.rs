@@ -678,8 +678,9 @@ fn packets_that_have_no_place_in_a_session_are_counted_and_change_nothing() {
             body,
             flags: Flags::NONE,
         };
-        let live = pair.sides[0].endpoint.lives.find_mut(slot).unwrap();
-        let (_, packet) = live.session.seal_around(&mut buffer, 500..510, outgoing);
+        let Endpoint { lives, control_head: template, .. } = &mut pair.sides[0].endpoint;
+        let live = lives.find_mut(slot).unwrap();
+        let (_, packet) = live.session.seal_around(template, &mut buffer, 500..510, outgoing);
         let now = pair.now;
         pair.sides[1].receive(now, from, Ecn::NotEct, &buffer[packet]);
     };

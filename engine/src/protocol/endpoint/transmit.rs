@@ -147,7 +147,8 @@ impl Endpoint {
         if self.train_pool.available() == 0 {
             return None;
         }
-        let live = self.lives.find_mut(slot)?;
+        let Self { lives, control_head: template, .. } = self;
+        let live = lives.find_mut(slot)?;
         if live.session.mode() == Mode::Plain {
             return None;
         }
@@ -155,10 +156,10 @@ impl Endpoint {
         let outgoing = Outgoing::control(PacketKind::Probe);
         // Exactly as long as asked: it is the length that the path is tested for.
         let body_len = live.session.body_len_filling(len, outgoing);
-        let plan = live.session.plan(body_len, outgoing);
+        let plan = live.session.plan(template, body_len, outgoing);
         let mut lease = self.train_pool.take()?.narrow(0..plan.packet_len);
         let packet = lease.get_mut().expect("a buffer just taken has one holder");
-        let number = live.session.seal(packet, &plan, |body| {
+        let number = live.session.seal(template, packet, &plan, |body| {
             let mut writer = Writer::new(body);
             writer.ping();
             writer.padding(writer.remaining());
@@ -173,7 +174,7 @@ impl Endpoint {
     /// they are all that wait to leave.
     fn poll_units(&mut self, now: Instant, slot: u32) -> Option<(Transmit, bool)> {
         self.check_keys(now, slot)?;
-        let Self { lives, peers, train_pool, counters, starved, .. } = self;
+        let Self { lives, peers, message_head: template, train_pool, counters, starved, .. } = self;
         let live = lives.find_mut(slot)?;
         let peer_slot = live.peer;
         let outbox = &mut peers.find_mut(peer_slot)?.association.as_mut()?.outbox;
@@ -199,7 +200,7 @@ impl Endpoint {
                 continue;
             };
             let kind = sent_kind(live, outbox, id);
-            let plan = live.session.plan(body_len, outgoing);
+            let plan = live.session.plan(template, body_len, outgoing);
             let ecn = live.session.recovery.next_mark(kind);
             if train.as_ref().is_some_and(|train| !train.takes(plan.packet_len, ecn)) {
                 outbox.put_back(id);
@@ -211,7 +212,8 @@ impl Endpoint {
             });
             let place = place.extend(plan.packet_len);
             let unit = outbox.unit(id)?;
-            let number = live.session.seal(place, &plan, |body| unit.write_body(segment.0, body));
+            let write = |body: &mut [u8]| unit.write_body(segment.0, body);
+            let number = live.session.seal(template, place, &plan, write);
             let tries = note_unit_sent(now, live, outbox, id, segment, number);
             let content = (kind != SentKind::AckOnly).then_some(Content::Unit {
                 id,

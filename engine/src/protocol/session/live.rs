@@ -60,6 +60,14 @@ pub struct Plan {
     body_len: usize,
 }
 
+/// The head of the packet that was planned last, whichever session that was of. The next one's mostly
+/// differs in a few digits, if it is of the same kind.
+#[derive(Debug, Default)]
+pub struct HeadTemplate {
+    writer: HeadWriter,
+    planned: Option<(Outgoing, Plan)>,
+}
+
 /// Settings of a session that do not come from the handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionConfig {
@@ -88,9 +96,6 @@ pub struct Session<C: Copy> {
     keep_alive: Option<Duration>,
     asked_at: Instant,
     protection: Protection,
-    writer: HeadWriter,
-    /// What was planned last.
-    planned: Option<(Outgoing, Plan)>,
     /// Longest head that this session's packets can have.
     head_len_max: usize,
     /// One past the last packet number that was used.
@@ -136,8 +141,6 @@ impl<C: Copy> Session<C> {
             keep_alive: config.keep_alive.then(|| keep_alive_interval(config.idle_timeout)),
             asked_at: now,
             protection,
-            writer: HeadWriter::default(),
-            planned: None,
             head_len_max,
             paths: Paths::new(address),
             recovery: Recovery::new(config.recovery, seed),
@@ -163,33 +166,39 @@ impl<C: Copy> Session<C> {
     }
 
     /// Works out a packet with a body of `body_len` bytes, for [`Session::seal`].
-    pub fn plan(&mut self, body_len: usize, outgoing: Outgoing) -> Plan {
+    pub fn plan(&self, template: &mut HeadTemplate, body_len: usize, outgoing: Outgoing) -> Plan {
         let transaction = outgoing.transaction;
         // Packets that leave together mostly differ in their transaction only.
-        if let Some((last, plan)) = self.planned
+        if let Some((last, plan)) = template.planned
             && plan.body_len == body_len
             && (Outgoing { transaction, ..last }) == outgoing
-            && self.writer.renumber(transaction)
+            && template.writer.renumber(self.id, transaction)
         {
             return plan;
         }
         let (auth, tail) = (self.protection.auth_kind(), self.protection.tail_kind());
-        let head_len = self.writer.prepare(&self.head(body_len, outgoing));
+        let head_len = template.writer.prepare(&self.head(body_len, outgoing));
         let body_start = head_len + auth.len();
         let packet_len = body_start + body_len + tail.len();
         let plan = Plan { packet_len, head_len, body_start, body_len };
-        self.planned = Some((outgoing, plan));
+        template.planned = Some((outgoing, plan));
         plan
     }
 
-    /// Writes the packet that was planned last over `packet`, its body by `fill`, and seals it in
-    /// place. Returns its number.
+    /// Writes the packet that was planned last with `template`, by this session, over `packet`, its
+    /// body by `fill`, and seals it in place. Returns its number.
     ///
     /// # Panics
     /// If `packet` is not as long as planned.
-    pub fn seal(&mut self, packet: &mut [u8], plan: &Plan, fill: impl FnOnce(&mut [u8])) -> u64 {
+    pub fn seal(
+        &mut self,
+        template: &HeadTemplate,
+        packet: &mut [u8],
+        plan: &Plan,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> u64 {
         assert_eq!(packet.len(), plan.packet_len, "a packet is as long as planned");
-        self.writer.put(&mut packet[..plan.head_len]);
+        template.writer.put(&mut packet[..plan.head_len]);
         fill(&mut packet[plan.body_start..plan.body_start + plan.body_len]);
         let packet_number = self.recovery.next_packet_number();
         self.next_number = packet_number + 1;
@@ -204,14 +213,15 @@ impl<C: Copy> Session<C> {
     /// If the buffer has no room for the head before the body, or for the tail after it.
     pub fn seal_around(
         &mut self,
+        template: &mut HeadTemplate,
         buffer: &mut [u8],
         body: Range<usize>,
         outgoing: Outgoing,
     ) -> (u64, Range<usize>) {
-        let plan = self.plan(body.len(), outgoing);
+        let plan = self.plan(template, body.len(), outgoing);
         let start = body.start - plan.body_start;
         let range = start..start + plan.packet_len;
-        (self.seal(&mut buffer[range.clone()], &plan, |_| {}), range)
+        (self.seal(template, &mut buffer[range.clone()], &plan, |_| {}), range)
     }
 
     fn head(&self, body_len: usize, outgoing: Outgoing) -> Head {

@@ -29,7 +29,7 @@ pub use handshake::{
 };
 pub use identity::{BootId, Identity, ParseKeyError, PeerText, PublicKey, ResetToken};
 pub use keys::SessionSecrets;
-pub use live::{Outgoing, Plan, Session, SessionConfig};
+pub use live::{HeadTemplate, Outgoing, Plan, Session, SessionConfig};
 pub use offer::{Choice, Mode, NoneInCommon, Offer, OfferBits};
 pub use parameters::{PARAMETERS_LEN_MAX, Parameters, ParametersInvalid};
 pub use paths::{ChallengeData, Paths};

@@ -25,8 +25,8 @@ pub fn encode(head: &Head, before: &mut [u8]) -> usize {
     Line::of(head).put(before)
 }
 
-/// Writes heads, quickly when they differ from the last one in transaction id, segment, body length
-/// and flags only. Always writes what [`encode`] writes.
+/// Writes heads, quickly when they differ from the last one in session id, transaction id, segment,
+/// body length and flags only. Always writes what [`encode`] writes.
 #[derive(Clone, Debug)]
 pub struct HeadWriter {
     head: Head,
@@ -44,6 +44,9 @@ impl HeadWriter {
     /// terminator: [`HEAD_EMIT_LEN_MAX`] bytes at most.
     #[inline]
     pub fn prepare(&mut self, head: &Head) -> usize {
+        if head.session != self.head.session {
+            self.change_session(head.session);
+        }
         if !self.patch(head) {
             self.line = Line::of(head);
         }
@@ -51,14 +54,15 @@ impl HeadWriter {
         self.line.len
     }
 
-    /// Changes the transaction of the head that was prepared last, if that has as many digits as the
-    /// one that it had. `false`: it does not, and nothing was done.
+    /// Changes the transaction of the head that was prepared last, if that is of `session` and the
+    /// transaction has as many digits as the one that it had. `false`: nothing was done.
     #[inline]
-    pub fn renumber(&mut self, transaction: u64) -> bool {
+    pub fn renumber(&mut self, session: u64, transaction: u64) -> bool {
         let last = self.head.transaction;
         let digits = hex_len(transaction);
         // A value of zero is left out, so it has no digits to change.
-        if last == 0 || transaction == 0 || hex_len(last) != digits {
+        let fits = last != 0 && transaction != 0 && hex_len(last) == digits;
+        if session != self.head.session || !fits {
             return false;
         }
         self.line.overwrite(self.line.places.transaction, digits, transaction);
@@ -73,6 +77,16 @@ impl HeadWriter {
     #[inline]
     pub fn put(&self, place: &mut [u8]) {
         place.copy_from_slice(&self.line.bytes[..self.line.len]);
+    }
+
+    /// Turns the last line into one of another session. Apart, because most packets leave in trains.
+    #[inline(never)]
+    fn change_session(&mut self, session: u64) {
+        // A value of zero is left out, others have all their digits.
+        if self.head.session != 0 && session != 0 {
+            self.line.overwrite(self.line.places.session, HEX_LEN_MAX, session);
+            self.head.session = session;
+        }
     }
 
     /// Turns the last line into this head's, if only digits have to change for that.
@@ -128,6 +142,7 @@ impl Default for HeadWriter {
 /// One past the last digit of each value that changes from packet to packet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Places {
+    session: usize,
     transaction: usize,
     segment: usize,
     body_len: usize,
@@ -155,7 +170,7 @@ impl Line {
         line.hex(b"sd", head.source);
         line.hex(b"dd", head.destination);
         if head.session != 0 {
-            line.hex_digits(b"si", head.session, HEX_LEN_MAX);
+            line.places.session = line.hex_digits(b"si", head.session, HEX_LEN_MAX);
         }
         line.places.transaction = line.hex(b"ti", head.transaction);
         line.integer(b"sk", head.service.to_wire().into());

@@ -17,14 +17,14 @@ impl Pair {
 
     /// A side sends the other one a control packet in this session.
     fn send_in(&mut self, from: usize, live: u32, fill: impl FnOnce(&mut Writer<'_>)) {
-        let endpoint = &mut self.sides[from].endpoint;
+        let Endpoint { lives, control_head: template, .. } = &mut self.sides[from].endpoint;
         let mut buffer = vec![0; 2_000];
         let mut writer = Writer::new(&mut buffer[500..1_500]);
         fill(&mut writer);
         let end = 500 + writer.finish();
         let outgoing = Outgoing::control(PacketKind::Ack);
-        let live = endpoint.lives.find_mut(live).unwrap();
-        let (_, packet) = live.session.seal_around(&mut buffer, 500..end, outgoing);
+        let live = lives.find_mut(live).unwrap();
+        let (_, packet) = live.session.seal_around(template, &mut buffer, 500..end, outgoing);
         let (now, address) = (self.now, self.sides[from].address);
         self.sides[1 - from].receive(now, address, Ecn::NotEct, &buffer[packet]);
     }

@@ -292,8 +292,10 @@ fn unknown_sessions_are_answered_seldom_with_less_and_never_in_a_circle() {
     let mut pair = pair;
     let mut packet = |kind: PacketKind, len: usize| {
         let mut buffer = vec![0; 1_000];
-        let session = &mut pair.sides[0].endpoint.lives.find_mut(live).unwrap().session;
-        let (_, packet) = session.seal_around(&mut buffer, 500..500 + len, Outgoing::control(kind));
+        let Endpoint { lives, control_head: template, .. } = &mut pair.sides[0].endpoint;
+        let session = &mut lives.find_mut(live).unwrap().session;
+        let (body, outgoing) = (500..500 + len, Outgoing::control(kind));
+        let (_, packet) = session.seal_around(template, &mut buffer, body, outgoing);
         buffer[packet].to_vec()
     };
     let answered =

@@ -173,8 +173,9 @@ proptest! {
         for head in heads {
             // A head like the last one but for its transaction.
             let mut again = writer.clone();
-            if again.renumber(head.transaction) {
+            if again.renumber(head.session, head.transaction) {
                 let renumbered = Head { transaction: head.transaction, ..last };
+                prop_assert_eq!(last.session, head.session);
                 prop_assert_eq!(put(&again, &renumbered), encoded(&renumbered));
             }
             prop_assert_eq!(writer.prepare(&head), encode(&head, &mut [0; HEAD_EMIT_LEN_MAX]));
