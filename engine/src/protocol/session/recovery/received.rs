@@ -17,6 +17,7 @@ use crate::limits::{
 use crate::protocol::wire::control::{AckFrequency, EcnCounts};
 use crate::time::{Duration, Instant};
 use core::ops::RangeInclusive;
+use std::collections::VecDeque;
 
 /// Acknowledgements of ours whose own acknowledgement we can make use of.
 const CONFIRMABLE_MAX: usize = 8;
@@ -38,8 +39,8 @@ pub struct ReceivedPackets {
     delay: Duration,
     /// The packet that asked for them.
     asked_in: u64,
-    confirmable: [Option<Confirmable>; CONFIRMABLE_MAX],
-    confirmable_next: usize,
+    /// The latest that were sent, the oldest first; at most [`CONFIRMABLE_MAX`].
+    confirmable: VecDeque<Confirmable>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +63,7 @@ impl ReceivedPackets {
     /// most.
     pub fn new(delay_max: Duration) -> Self {
         Self {
-            ranges: Vec::new(),
+            ranges: Vec::with_capacity(1),
             largest_at: Instant::ZERO,
             pending: 0,
             urgent: false,
@@ -72,8 +73,7 @@ impl ReceivedPackets {
             delay_max,
             delay: delay_max,
             asked_in: 0,
-            confirmable: [None; CONFIRMABLE_MAX],
-            confirmable_next: 0,
+            confirmable: VecDeque::new(),
         }
     }
 
@@ -151,9 +151,10 @@ impl ReceivedPackets {
         let Some((top, below)) = self.ranges.split_last_mut() else { return };
         let is_busy = top.last >= PACKETS_BEFORE_BUSY;
         if let Some(in_packet) = in_packet {
-            self.confirmable[self.confirmable_next] =
-                Some(Confirmable { in_packet, largest: top.last });
-            self.confirmable_next = (self.confirmable_next + 1) % CONFIRMABLE_MAX;
+            if self.confirmable.len() == CONFIRMABLE_MAX {
+                self.confirmable.pop_front();
+            }
+            self.confirmable.push_back(Confirmable { in_packet, largest: top.last });
         }
         if !below.is_empty() {
             for range in below {
@@ -164,19 +165,18 @@ impl ReceivedPackets {
         if is_busy && self.ranges.capacity() <= ACK_RANGES_MAX {
             // Before the first packet is lost: a loss is no time to ask for memory.
             self.ranges.reserve_exact(ACK_RANGES_MAX + 1 - self.ranges.len());
+            self.confirmable.reserve_exact(CONFIRMABLE_MAX - self.confirmable.len());
         }
     }
 
     /// The packet that carried an acknowledgement of ours was acknowledged: what that one
     /// reported is known, and need not be reported again (RFC 9000 13.2.4).
     pub fn on_ack_acked(&mut self, in_packet: u64) {
-        let largest = self
-            .confirmable
-            .iter_mut()
-            .find(|slot| slot.is_some_and(|confirmable| confirmable.in_packet == in_packet))
-            .and_then(|slot| slot.take())
-            .map(|confirmable| confirmable.largest);
-        if let (Some(largest), Some(top)) = (largest, self.ranges.last().copied()) {
+        let place = self.confirmable.iter().position(|known| known.in_packet == in_packet);
+        let confirmed = place.and_then(|place| self.confirmable.remove(place));
+        if let (Some(Confirmable { largest, .. }), Some(top)) =
+            (confirmed, self.ranges.last().copied())
+        {
             self.ranges.retain(|range| range.last > largest || range.last == top.last);
         }
     }

@@ -9,9 +9,9 @@
 //! Only as much of the ring is *used* as twice the span from the oldest packet in flight to the
 //! newest: a session with a small window stays in the cache. Twice, because a packet that was given
 //! up is remembered for about one more window, which is the time in which a late acknowledgement
-//! still matters. Memory is there for a few packets when a session opens, and is taken for the whole
+//! still matters. Memory is there for two packets when a session opens, and is taken for the whole
 //! ring at once when it needs more than [`LEN_SMALL`], or has sent [`PACKETS_BEFORE_BUSY`]: an idle
-//! session keeps a few hundred bytes, and a busy one asks the allocator a few times, early in its
+//! session keeps a hundred bytes, and a busy one asks the allocator a few times, early in its
 //! life.
 
 use crate::limits::PACKETS_BEFORE_BUSY;
@@ -58,7 +58,7 @@ impl<C> Sent<C> {
 }
 
 /// Slots in use before anything was sent.
-const LEN_START: usize = 8;
+const LEN_START: usize = 2;
 /// Slots up to which memory is taken as it is needed, and that are in use once a packet was given
 /// up, however few are in flight: as many as a word has bits, so that no bit outlives its slot.
 const LEN_SMALL: usize = 64;
