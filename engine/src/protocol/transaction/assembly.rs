@@ -274,7 +274,7 @@ impl Assemblies {
             whole_len_max,
             window: GrantWindow::new(granted_max),
             sweep_at: None,
-            touched: Vec::with_capacity(TOUCHED_MAX),
+            touched: Vec::new(),
         }
     }
 

@@ -25,6 +25,13 @@ const NANOS_A_SECOND: u128 = 1_000_000_000;
 #[derive(Debug)]
 pub struct GrantWindow {
     len_max: usize,
+    /// There once a grant was watched: most associations grant nothing.
+    measures: Option<Box<Measures>>,
+}
+
+/// What was seen of the path.
+#[derive(Debug, Default)]
+struct Measures {
     probe: Option<Probe>,
     round: Option<Round>,
     round_trip: Best<Reverse<Duration>>,
@@ -52,15 +59,12 @@ struct Round {
 impl GrantWindow {
     /// A window of `len_max` bytes at most.
     pub fn new(len_max: usize) -> Self {
-        let (round_trip, rate) = (Best::default(), Best::default());
-        Self { len_max, probe: None, round: None, round_trip, rate }
+        Self { len_max, measures: None }
     }
 
     /// Bytes to grant beyond what arrived.
     pub fn len(&self, now: Instant) -> usize {
-        let round_trip = self.round_trip.get(now).map_or(Duration::ZERO, |best| best.0);
-        let rate = u128::from(self.rate.get(now).unwrap_or(0));
-        let carried = rate * u128::from(round_trip.as_nanos()) / NANOS_A_SECOND;
+        let carried = self.measures.as_ref().map_or(0, |measures| measures.carried(now));
         let len = usize::try_from(ROUND_TRIPS * carried).unwrap_or(usize::MAX);
         len.max(SEGMENTS_GRANTED_MIN).min(self.len_max)
     }
@@ -72,22 +76,42 @@ impl GrantWindow {
 
     /// Whether the next grant should be watched: one at a time is, and not for ever.
     pub fn wants_probe(&self, now: Instant) -> bool {
-        self.probe.as_ref().is_none_or(|probe| probe.granted_at + GRANT_MEMORY <= now)
+        let probe = self.measures.as_ref().and_then(|measures| measures.probe.as_ref());
+        probe.is_none_or(|probe| probe.granted_at + GRANT_MEMORY <= now)
     }
 
     /// The peer is granted segments of a message from `segment` on. `is_clear`: no more than
     /// [`GrantWindow::clear_len`] is on its way.
     pub fn watch(&mut self, now: Instant, key: AssemblyKey, segment: u32, is_clear: bool) {
-        self.probe = Some(Probe { key, segment, granted_at: now, is_clear });
-        self.round.get_or_insert(Round { since: now, bytes: 0 });
+        let measures = self.measures.get_or_insert_default();
+        measures.probe = Some(Probe { key, segment, granted_at: now, is_clear });
+        measures.round.get_or_insert(Round { since: now, bytes: 0 });
     }
 
     /// A segment arrived, with `len` bytes of its message.
     pub fn on_arrived(&mut self, now: Instant, key: AssemblyKey, segment: u32, len: usize) {
-        let Some(round) = &mut self.round else { return };
+        let Some(measures) = &mut self.measures else { return };
+        let Some(round) = &mut measures.round else { return };
         round.bytes += len as u64;
-        let answers = |probe: &mut Probe| probe.key == key && probe.segment <= segment;
-        let Some(probe) = self.probe.take_if(answers) else { return };
+        let answers = |probe: &Probe| probe.key == key && probe.segment <= segment;
+        if measures.probe.as_ref().is_some_and(answers) {
+            measures.on_answered(now);
+        }
+    }
+
+    /// No segment of this message is awaited any more.
+    pub fn on_over(&mut self, key: AssemblyKey) {
+        if let Some(measures) = &mut self.measures {
+            measures.probe.take_if(|probe| probe.key == key);
+        }
+    }
+}
+
+impl Measures {
+    /// The segment that was watched arrived, or one behind it. Apart, because few segments are.
+    #[inline(never)]
+    fn on_answered(&mut self, now: Instant) {
+        let (Some(probe), Some(round)) = (self.probe.take(), &self.round) else { return };
         if probe.is_clear {
             self.round_trip.note(now, Reverse(now.saturating_since(probe.granted_at)));
         }
@@ -99,9 +123,11 @@ impl GrantWindow {
         }
     }
 
-    /// No segment of this message is awaited any more.
-    pub fn on_over(&mut self, key: AssemblyKey) {
-        self.probe.take_if(|probe| probe.key == key);
+    /// Bytes that the path carries in a round trip.
+    fn carried(&self, now: Instant) -> u128 {
+        let round_trip = self.round_trip.get(now).map_or(Duration::ZERO, |best| best.0);
+        let rate = u128::from(self.rate.get(now).unwrap_or(0));
+        rate * u128::from(round_trip.as_nanos()) / NANOS_A_SECOND
     }
 }
 
