@@ -186,7 +186,7 @@ pub const RECEIVE_BYTES_RANGE: RangeInclusive<u64> = DATAGRAM_LEN_BASE as u64..=
 pub const LINGER_MAX: Duration = Duration::from_secs(3_600);
 /// Room that a queue of an outbox has from its first use for what is lost, repeated or over. It
 /// grows to the outbox's units at most, and stays as large as it ever was.
-pub const OUTBOX_QUEUES_START: usize = 64;
+pub const OUTBOX_QUEUES_START: usize = 16;
 /// Copies of a `repeat` message and tries of a finite-retry message at most.
 pub const TRIES_MAX: u8 = 64;
 
