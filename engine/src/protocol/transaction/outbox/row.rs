@@ -29,21 +29,24 @@ impl Outbox {
         write: &mut impl FnMut(u64, &mut [u8]),
         room: usize,
     ) -> Result<Range<u64>, PushError> {
+        assert!(count > 0, "a row has a first message");
         let mut first = |place: &mut [u8]| write(0, place);
         let message = MessageBytes::Written(len, &mut first);
         let transaction = self.push(now, pool, options, message, room)?;
         if count == 1 {
             return Ok(transaction..transaction + 1);
         }
-        let like_it = self.find_shortcut(features(options.service), *options, room);
+        let row = features(options.service);
+        let like_it = self.find_shortcut(row, *options, room);
         let framed_len = bundle::framed_len(len);
         let is_alone = framed_len <= like_it.room_alone && 2 * framed_len > like_it.room;
         if is_alone && like_it.options.is_some() {
             self.close(Direction::Own);
             let write = |at, place: &mut [u8]| write(1 + at, place);
-            if let Some(last) = self.push_alone(pool, &like_it, count - 1, len, write) {
-                self.open[Direction::Own as usize] = Some((last, now));
-            }
+            let last = self.push_alone(pool, options, &like_it, count - 1, len, write);
+            self.open[Direction::Own as usize] = last.map(|last| (last, now));
+            // What may follow is less by what was taken.
+            self.shortcut = self.find_shortcut(row, *options, room);
         }
         Ok(transaction..self.next_transaction)
     }
@@ -53,13 +56,13 @@ impl Outbox {
     fn push_alone(
         &mut self,
         pool: &Pool,
+        options: &SendOptions,
         like: &Shortcut,
         count: u64,
         len: usize,
         mut write: impl FnMut(u64, &mut [u8]),
     ) -> Option<u64> {
-        let options = like.options.expect("looked at by the caller");
-        let row = features(options.service);
+        let (options, row) = (options.heeded(), features(options.service));
         let most = like.bytes.checked_div(len as u64).unwrap_or(u64::MAX);
         let most = most.min(like.messages).min(count);
         let mut order =
@@ -67,7 +70,7 @@ impl Outbox {
         let (mut taken, mut last) = (0, None);
         while taken < most && self.may_take_buffer(pool) {
             let Some(lease) = pool.take() else { break };
-            let mut unit = Unit::new(lease, &options, self.next_transaction + taken, order);
+            let mut unit = Unit::new(lease, &options, self.next_transaction, order);
             let is_written = unit.append(len, like.room_alone, |place| write(taken, place));
             assert!(is_written, "the framed length was checked");
             self.count_dependent(Direction::Own, &unit);
@@ -79,10 +82,11 @@ impl Outbox {
                 let index = self.own.push(unit);
                 self.schedule.push(options.priority, UnitId { direction: Direction::Own, index });
             }
+            // One by one: `write` may unwind, and what was taken before has its numbers.
+            self.note_taken(row, options.stream, 1, len as u64);
             order = if row.order { Stream::order_after(order, 1) } else { 0 };
             taken += 1;
         }
-        self.note_taken(row, options.stream, taken, taken * len as u64);
         last
     }
 }
@@ -126,9 +130,14 @@ mod tests {
     fn options() -> impl Strategy<Value = SendOptions> {
         let service = prop::sample::select(ServiceKind::ALL);
         let overflow = prop::sample::select(&[Overflow::Wait, Overflow::DropOldest][..]);
-        (service, overflow, 0_u8..3).prop_map(|(service, overflow, stream)| {
-            SendOptions::new(service).overflow(overflow).stream(StreamKind::Reliable, stream)
-        })
+        let priority = prop::sample::select(&Priority::ALL[..]);
+        (service, overflow, priority, 0_u8..3, any::<bool>()).prop_map(
+            |(service, overflow, priority, stream, ends)| {
+                let options = SendOptions::new(service).overflow(overflow).priority(priority);
+                let options = options.stream(StreamKind::Reliable, stream);
+                if ends { options.deadline(NOW + Duration::from_millis(5)) } else { options }
+            },
+        )
     }
 
     proptest! {
@@ -163,11 +172,39 @@ mod tests {
                         prop_assert_eq!(alike, Ok(transaction));
                     }
                 }
+                // Short ones join what the row left open, as long as the bounds that are left.
+                for run in [false, true] {
+                    let next = row.next_transaction();
+                    let joined = if run {
+                        row.begin_run(&options).and_then(|mut run| {
+                            let joined = run.append(10, fill(next));
+                            row.end_run(run);
+                            joined
+                        })
+                    } else {
+                        row.append(&options, 10, fill(next))
+                    };
+                    if joined.is_some() {
+                        let mut write = fill(next);
+                        let message = MessageBytes::Written(10, &mut write);
+                        let alike = single.push(NOW, &single_pool, &options, message, ROOM);
+                        prop_assert_eq!(alike, Ok(next));
+                    }
+                }
             }
             prop_assert_eq!(row.bytes_unresolved(), single.bytes_unresolved());
             prop_assert_eq!(row.depends_on_peer(), single.depends_on_peer());
             prop_assert_eq!(row_pool.available(), single_pool.available());
             prop_assert_eq!(packets(&mut row), packets(&mut single));
+            let late = NOW + Duration::from_millis(6);
+            prop_assert_eq!(row.next(late, Priority::Bulk), single.next(late, Priority::Bulk));
+            let ended = |outbox: &mut Outbox| {
+                let ended = std::iter::from_fn(|| outbox.poll_outcome());
+                ended.flat_map(|run| {
+                    (run.first..run.first + u64::from(run.count)).map(move |at| (at, run.outcome))
+                }).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(ended(&mut row), ended(&mut single));
         }
     }
 
