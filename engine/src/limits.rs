@@ -122,7 +122,7 @@ pub const ACK_RANGES_MAX: usize = 64;
 /// Ranges of transactions in one acknowledgement.
 pub const TRANSACTION_RANGES_MAX: usize = 32;
 /// Packets after which a session is taken for a busy one: it has all the memory that its lists of
-/// packets may ever need, and does not ask for some in the midst of work; and keeps its keys expanded.
+/// packets may ever need, and does not ask for some in the midst of work; and its keys stay expanded.
 pub const PACKETS_BEFORE_BUSY: u64 = 64;
 /// Ranges of missing segments of one message in one control body; one byte counts them.
 pub const MISSING_RANGES_MAX: usize = 63;

@@ -138,10 +138,10 @@ mod tests {
 
     use super::*;
 
-    /// What computes X25519 on this machine, by name: each is tested, whichever is chosen.
     type Public = fn(&[u8; 32]) -> [u8; 32];
     type Agree = fn(&[u8; 32], &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, LowOrderPoint>;
 
+    /// What computes X25519 on this machine, by name: each is tested, whichever is chosen.
     fn providers() -> Vec<(&'static str, Public, Agree)> {
         let chosen: (_, Public, Agree) = (
             "chosen",

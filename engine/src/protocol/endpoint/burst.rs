@@ -63,8 +63,9 @@ impl Burst<'_> {
     }
 
     /// Sends up to `count` messages of `len` bytes each, of which `write` writes the k-th, from 0,
-    /// where it is kept. Returns their transaction numbers, which follow one another, and why there
-    /// are not as many as asked for: that message was not taken, nor written.
+    /// where it is kept. Returns their transaction numbers, which follow one another (an empty range
+    /// names none), and why there are not as many as asked for: that message was not taken, nor
+    /// written.
     #[inline]
     pub fn send_row(
         &mut self,

@@ -99,7 +99,7 @@ struct Receiving {
     generation: u16,
     current: LaneKey,
     previous: Option<(LaneKey, Instant)>,
-    /// Ready before it is needed, so that a change of generation takes no longer than any packet.
+    /// Known before it is needed; expanded with the first packet that says to be under it.
     next: LaneKey,
     /// The secret of the generation after the next.
     after_next: Chain,

@@ -65,8 +65,8 @@ pub fn read(input: &[u8]) -> Option<(u64, usize)> {
     read_wide(input)
 }
 
-/// As [`read`], of four or eight bytes.
-#[cold]
+/// As [`read`], of four or eight bytes: packet numbers mostly, once a packet.
+#[inline(never)]
 fn read_wide(input: &[u8]) -> Option<(u64, usize)> {
     match input.first()? >> 6 {
         2 => {
