@@ -31,6 +31,15 @@ impl Instant {
     }
 }
 
+/// The first of several instants, of those that are known.
+pub(crate) fn earliest<const N: usize>(instants: [Option<Instant>; N]) -> Option<Instant> {
+    // A fold over pairs stays in registers, where an iterator over what is there walks its states.
+    instants.into_iter().fold(None, |first, next| match (first, next) {
+        (Some(first), Some(next)) => Some(first.min(next)),
+        (first, next) => first.or(next),
+    })
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 

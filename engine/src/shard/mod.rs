@@ -24,7 +24,7 @@ use crate::io::{Driver, DriverCounters, thread_processor_time};
 use crate::limits::{FORWARD_BUFFERS, RECEIVE_BATCH};
 use crate::protocol::endpoint::{Endpoint, EndpointCounters, Event, Segment};
 use crate::protocol::session::PublicKey;
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 
 /// What other threads ask of a shard.
 #[derive(Debug)]
@@ -214,8 +214,10 @@ impl<D: Driver, H: Handler> Shard<D, H> {
             Some(patience) => Some(self.driver.now() + patience),
             None => self.rest.longest(self.now),
         };
-        let timers = [self.endpoint.next_timeout(), self.wake_at, longest];
-        let deadline = timers.into_iter().flatten().min();
+        if longest.is_some_and(|at| at <= self.now) {
+            return longest; // Timers that nobody waits for can be worked out when the packets have left.
+        }
+        let deadline = earliest([self.endpoint.next_timeout(), self.wake_at, longest]);
         let sleeps = deadline.is_none_or(|at| at > self.now);
         if sleeps && !self.mailbox.sleep() {
             return Some(self.now);

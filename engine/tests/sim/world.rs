@@ -273,7 +273,7 @@ impl World {
         let patience = silence + UNCONFIRMED_TIMEOUT + ASSOCIATION_TIMEOUT_MAX;
         self.run_until(now + patience, |_| false);
         if self.is_sound() {
-            for node in &self.nodes {
+            for node in &mut self.nodes {
                 node.check_clean(&mut self.auditor);
             }
         }

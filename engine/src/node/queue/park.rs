@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::line::{Replying, Sending};
 use crate::protocol::transaction::SendOptions;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// What waits for one peer: as many as there are places for (see [`Room`](super::room::Room)).
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Park {
 
     /// Puts a message behind the others.
     pub(super) fn push(&mut self, send: Sending) {
-        self.deadline = [self.deadline, deadline(&send.options)].into_iter().flatten().min();
+        self.deadline = earliest([self.deadline, deadline(&send.options)]);
         self.sends.push_back(Parked { send, is_flushed: false });
     }
 

@@ -4,7 +4,7 @@ use super::{CloseReason, Content, Endpoint, Event, Live, Peer, SessionChange};
 use crate::limits::{DATAGRAM_LEN_BASE, TRANSACTION_RANGES_MAX};
 use crate::protocol::session::{BootId, Session};
 use crate::protocol::transaction::{Assemblies, AssemblyKey, Escrow, Inbox, Outbox};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 
 /// Transaction state shared with one incarnation of a peer; passed on from session to session.
 ///
@@ -40,8 +40,7 @@ pub(super) struct Association {
 impl Association {
     /// When arrivals that miss something must be looked at.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let both = [self.assemblies.next_timeout(), self.escrow.next_timeout()];
-        both.into_iter().flatten().min()
+        earliest([self.assemblies.next_timeout(), self.escrow.next_timeout()])
     }
 
     /// When to ask the peer for its word, because nothing else brings progress: some message waits

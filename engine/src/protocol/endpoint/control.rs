@@ -390,7 +390,7 @@ impl Endpoint {
                 });
             self.counters.acks_sent += 1;
             self.counters.packets_sent += 1;
-            self.rearm_live(slot);
+            self.timers.mark_stale(slot * 2 + 1);
             return Some(transmit);
         }
         None

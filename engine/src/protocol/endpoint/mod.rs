@@ -63,7 +63,7 @@ use crate::protocol::transaction::{
     RefuseReason, Resolved, SendOptions, UnitId,
 };
 use crate::protocol::wire::{HeadReader, bundle};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 /// What a packet carried, as the packet plane hands it back.
 #[derive(Clone, Copy, Debug)]
@@ -262,6 +262,8 @@ pub struct Endpoint {
     starved: Vec<u32>,
     /// Deadlines: peer slots at even places, session slots at odd ones.
     timers: Timers,
+    /// When those that are to be worked out were left so.
+    polled_at: Instant,
     scratch: Scratch,
     counters: EndpointCounters,
 }
@@ -340,6 +342,7 @@ impl Endpoint {
             ready: VecDeque::new(),
             starved: Vec::new(),
             timers: Timers::default(),
+            polled_at: now,
             scratch: Scratch::new(),
             counters: EndpointCounters::default(),
         })
@@ -618,7 +621,8 @@ impl Endpoint {
     }
 
     /// When [`Endpoint::handle_timeout`] must be called at the latest.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    pub fn next_timeout(&mut self) -> Option<Instant> {
+        self.settle_timers();
         self.timers.next()
     }
 
@@ -723,6 +727,17 @@ impl Endpoint {
         self.counters.drops.count(reason);
     }
 
+    /// Works out the timers that were left for later: who answers a packet does so first.
+    fn settle_timers(&mut self) {
+        while let Some(owner) = self.timers.take_stale() {
+            if owner % 2 == 0 {
+                self.rearm(self.polled_at, owner / 2);
+            } else {
+                self.rearm_live(owner / 2);
+            }
+        }
+    }
+
     /// Sets the timers of a peer and of its session after they were worked on.
     fn rearm(&mut self, now: Instant, slot: u32) {
         let Some(peer) = self.peers.find(slot) else {
@@ -732,9 +747,8 @@ impl Endpoint {
         let handshake = peer.handshake.as_ref().map(|handshake| handshake.next_timeout());
         let expiry = peer.association.as_ref().and_then(|known| known.outbox.next_deadline());
         let arrivals = peer.association.as_ref().and_then(Association::next_timeout);
-        let patience = [peer.ask_again, peer.drain_until, peer.lost_until];
-        let own = patience.into_iter().chain([handshake, expiry, arrivals]);
-        let mut deadline = own.flatten().min();
+        let patience = earliest([peer.ask_again, peer.drain_until, peer.lost_until]);
+        let mut deadline = earliest([patience, handshake, expiry, arrivals]);
         if peer.lives == 0 && self.is_over(slot) {
             deadline = Some(now); // It is forgotten once all of it was handed over.
         }
@@ -746,7 +760,7 @@ impl Endpoint {
                 .filter(|outbox| outbox.has_ready(now))
                 .and_then(|_| session.recovery.next_send_time(now));
             let silence = peer.association.as_ref().and_then(|known| known.asks_at(session));
-            deadline = [deadline, work, paced, silence].into_iter().flatten().min();
+            deadline = earliest([deadline, work, paced, silence]);
         }
         // A deadline that is not in the future would spin: one granule is soon enough.
         let earliest = now + GRANULARITY;

@@ -9,17 +9,26 @@ const ABSENT: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: Vec<(Instant, u32)>,
-    /// Where each owner's entry stands in the heap.
-    places: Vec<u32>,
+    /// Where each owner's entry stands.
+    places: Vec<Place>,
+    /// Owners that were marked since all of them were taken.
+    stale: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// In the heap.
+    at: u32,
+    /// Whether the deadline is to be worked out anew: the owner stands among the stale ones.
+    is_stale: bool,
 }
 
 impl Timers {
-    /// Sets or clears the deadline of `owner`.
+    /// Sets or clears the deadline of `owner`, which is then no longer stale.
     pub(super) fn set(&mut self, owner: u32, deadline: Option<Instant>) {
-        if self.places.len() <= owner as usize {
-            self.places.resize(owner as usize + 1, ABSENT);
-        }
-        match (self.places[owner as usize], deadline) {
+        let place = self.place(owner);
+        place.is_stale = false;
+        match (place.at, deadline) {
             (ABSENT, None) => {}
             (ABSENT, Some(at)) => {
                 self.heap.push((at, owner));
@@ -35,12 +44,34 @@ impl Timers {
             (place, None) => {
                 let place = place as usize;
                 self.heap.swap_remove(place);
-                self.places[owner as usize] = ABSENT;
+                self.places[owner as usize].at = ABSENT;
                 if place < self.heap.len() {
                     self.restore(place);
                 }
             }
         }
+    }
+
+    /// Notes that the deadline of `owner` has to be worked out and set again, before the next is
+    /// asked for.
+    #[inline]
+    pub(super) fn mark_stale(&mut self, owner: u32) {
+        let place = self.place(owner);
+        if !place.is_stale {
+            place.is_stale = true;
+            self.stale.push(owner);
+        }
+    }
+
+    /// An owner whose deadline is to be set, unless it was since it was marked.
+    #[inline]
+    pub(super) fn take_stale(&mut self) -> Option<u32> {
+        while let Some(owner) = self.stale.pop() {
+            if std::mem::take(&mut self.place(owner).is_stale) {
+                return Some(owner);
+            }
+        }
+        None
     }
 
     /// The earliest deadline.
@@ -51,6 +82,15 @@ impl Timers {
     /// The owner of the earliest deadline, if that is not after `now`. The deadline stays.
     pub(super) fn due(&self, now: Instant) -> Option<u32> {
         self.heap.first().filter(|entry| entry.0 <= now).map(|entry| entry.1)
+    }
+
+    #[inline]
+    fn place(&mut self, owner: u32) -> &mut Place {
+        let owner = owner as usize;
+        if self.places.len() <= owner {
+            self.places.resize(owner + 1, Place { at: ABSENT, is_stale: false });
+        }
+        &mut self.places[owner]
     }
 
     /// Moves the entry at `place` to where it belongs, and notes where each moved one stands.
@@ -79,13 +119,13 @@ impl Timers {
 
     fn note(&mut self, place: usize) {
         let owner = self.heap[place].1;
-        self.places[owner as usize] = u32::try_from(place).expect("fewer owners than 2^32");
+        self.places[owner as usize].at = u32::try_from(place).expect("fewer owners than 2^32");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -111,6 +151,32 @@ mod tests {
                     prop_assert_eq!(twin[&owner], at);
                     prop_assert_eq!(timers.due(at - crate::time::Duration::from_nanos(1)).is_some(),
                         false);
+                }
+            }
+        }
+
+        #[test]
+        fn stale_are_those_marked_and_not_set_since(
+            ops in prop::collection::vec((0u32..8, 0u8..8), 1..100),
+        ) {
+            let (mut timers, mut twin) = (Timers::default(), BTreeSet::new());
+            for (owner, op) in ops {
+                match op {
+                    0 => {
+                        let mut taken = BTreeSet::new();
+                        while let Some(owner) = timers.take_stale() {
+                            prop_assert!(taken.insert(owner), "{} was taken twice", owner);
+                        }
+                        prop_assert_eq!(std::mem::take(&mut twin), taken);
+                    }
+                    1 | 2 => {
+                        timers.set(owner, (op == 1).then_some(Instant::ZERO));
+                        twin.remove(&owner);
+                    }
+                    _ => {
+                        timers.mark_stale(owner);
+                        twin.insert(owner);
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! The way out: what is due, in which order, and the timers behind it.
 
 use super::train::Train;
-use super::{CloseReason, Content, Endpoint, Live, Peer};
+use super::{CloseReason, Content, Endpoint, Live};
 use crate::buffer::{Ecn, Transmit};
 use crate::limits::{GRANULARITY, TRAIN_SEGMENTS_MAX};
 use crate::protocol::session::recovery::{SentKind, TimeoutOutcome};
@@ -14,6 +14,7 @@ use crate::time::Instant;
 impl Endpoint {
     /// The next datagram or train to send. Drain until `None`, or until the driver is full.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.polled_at = now;
         self.end_batch(now);
         self.close_drained(now);
         if self.train_pool.available() > 0 {
@@ -37,7 +38,7 @@ impl Endpoint {
                 self.mark_ready(slot);
                 return transmit;
             }
-            self.rearm(now, slot);
+            self.timers.mark_stale(slot * 2);
             if transmit.is_some() {
                 return transmit;
             }
@@ -47,6 +48,7 @@ impl Endpoint {
 
     /// Does what is due by now.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.settle_timers();
         while let Some(owner) = self.timers.due(now) {
             self.timers.set(owner, None);
             if owner % 2 == 0 {
@@ -67,11 +69,7 @@ impl Endpoint {
                 live.is_ack_due = true;
                 self.acks_due.push_back(slot);
             }
-            // Who is asked for messages next has its timers set after that.
-            let is_asked = |peer: &Peer| peer.is_ready && peer.current == Some(slot);
-            if !self.peers.find(live.peer).is_some_and(is_asked) {
-                self.timers.set(slot * 2 + 1, Some(session.next_timeout()));
-            }
+            self.timers.mark_stale(slot * 2 + 1);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::limits::{HEAD_EMIT_LEN_MAX, KEEP_ALIVE_MIN, UNCONFIRMED_TIMEOUT};
 use crate::protocol::crypto::Suite;
 use crate::protocol::drop_reason::DropReason;
 use crate::protocol::wire::{self, BodyKind, Flags, Head, HeadWriter, PacketKind, ServiceKind};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 
 /// What differs between the packets of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -291,10 +291,10 @@ impl<C: Copy> Session<C> {
 
     /// When the session must be looked at next.
     pub fn next_timeout(&self) -> Instant {
-        let timers =
-            [self.recovery.next_timeout(), self.received.next_timeout(), self.paths.next_timeout()];
-        let timers = timers.into_iter().chain([self.keep_alive_at()]);
-        timers.flatten().fold(self.expiry(), Instant::min)
+        let plane = [self.recovery.next_timeout(), self.received.next_timeout()];
+        let own = [self.paths.next_timeout(), self.keep_alive_at()];
+        let timers = earliest([earliest(plane), earliest(own)]);
+        timers.map_or(self.expiry(), |at| at.min(self.expiry()))
     }
 
     /// Whether the peer is to be asked now for a sign of life. It is then not asked again before

@@ -17,7 +17,7 @@ use crate::limits::{
     BUFFERS_HELD_SHARE, ESCROW_MESSAGES_MAX, MESSAGE_LEN_MAX, SEGMENT_BURST, STREAM_BYTES_SHARE,
 };
 use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle};
-use crate::time::{Duration, Instant};
+use crate::time::{Duration, Instant, earliest};
 
 mod news;
 mod row;
@@ -587,9 +587,9 @@ impl Outbox {
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
         let copy = self.copies.front().map(|copy| copy.0);
         let linger = self.open.iter().flatten().map(|(_, at)| *at + self.config.linger).min();
-        let more = [copy, linger].into_iter().flatten().min().filter(|_| !self.has_ready(now));
+        let more = earliest([copy, linger]).filter(|_| !self.has_ready(now));
         let grant = self.grants_due.front().map(|wait| wait.0);
-        [more, grant, self.deadline].into_iter().flatten().min()
+        earliest([more, grant, self.deadline])
     }
 
     /// Returns the unit that [`Outbox::next`] named last: it does not leave yet, and is the next one of its

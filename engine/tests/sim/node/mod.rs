@@ -490,7 +490,7 @@ impl Node {
         }
         self.unbuffered += process.driver.counters().receive_errors - process.unbuffered;
         process.unbuffered = process.driver.counters().receive_errors;
-        self.wake_at = self.next_wake(now, &process, goes_on);
+        self.wake_at = self.next_wake(now, &mut process, goes_on);
         self.process = Some(process);
     }
 
@@ -588,7 +588,7 @@ impl Node {
         process.beyond_window.clear();
     }
 
-    fn next_wake(&self, now: Instant, process: &Process, goes_on: bool) -> Option<Instant> {
+    fn next_wake(&self, now: Instant, process: &mut Process, goes_on: bool) -> Option<Instant> {
         let app = process.connect_at.iter().map(|entry| entry.0);
         let app = app.filter(|_| !self.is_closing);
         let app = app.chain(process.replies.iter().map(|owed| owed.due));
@@ -596,13 +596,14 @@ impl Node {
         let app = app.chain(process.held.iter().map(|held| held.0));
         let app = app.chain(process.kept.iter().map(|kept| kept.0));
         let soon = (goes_on || process.stalled.is_some()).then(|| now + Duration::from_micros(20));
-        app.chain(process.endpoint.next_timeout()).chain(soon).min()
+        let app = app.chain(soon).min();
+        app.into_iter().chain(process.endpoint.next_timeout()).min()
     }
 
     /// Checks that nothing is left of the sessions that were.
-    pub(crate) fn check_clean(&self, auditor: &mut Auditor) {
-        let Some(process) = &self.process else { return };
-        let endpoint = &process.endpoint;
+    pub(crate) fn check_clean(&mut self, auditor: &mut Auditor) {
+        let Some(process) = &mut self.process else { return };
+        let endpoint = &mut process.endpoint;
         let mut left = Vec::new();
         if endpoint.session_count() > 0 {
             left.push(format!("{} sessions", endpoint.session_count()));

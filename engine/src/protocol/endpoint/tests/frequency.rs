@@ -6,7 +6,7 @@ impl Pair {
     /// Goes on to the next thing that happens.
     pub(super) fn step(&mut self) {
         let link = self.link.front().map(|entry| entry.0);
-        let timers = self.sides.iter().filter_map(|side| side.endpoint.next_timeout()).min();
+        let timers = self.sides.iter_mut().filter_map(|side| side.endpoint.next_timeout()).min();
         let next = [link, timers].into_iter().flatten().min().expect("something is under way");
         self.now = next.max(self.now + Duration::from_micros(1));
         self.turn();

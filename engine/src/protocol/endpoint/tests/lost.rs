@@ -76,7 +76,7 @@ fn association_that_gets_no_session_in_time_ends() {
     pair.drive_for(IDLE + Duration::from_secs(5));
     pair.send(peer, ServiceKind::ExactlyOnce, b"meanwhile");
     pair.drive_for(ASSOCIATION_TIMEOUT);
-    for side in &pair.sides {
+    for side in &mut pair.sides {
         let end = [CloseReason::Idle].map(SessionChange::Closed);
         assert_eq!(side.changes[2..], end, "after it was opened and lost");
         assert_eq!(side.endpoint.session_count(), 0);

@@ -4,12 +4,12 @@ use super::super::options::{Overflow, SendOptions};
 use super::super::service::Outcome;
 use super::super::unit::{Direction, State, UnitId};
 use super::{Outbox, Resolved};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
 impl Outbox {
     /// Notes that a message is of no use from `deadline` on.
     pub(super) fn note_deadline(&mut self, deadline: Option<Instant>) {
-        self.deadline = [self.deadline, deadline].into_iter().flatten().min();
+        self.deadline = earliest([self.deadline, deadline]);
     }
 
     /// When [`Outbox::expire`] may find something.
