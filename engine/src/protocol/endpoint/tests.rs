@@ -255,7 +255,8 @@ impl Pair {
         while self.now < end {
             self.turn();
             let link = self.link.front().map(|entry| entry.0);
-            let timers = self.sides.iter_mut().filter_map(|side| side.endpoint.next_timeout()).min();
+            let timers =
+                self.sides.iter_mut().filter_map(|side| side.endpoint.next_timeout()).min();
             let next = [link, timers].into_iter().flatten().min().unwrap_or(end);
             self.now = next.max(self.now + Duration::from_micros(1)).min(end);
         }

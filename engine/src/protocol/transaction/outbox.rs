@@ -20,6 +20,7 @@ use crate::protocol::wire::{ORDER_LEN_MAX, SEGMENT_LEN_MAX, ServiceKind, bundle}
 use crate::time::{Duration, Instant, earliest};
 
 mod news;
+mod replies;
 mod row;
 mod run;
 mod withdraw;
@@ -304,34 +305,6 @@ impl Outbox {
         (segments.min(MESSAGE_LEN_MAX) as u64).min(self.bytes_max)
     }
 
-    /// Takes the reply to the peer's `transaction`.
-    ///
-    /// # Errors
-    /// [`PushError`]; the reply was not taken and can be offered again.
-    pub fn push_reply(
-        &mut self,
-        now: Instant,
-        pool: &Pool,
-        transaction: u64,
-        message: MessageBytes<'_>,
-        room: usize,
-    ) -> Result<(), PushError> {
-        let options = SendOptions::new(ServiceKind::Request);
-        if message.len() as u64 > self.message_len_max(&options, room) {
-            return Err(PushError::TooLarge { max: self.message_len_max(&options, room) });
-        }
-        if self.replies.len() >= self.config.window as usize {
-            return Err(PushError::NoTransaction);
-        }
-        let bytes = message.len() as u64;
-        if self.reply_bytes > 0 && self.reply_bytes + bytes > self.bytes_max {
-            return Err(PushError::NoBytes);
-        }
-        self.write(now, pool, Direction::Reply, &options, transaction, 0, message, room)?;
-        self.reply_bytes += bytes;
-        Ok(())
-    }
-
     #[expect(clippy::too_many_arguments, reason = "the two callers above are its interface")]
     fn write(
         &mut self,
@@ -547,17 +520,6 @@ impl Outbox {
             unit.state = State::Ready;
             self.schedule.push_again(priority, id);
         }
-    }
-
-    /// Finishes a reply that nobody waits for any more. Returns whether it is such a unit.
-    fn drop_unwanted(&mut self, id: UnitId) -> bool {
-        let low = self.peer_low_water;
-        let Some(unit) = self.unit(id) else { return false };
-        let is_unwanted = unit.transactions().end <= low;
-        if is_unwanted {
-            self.give_up(id);
-        }
-        is_unwanted
     }
 
     /// Whether [`Outbox::next`] would find something.
