@@ -238,20 +238,18 @@ impl Endpoint {
 
     /// The next run of replies of a packet that are new, from `at` on, which moves behind it.
     fn next_run(&mut self, peer_slot: u32, common: &Common, at: &mut u32) -> Option<Range<u32>> {
-        let mut start = None;
         while *at < common.count {
-            let transaction = common.first + u64::from(*at);
-            let is_new = self.association(peer_slot).outbox.on_reply(transaction);
-            if is_new {
-                start.get_or_insert(*at);
-            } else if start.is_some() {
-                break; // Looked at again: it is as old then.
-            } else {
-                self.drop_packet(DropReason::DuplicateTransaction);
+            let start = *at;
+            let rest = common.first + u64::from(start)..common.transactions().end;
+            let new = self.association(peer_slot).outbox.on_replies(rest);
+            if new > 0 {
+                *at += u32::try_from(new).expect("no more than the packet has");
+                return Some(start..*at);
             }
+            self.drop_packet(DropReason::DuplicateTransaction);
             *at += 1;
         }
-        start.map(|start| start..*at)
+        None
     }
 
     /// Hands over a part of a bundle that came in segments, in memory of its own.

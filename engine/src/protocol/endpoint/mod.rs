@@ -493,6 +493,15 @@ impl Endpoint {
         transaction: u64,
         message: Outbound<'_>,
     ) -> Result<(), SendError> {
+        if let Some(peer) = self.find_peer(to)
+            && peer.current.is_some()
+            && let Some(association) = &mut peer.association
+            && association.outbox.append_reply(transaction, message.len(), |place| {
+                place.copy_from_slice(&message);
+            })
+        {
+            return Ok(()); // The peer is ready already, or waits for what will make it so.
+        }
         let room = self.body_room(to)?;
         let peer = self.peers.find_mut(to.slot).expect("checked by body_room");
         let is_lost = peer.current.is_none();

@@ -110,6 +110,8 @@ pub struct Outbox {
     bytes_unresolved: u64,
     /// Bytes of replies that the peer may not have yet.
     reply_bytes: u64,
+    /// Body bytes that replies which share a packet may take, when the last one was taken.
+    reply_room: usize,
     /// Buffers that units hold.
     buffers: usize,
     resolved: BitRing,
@@ -152,6 +154,7 @@ impl Outbox {
             bytes_max,
             bytes_unresolved: 0,
             reply_bytes: 0,
+            reply_room: 0,
             buffers: 0,
             resolved: BitRing::new(config.window),
             own: Units::default(),

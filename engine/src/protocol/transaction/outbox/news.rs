@@ -429,7 +429,13 @@ impl Outbox {
     }
 
     /// Ends `run`, which lies in unit `index` and has no end yet.
-    fn resolve_run(&mut self, index: u64, run: Range<u64>, service: ServiceKind, outcome: Outcome) {
+    pub(super) fn resolve_run(
+        &mut self,
+        index: u64,
+        run: Range<u64>,
+        service: ServiceKind,
+        outcome: Outcome,
+    ) {
         self.resolved.set(run.clone());
         let count = u32::try_from(run.end - run.start).expect("a unit's count is 32 bits");
         self.tell(Resolved { first: run.start, count, service, outcome });
