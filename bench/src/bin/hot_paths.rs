@@ -80,6 +80,14 @@ const PATHS: &[Path] = &[
         batch: 1,
         batches: 1_024,
     },
+    Path {
+        name: "64-requests",
+        service: ServiceKind::Request,
+        len: 64,
+        bundle: true,
+        batch: 64,
+        batches: 64,
+    },
 ];
 
 /// More than this above the number kept, in percent, fails.
