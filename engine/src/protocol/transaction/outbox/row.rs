@@ -40,10 +40,13 @@ impl Outbox {
         let like_it = self.find_shortcut(row, *options, room);
         let framed_len = bundle::framed_len(len);
         let is_alone = framed_len <= like_it.room_alone && 2 * framed_len > like_it.room;
-        if is_alone && like_it.options.is_some() {
+        let most = like_it.bytes.checked_div(len as u64).unwrap_or(u64::MAX);
+        let most = most.min(like_it.messages).min(count - 1);
+        let goes_on = is_alone && like_it.options.is_some() && most > 0;
+        if goes_on && self.may_take_buffer(pool) {
             self.close(Direction::Own);
             let write = |at, place: &mut [u8]| write(1 + at, place);
-            let last = self.push_alone(pool, options, &like_it, count - 1, len, write);
+            let last = self.push_alone(pool, options, &like_it, most, len, write);
             self.open[Direction::Own as usize] = last.map(|last| (last, now));
             // What may follow is less by what was taken.
             self.shortcut = self.find_shortcut(row, *options, room);
@@ -51,20 +54,19 @@ impl Outbox {
         Ok(transaction..self.next_transaction)
     }
 
-    /// Takes up to `count` messages like the last one, each in a unit of its own. Each waits for its
-    /// turn, but for the last one where messages may join it; returns that one's index.
+    /// Takes up to `most` messages like the last one, for which the bounds have room, each in a unit of
+    /// its own. Each waits for its turn, but for the last one where messages may join it; returns that
+    /// one's index.
     fn push_alone(
         &mut self,
         pool: &Pool,
         options: &SendOptions,
         like: &Shortcut,
-        count: u64,
+        most: u64,
         len: usize,
         mut write: impl FnMut(u64, &mut [u8]),
     ) -> Option<u64> {
         let (options, row) = (options.heeded(), features(options.service));
-        let most = like.bytes.checked_div(len as u64).unwrap_or(u64::MAX);
-        let most = most.min(like.messages).min(count);
         let mut order =
             if row.order { options.stream.order(self.stream(options.stream).next) } else { 0 };
         let (mut taken, mut last) = (0, None);
@@ -75,7 +77,8 @@ impl Outbox {
             assert!(is_written, "the framed length was checked");
             self.count_dependent(Direction::Own, &unit);
             self.buffers += 1;
-            if self.config.bundle && taken + 1 == most {
+            let is_last = taken + 1 == most || !self.may_take_buffer(pool);
+            if self.config.bundle && is_last {
                 last = Some(self.own.push(unit));
             } else {
                 unit.state = State::Ready;
@@ -195,6 +198,8 @@ mod tests {
             prop_assert_eq!(row.bytes_unresolved(), single.bytes_unresolved());
             prop_assert_eq!(row.depends_on_peer(), single.depends_on_peer());
             prop_assert_eq!(row_pool.available(), single_pool.available());
+            let open = |outbox: &Outbox| outbox.open[Direction::Own as usize];
+            prop_assert_eq!(open(&row), open(&single), "what may be joined");
             prop_assert_eq!(packets(&mut row), packets(&mut single));
             let late = NOW + Duration::from_millis(6);
             prop_assert_eq!(row.next(late, Priority::Bulk), single.next(late, Priority::Bulk));
@@ -205,6 +210,22 @@ mod tests {
                 }).collect::<Vec<_>>()
             };
             prop_assert_eq!(ended(&mut row), ended(&mut single));
+        }
+    }
+
+    #[test]
+    fn last_of_a_row_that_found_no_more_room_stays_open() {
+        for (bytes_max, buffers, taken) in
+            [(20_000, 80, 8), (600, 80, 1), (1_900, 80, 3), (20_000, 4, 4)]
+        {
+            let (mut outbox, _) = outbox(true, bytes_max);
+            let pool = Pool::new(buffers, ROOM).unwrap();
+            let options = ServiceKind::ExactlyOnce.into();
+            let mut write = |at: u64, place: &mut [u8]| fill(at)(place);
+            let row = outbox.push_row(NOW, &pool, &options, 8, 600, &mut write, ROOM);
+            assert_eq!(row, Ok(0..taken), "{bytes_max} bytes, {buffers} buffers");
+            let open = outbox.open[Direction::Own as usize];
+            assert_eq!(open, Some((taken - 1, NOW)), "{bytes_max} bytes, {buffers} buffers");
         }
     }
 
