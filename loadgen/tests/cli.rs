@@ -309,6 +309,14 @@ fn the_longest_messages_arrive_whole_and_in_pieces() {
 }
 
 #[test]
+fn messages_in_pieces_among_whole_ones_are_counted_in_their_turn() {
+    // Of these lengths the last two come in pieces, and neighbours of one length are a run.
+    let report = report("--service exactly-once --segments --size 8191..8194 --messages 5000", 0);
+    assert_whole(&report, 5_000);
+    assert_eq!(report["latency_us"]["count"], 5_000);
+}
+
+#[test]
 fn a_file_arrives_whole_with_the_hash_that_others_give_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
