@@ -50,7 +50,7 @@ use self::slots::Slots;
 use self::timers::Timers;
 use crate::buffer::{Blocks, Lease, Pool, Transmit};
 use crate::limits::{
-    CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, GRANULARITY, PACKETS_IN_FLIGHT_MAX,
+    CONTROL_BUFFER_LEN, CONTROL_BUFFERS, CONTROL_BUFFERS_KEPT, PACKETS_IN_FLIGHT_MAX,
     TRAIN_BUFFER_LEN, TRAIN_BUFFERS, TRAIN_SEGMENTS_MAX, TURN_PACKETS_MAX,
 };
 use crate::protocol::drop_reason::{DropCounters, DropReason};
@@ -63,7 +63,7 @@ use crate::protocol::transaction::{
     RefuseReason, Resolved, SendOptions, UnitId,
 };
 use crate::protocol::wire::{HeadReader, bundle};
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 
 /// What a packet carried, as the packet plane hands it back.
 #[derive(Clone, Copy, Debug)]
@@ -734,54 +734,6 @@ impl Endpoint {
 
     fn drop_packet(&mut self, reason: DropReason) {
         self.counters.drops.count(reason);
-    }
-
-    /// Works out the timers that were left for later: who answers a packet does so first.
-    fn settle_timers(&mut self) {
-        while let Some(owner) = self.timers.take_stale() {
-            if owner % 2 == 0 {
-                self.rearm(self.polled_at, owner / 2);
-            } else {
-                self.rearm_live(owner / 2);
-            }
-        }
-    }
-
-    /// Sets the timers of a peer and of its session after they were worked on.
-    fn rearm(&mut self, now: Instant, slot: u32) {
-        let Some(peer) = self.peers.find(slot) else {
-            self.timers.set(slot * 2, None);
-            return;
-        };
-        let handshake = peer.handshake.as_ref().map(|handshake| handshake.next_timeout());
-        let expiry = peer.association.as_ref().and_then(|known| known.outbox.next_deadline());
-        let arrivals = peer.association.as_ref().and_then(Association::next_timeout);
-        let patience = earliest([peer.ask_again, peer.drain_until, peer.lost_until]);
-        let mut deadline = earliest([patience, handshake, expiry, arrivals]);
-        if peer.lives == 0 && self.is_over(slot) {
-            deadline = Some(now); // It is forgotten once all of it was handed over.
-        }
-        if let Some(live) = peer.current.and_then(|live| self.lives.find(live)) {
-            let session = &live.session;
-            let outbox = peer.association.as_ref().map(|association| &association.outbox);
-            let work = outbox.and_then(|outbox| outbox.next_timeout(now)).filter(|&at| at > now);
-            let paced = outbox
-                .filter(|outbox| outbox.has_ready(now))
-                .and_then(|_| session.recovery.next_send_time(now));
-            let silence = peer.association.as_ref().and_then(|known| known.asks_at(session));
-            deadline = earliest([deadline, work, paced, silence]);
-        }
-        // A deadline that is not in the future would spin: one granule is soon enough.
-        let earliest = now + GRANULARITY;
-        self.timers.set(slot * 2, deadline.map(|at| at.max(earliest)));
-        if let Some(live) = peer.current {
-            self.rearm_live(live);
-        }
-    }
-
-    fn rearm_live(&mut self, live: u32) {
-        let deadline = self.lives.find(live).map(|live| live.session.next_timeout());
-        self.timers.set(live * 2 + 1, deadline);
     }
 
     /// A control buffer for the answer to a stranger. `None`: few are left.
