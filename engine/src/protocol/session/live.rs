@@ -293,8 +293,8 @@ impl<C: Copy> Session<C> {
     pub fn next_timeout(&self) -> Instant {
         let plane = [self.recovery.next_timeout(), self.received.next_timeout()];
         let own = [self.paths.next_timeout(), self.keep_alive_at()];
-        let timers = earliest([earliest(plane), earliest(own)]);
-        timers.map_or(self.expiry(), |at| at.min(self.expiry()))
+        let (timers, expiry) = (earliest([earliest(plane), earliest(own)]), self.expiry());
+        timers.unwrap_or(expiry).min(expiry)
     }
 
     /// Whether the peer is to be asked now for a sign of life. It is then not asked again before

@@ -147,7 +147,9 @@ impl Outbox {
             }
             at = end.max(at + 1);
         }
-        self.settle();
+        if at > range.start {
+            self.settle();
+        }
         at - range.start
     }
 
@@ -316,9 +318,7 @@ mod tests {
         assert!(!outbox.append_reply(5, 2, |_| unreachable!("4 comes first")));
         assert!(outbox.append_reply(4, 2, |place| place.copy_from_slice(b"cd")));
         assert!(!outbox.append_reply(5, ROOM, |_| unreachable!("it does not fit")));
-        assert_eq!(
-            packets(&mut outbox).iter().map(|one| one.0.clone()).collect::<Vec<_>>(),
-            [3..5]
-        );
+        let packets = packets(&mut outbox);
+        assert_eq!((packets.len(), &packets[0].0), (1, &(3..5)));
     }
 }
