@@ -261,7 +261,8 @@ impl World {
             }
             self.turn();
             if self.under_way.is_empty() {
-                let next = self.sides.iter().filter_map(|side| side.endpoint.next_timeout()).min();
+                let next =
+                    self.sides.iter_mut().filter_map(|side| side.endpoint.next_timeout()).min();
                 let Some(next) = next else { return is_done(self) };
                 self.now = next.max(self.now + Duration::from_nanos(1));
                 self.turn();

@@ -575,7 +575,7 @@ impl World {
     }
 
     /// Lets time pass, as far as something waits for it.
-    fn run_until(&mut self, is_done: impl Fn(&Self) -> bool) {
+    fn run_until(&mut self, is_done: impl Fn(&mut Self) -> bool) {
         for _ in 0..TURNS_MAX {
             self.turn();
             if is_done(self) {
