@@ -148,7 +148,7 @@ impl Sender {
             10 => self.on_lost(a),
             11 | 12 => self.on_acked(a),
             13..=16 => return self.on_report(op / 24, near, b, c),
-            17 => self.on_reply(near),
+            17 => self.on_replies(near..near + 1 + u64::from(b % 8)),
             18 => self.cancel(near),
             19 => self.wait(u64::from(a) << (b % 8)),
             20 => {
@@ -538,21 +538,24 @@ impl Sender {
         self.finish(index);
     }
 
-    fn on_reply(&mut self, transaction: u64) {
+    fn on_replies(&mut self, range: Range<u64>) {
         let awaits = |at: u64| {
             let Some(message) = self.messages.get(at as usize) else { return false };
             let has_left = self.units[&message.unit].tries > 0;
             message.end == End::None && has_left && features(message.options.service).reply
         };
-        let is_first = awaits(transaction);
-        let range = transaction..transaction + 5;
-        assert_eq!(self.outbox.awaits_replies(range.clone()), range.clone().any(awaits));
-        assert_eq!(self.outbox.on_reply(transaction), is_first);
-        if is_first {
+        let new = range.clone().take_while(|&at| awaits(at)).count() as u64;
+        let is_awaited = range.clone().any(awaits);
+        assert_eq!(self.outbox.awaits_replies(range.clone()), is_awaited);
+        assert_eq!(self.outbox.on_replies(range.clone()), new);
+        for transaction in range.start..range.start + new {
             let index = self.messages[transaction as usize].unit;
             self.end_message(transaction, Outcome::Replied);
             self.finish(index);
-        } else if let Some(message) = self.messages.get(transaction as usize)
+        }
+        let stopped_at = range.start + new;
+        if stopped_at < range.end
+            && let Some(message) = self.messages.get(stopped_at as usize)
             && message.end == End::Told
         {
             let (index, place) = (message.unit, self.units[&message.unit].place);
