@@ -11,7 +11,7 @@ pub(super) struct Timers {
     heap: Vec<(Instant, u32)>,
     /// Where each owner's entry stands.
     places: Vec<Place>,
-    /// Owners that were marked since all of them were taken.
+    /// Owners that were marked since all of them were taken, each once.
     stale: Vec<u32>,
 }
 
@@ -19,8 +19,10 @@ pub(super) struct Timers {
 struct Place {
     /// In the heap.
     at: u32,
-    /// Whether the deadline is to be worked out anew: the owner stands among the stale ones.
+    /// Whether the deadline is to be worked out anew.
     is_stale: bool,
+    /// Whether the owner stands among the stale ones: it may have been set since.
+    is_listed: bool,
 }
 
 impl Timers {
@@ -57,8 +59,8 @@ impl Timers {
     #[inline]
     pub(super) fn mark_stale(&mut self, owner: u32) {
         let place = self.place(owner);
-        if !place.is_stale {
-            place.is_stale = true;
+        place.is_stale = true;
+        if !std::mem::replace(&mut place.is_listed, true) {
             self.stale.push(owner);
         }
     }
@@ -67,7 +69,9 @@ impl Timers {
     #[inline]
     pub(super) fn take_stale(&mut self) -> Option<u32> {
         while let Some(owner) = self.stale.pop() {
-            if std::mem::take(&mut self.place(owner).is_stale) {
+            let place = self.place(owner);
+            place.is_listed = false;
+            if std::mem::take(&mut place.is_stale) {
                 return Some(owner);
             }
         }
@@ -88,7 +92,8 @@ impl Timers {
     fn place(&mut self, owner: u32) -> &mut Place {
         let owner = owner as usize;
         if self.places.len() <= owner {
-            self.places.resize(owner + 1, Place { at: ABSENT, is_stale: false });
+            let nowhere = Place { at: ABSENT, is_stale: false, is_listed: false };
+            self.places.resize(owner + 1, nowhere);
         }
         &mut self.places[owner]
     }
@@ -176,6 +181,7 @@ mod tests {
                     _ => {
                         timers.mark_stale(owner);
                         twin.insert(owner);
+                        prop_assert!(timers.stale.len() <= 8, "an owner is listed twice");
                     }
                 }
             }
