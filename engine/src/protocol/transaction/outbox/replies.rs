@@ -201,8 +201,8 @@ impl Outbox {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::super::options::Priority;
     use super::super::OutboxConfig;
+    use super::super::tests::{endings, packets};
     use super::*;
     use crate::time::Duration;
 
@@ -212,27 +212,6 @@ mod tests {
     fn outbox(bundle: bool, bytes_max: u64) -> (Outbox, Pool) {
         let config = OutboxConfig { window: 64, tries: 3, linger: Duration::ZERO, bundle };
         (Outbox::new(config, 64, bytes_max), Pool::new(80, ROOM).unwrap())
-    }
-
-    /// Sends what is due: transactions and body of each packet.
-    fn packets(outbox: &mut Outbox) -> Vec<(Range<u64>, Vec<u8>)> {
-        let mut packets = Vec::new();
-        while let Some(id) = outbox.next(NOW, Priority::Bulk) {
-            let unit = outbox.unit(id).unwrap();
-            let mut body = vec![0; unit.packet_body_len(0)];
-            unit.write_body(0, &mut body);
-            packets.push((unit.transactions(), body));
-            outbox.on_sent(NOW, id, packets.len() as u64, Duration::from_millis(1));
-        }
-        packets
-    }
-
-    fn outcomes(outbox: &mut Outbox) -> Vec<(u64, Outcome)> {
-        let runs = std::iter::from_fn(|| outbox.poll_outcome());
-        let one_by_one = |run: super::super::Resolved| {
-            (run.first..run.first + u64::from(run.count)).map(move |at| (at, run.outcome))
-        };
-        runs.flat_map(one_by_one).collect()
     }
 
     proptest! {
@@ -263,13 +242,12 @@ mod tests {
                     },
                     _ => {
                         let range = first..first + count;
-                        let mut alike = range.clone().take_while(|at| single.0.on_reply(*at));
-                        let alike = alike.by_ref().count() as u64;
-                        prop_assert_eq!(together.0.on_replies(range), alike);
+                        let new = range.clone().take_while(|at| single.0.on_reply(*at)).count();
+                        prop_assert_eq!(together.0.on_replies(range), new as u64);
                     }
                 }
                 let [(together, one_pool), (single, other_pool)] = &mut both;
-                prop_assert_eq!(outcomes(together), outcomes(single));
+                prop_assert_eq!(endings(together), endings(single));
                 prop_assert_eq!(together.outstanding(), single.outstanding());
                 prop_assert_eq!(together.low_water(), single.low_water());
                 prop_assert_eq!(one_pool.available(), other_pool.available());

@@ -100,6 +100,7 @@ mod tests {
 
     use super::super::super::options::{Overflow, Priority, StreamKind};
     use super::super::OutboxConfig;
+    use super::super::tests::{endings, packets};
     use super::*;
     use crate::protocol::wire::ServiceKind;
     use crate::time::Duration;
@@ -114,20 +115,6 @@ mod tests {
 
     fn fill(transaction: u64) -> impl Fn(&mut [u8]) {
         move |place| place.fill(transaction.to_le_bytes()[0])
-    }
-
-    /// Numbers and bodies of all packets in the order in which they leave.
-    fn packets(outbox: &mut Outbox) -> Vec<(Range<u64>, u64, Vec<u8>)> {
-        let mut packets = Vec::new();
-        while let Some(id) = outbox.next(NOW, Priority::Bulk) {
-            let number = packets.len() as u64;
-            let unit = outbox.unit(id).unwrap();
-            let mut body = vec![0; unit.packet_body_len(0)];
-            unit.write_body(0, &mut body);
-            packets.push((unit.transactions(), unit.order(), body));
-            outbox.on_sent(NOW, id, number, Duration::from_millis(1));
-        }
-        packets
     }
 
     fn options() -> impl Strategy<Value = SendOptions> {
@@ -203,13 +190,7 @@ mod tests {
             prop_assert_eq!(packets(&mut row), packets(&mut single));
             let late = NOW + Duration::from_millis(6);
             prop_assert_eq!(row.next(late, Priority::Bulk), single.next(late, Priority::Bulk));
-            let ended = |outbox: &mut Outbox| {
-                let ended = std::iter::from_fn(|| outbox.poll_outcome());
-                ended.flat_map(|run| {
-                    (run.first..run.first + u64::from(run.count)).map(move |at| (at, run.outcome))
-                }).collect::<Vec<_>>()
-            };
-            prop_assert_eq!(ended(&mut row), ended(&mut single));
+            prop_assert_eq!(endings(&mut row), endings(&mut single));
         }
     }
 

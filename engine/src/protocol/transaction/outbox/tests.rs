@@ -1,5 +1,7 @@
 //! The sending half by itself: tries, reports, replies, outcomes.
 
+use std::ops::Range;
+
 use proptest::prelude::*;
 
 use super::super::options::Overflow;
@@ -13,6 +15,28 @@ const ROUND_TRIP: Duration = Duration::from_millis(1);
 const ROOM: usize = 1_000;
 /// Enough for a window of 64 with a peer's share.
 const BUFFERS: usize = 80;
+
+/// Sends all that is due: numbers and body of each packet.
+pub(super) fn packets(outbox: &mut Outbox) -> Vec<(Range<u64>, u64, Vec<u8>)> {
+    let mut packets = Vec::new();
+    while let Some(id) = outbox.next(NOW, Priority::Bulk) {
+        let unit = outbox.unit(id).unwrap();
+        let mut body = vec![0; unit.packet_body_len(0)];
+        unit.write_body(0, &mut body);
+        packets.push((unit.transactions(), unit.order(), body));
+        outbox.on_sent(NOW, id, packets.len() as u64, ROUND_TRIP);
+    }
+    packets
+}
+
+/// How each message ended of which that was not told yet.
+pub(super) fn endings(outbox: &mut Outbox) -> Vec<(u64, Outcome)> {
+    let runs = std::iter::from_fn(|| outbox.poll_outcome());
+    let one_by_one = |run: Resolved| {
+        (run.first..run.first + u64::from(run.count)).map(move |at| (at, run.outcome))
+    };
+    runs.flat_map(one_by_one).collect()
+}
 
 struct Fixture {
     outbox: Outbox,
