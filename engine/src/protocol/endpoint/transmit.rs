@@ -95,8 +95,8 @@ impl Endpoint {
             deadline = earliest([deadline, work, paced, silence]);
         }
         // A deadline that is not in the future would spin: one granule is soon enough.
-        let earliest = now + GRANULARITY;
-        self.timers.set(slot * 2, deadline.map(|at| at.max(earliest)));
+        let soon = now + GRANULARITY;
+        self.timers.set(slot * 2, deadline.map(|at| at.max(soon)));
         if let Some(live) = peer.current {
             self.rearm_live(live);
         }
